@@ -1,0 +1,1 @@
+"""mycoSwarm: a private AI appliance out of the machines that a person owns."""

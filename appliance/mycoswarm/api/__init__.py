@@ -1,0 +1,1 @@
+"""Layer 7: HTTP for people, clients and peers: routes, authentication, errors."""

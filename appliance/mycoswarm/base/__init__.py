@@ -1,0 +1,1 @@
+"""Layer 0: errors, settings, units. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Layer 1: model files: their facts, their pieces, the shelf that holds them."""

@@ -1,0 +1,1 @@
+"""Layer 1: facts about one machine."""

@@ -1,0 +1,121 @@
+"""Reports: what a stage says back, over stdout to its daemon and over the ring stream to the coordinator. JSON lines."""
+
+import msgspec
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="report"):
+    """Base of all reports."""
+
+
+class Nonce(Report, tag="nonce"):
+    """Node to coordinator, first on a ring stream."""
+
+    nonce: str
+
+
+class Progress(Report, tag="progress"):
+    """How far loading is. `what`: "fetching pieces", "loading layers"."""
+
+    what: str
+    done_bytes: int
+    total_bytes: int
+
+
+class Ready(Report, tag="ready"):
+    """The stage has loaded its layers and listens. `devices` names where its layers lie, for people.
+
+    `layer_devices` holds one name per layer. Bytes are as llama.cpp reports them.
+    """
+
+    certificate_pem: str
+    addresses: tuple[str, ...]
+    port: int
+    devices: tuple[str, ...] = ()
+    layer_devices: tuple[str, ...] = ()
+    load_s: float = 0.0
+
+
+class Joined(Report, tag="joined"):
+    """Connected to both neighbours; frames may flow."""
+
+
+class Admitted(Report, tag="admitted"):
+    """The request may use this stage."""
+
+    request_id: str
+
+
+class TopLogprob(msgspec.Struct, frozen=True):
+    """One candidate token. `logprob` is a natural logarithm, of the model's distribution before sampling."""
+
+    token_id: int
+    token: bytes
+    logprob: float
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """The chosen token and the likeliest others."""
+
+    token_id: int
+    token: bytes
+    logprob: float
+    top: tuple[TopLogprob, ...] = ()
+
+
+class Piece(Report, tag="piece"):
+    """Text that is certain now, with the ids of all tokens sampled since the last piece.
+
+    Text is held back while it could be the start of a stop string or half a character, so `text` may be empty and
+    `token_ids` several.
+    """
+
+    request_id: str
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds on the head's monotonic clock. `step_s` are whole ring steps of decoding (one token each, prefill left
+    out), `compute_s` their part inside llama.cpp summed over all stages; `hops` per step."""
+
+    prefill_s: float
+    decode_s: float
+    steps: int
+    step_s: float
+    compute_s: float
+    hops: int
+    hop_overhead_median_s: float | None = None
+
+
+class Finished(Report, tag="finished"):
+    """The answer is whole. `reason`: "stop" (end token or stop string), "length" (max_tokens or context),
+    "cancelled"."""
+
+    request_id: str
+    reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    seed: int = 0
+    timing: Timing | None = None
+
+
+class Failed(Report, tag="failed"):
+    """A typed error. `request_id` None: the stage or ring itself is lost, and every request on it."""
+
+    request_id: str | None
+    code: str
+    message: str
+    hint: str
+    status: int = 500
+    retry_after_s: int | None = None
+    last_words: tuple[str, ...] = ()
+    lost_node_id: str | None = None
+
+
+class Pong(Report, tag="pong"):
+    """Sign of life; nothing else."""
+
+
+AnyReport = Nonce | Progress | Ready | Joined | Admitted | Piece | Finished | Failed | Pong

@@ -1,0 +1,50 @@
+"""What a head is asked to do: a prompt and how to sample from it. Already checked at the edge; limits stand here."""
+
+from typing import Any
+
+import msgspec
+
+MAX_TOP_LOGPROBS = 20  # as OpenAI's API
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How tokens are chosen. `temperature` 0 is greedy; `seed` None draws one and reports it.
+
+    `stop` strings end the answer and are not part of it. `logit_bias` maps token ids to biases. `top_logprobs`: None
+    is no log-probabilities, 0 those of the chosen tokens only. `json_schema` constrains by grammar; an empty object
+    stands for any JSON. `max_tokens` None is up to the context's end.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logit_bias: dict[int, float] = {}
+    top_logprobs: int | None = None
+    json_schema: dict[str, Any] | None = None
+    max_tokens: int | None = None
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Either `messages` (rendered by the model's chat template, with `tools`) or plain `text`.
+
+    Messages and tools are OpenAI's JSON objects as the templates expect them: role, content, tool_calls ...
+    """
+
+    messages: tuple[dict[str, Any], ...] | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    text: str | None = None
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One answer to produce. `continued` are tokens of an answer begun elsewhere, which is carried on after them."""
+
+    request_id: str
+    prompt: Prompt
+    sampling: Sampling
+    continued: tuple[int, ...] = ()

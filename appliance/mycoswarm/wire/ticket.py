@@ -1,0 +1,29 @@
+"""A ticket: the coordinator's signed word that one node may do one piece of work (DESIGN 4)."""
+
+import msgspec
+
+from mycoswarm.wire.plan import RingPlan
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of a ticket. `nonce` is the one that the node chose for this stream, so a ticket works once, there.
+
+    `sequence` counts the tickets of one stream from 0 and never repeats. `lifetime_s` counts from receipt on the
+    node's monotonic clock. `request_id` is None for the opening of a ring that no request waits for.
+    """
+
+    swarm_id: str
+    node_id: str
+    nonce: str
+    sequence: int
+    lifetime_s: float
+    rule: str
+    plan: RingPlan
+    request_id: str | None = None
+
+
+class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Exact body bytes and the coordinator's signature over them. The bytes are kept: nothing is encoded again."""
+
+    body: bytes
+    signature: bytes
