@@ -1,27 +1,27 @@
 """Every error that mycoSwarm lets out, in words for the owner of the machine.
 
-    SwarmError
-    ├── InputError              400  the caller's request is wrong
-    │   ├── UnsupportedError    400  asked for something this software does not do; names it
-    │   ├── NotFoundError       404  no such model, node, key, token
-    │   └── SettingError        400  a setting in the file, environment or flags is wrong
-    ├── TrustError              403  the other side may not do this
-    │   ├── KeyError_           401  missing or unknown API key
-    │   ├── EnrolmentError      403  a join token, code or identity did not hold
-    │   ├── TicketError         403  work without a valid ticket
-    │   └── RefusedError        403  the rules allow no place for this request
-    ├── ModelError              422  a model file is broken, unsuitable or absent
-    │   ├── ModelFileError      422  not a sound GGUF file
-    │   ├── SplitError          422  this architecture or cut cannot be split
-    │   └── MemoryError_        507  no allowed node or ring has the memory
-    ├── RingError               502  a ring could not be opened or broke
-    │   ├── StageError          502  one stage's process failed; carries its last words
-    │   ├── CaptureError        500  hidden states were not what was asked for
-    │   └── ProtocolError       502  the other side broke the protocol, or we did: `side` says who
-    ├── UnreachableError        503  a node or port does not answer in time
-    ├── BusyError               429  queue full; `retry_after_s` is honest
-    ├── StorageError            507  disk full, unreadable or not writable
-    └── SetupError              500  this machine lacks something: a library, a free port, a permission
+SwarmError
+├── InputError              400  the caller's request is wrong
+│   ├── UnsupportedError    400  asked for something this software does not do; names it
+│   ├── NotFoundError       404  no such model, node, key, token
+│   └── SettingError        400  a setting in the file, environment or flags is wrong
+├── TrustError              403  the other side may not do this
+│   ├── ApiKeyError         401  missing or unknown API key
+│   ├── EnrolmentError      403  a join token, code or identity did not hold
+│   ├── TicketError         403  work without a valid ticket
+│   └── RefusedError        403  the rules allow no place for this request
+├── ModelError              422  a model file is broken, unsuitable or absent
+│   ├── ModelFileError      422  not a sound GGUF file
+│   ├── SplitError          422  this architecture or cut cannot be split
+│   └── CapacityError       507  no allowed node or ring has the memory
+├── RingError               502  a ring could not be opened or broke
+│   ├── StageError          502  one stage's process failed; carries its last words
+│   ├── CaptureError        500  hidden states were not what was asked for
+│   └── ProtocolError       502  the other side broke the protocol, or we did: `side` says who
+├── UnreachableError        503  a node or port does not answer in time
+├── BusyError               429  queue full; `retry_after_s` is honest
+├── StorageError            507  disk full, unreadable or not writable
+└── SetupError              500  this machine lacks something: a library, a free port, a permission
 """
 
 from typing import ClassVar
@@ -87,7 +87,7 @@ class TrustError(SwarmError):
     default_hint = "Only adopted nodes and holders of a key may do this."
 
 
-class KeyError_(TrustError):
+class ApiKeyError(TrustError):
     """No API key, or one that is not known."""
 
     code = "invalid_api_key"
@@ -138,7 +138,7 @@ class SplitError(ModelError):
     default_hint = "Run it whole on one node, or take a model of an architecture on the list in the README."
 
 
-class MemoryError_(ModelError):
+class CapacityError(ModelError):
     """No allowed node, and no ring of them, has the memory for this model."""
 
     code = "out_of_memory"
@@ -147,11 +147,12 @@ class MemoryError_(ModelError):
 
 
 class RingError(SwarmError):
-    """A ring could not be opened, or broke while it worked."""
+    """A ring could not be opened, or broke while it worked. `lost_node_id` names where, if that is known."""
 
     code = "ring_failed"
     status = 502
     default_hint = "Send the request again; if it fails again, look at `mycoswarm-node nodes`."
+    lost_node_id: str | None = None
 
 
 class StageError(RingError):
@@ -179,9 +180,7 @@ class ProtocolError(RingError):
     code = "protocol_error"
     default_hint = "Update all nodes to the same version."
 
-    def __init__(
-        self, message: str, *, side: str = "remote", hint: str | None = None, code: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, side: str = "remote", hint: str | None = None, code: str | None = None) -> None:
         super().__init__(message, hint=hint, code=code)
         self.side = side
 

@@ -1,4 +1,4 @@
-"""Reports: what a stage says back, over stdout to its daemon and over the ring stream to the coordinator. JSON lines."""
+"""Reports: what a stage says back, over stdout to its daemon and over the ring stream to the coordinator."""
 
 import msgspec
 

@@ -1,0 +1,143 @@
+"""`decide`: one pure function from a request, the rules and the swarm to a decision or a refusal, explained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mycoswarm.routing.placement import Load, Placed, place_ring, place_whole, usable_bytes
+from mycoswarm.routing.rule import Rule
+from mycoswarm.routing.snapshot import Asked, NodeState, SwarmState
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why one node is in or out."""
+
+    node_id: str
+    name: str
+    chosen: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`rule` is the one that matched, `passed` earlier ones with the condition that failed."""
+
+    rule: str | None
+    passed: tuple[tuple[str, str], ...]
+    verdicts: tuple[Verdict, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Run here. `honest` says what would have been chosen without the request's own narrowing, where that differs."""
+
+    rule: str
+    placed: Placed
+    holder_id: str
+    explanation: Explanation
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Predicted decoding speed of one stream."""
+        return 1 / self.placed.token_s if self.placed.token_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Nowhere. `code` is "refused_by_rules", "out_of_memory", "cannot_split" or "not_found"."""
+
+    code: str
+    message: str
+    explanation: Explanation
+
+
+def decide(asked: Asked, load: Load, rules: Sequence[Rule], swarm: SwarmState) -> Decision | Refusal:
+    """Choose where a request runs. Total: any input gives a Decision or a Refusal, the same input the same one."""
+    passed: list[tuple[str, str]] = []
+    for rule in rules:
+        mismatch = rule.mismatch(asked)
+        if mismatch is None:
+            return _run(asked, load, rule, swarm, tuple(passed))
+        passed.append((rule.name, mismatch))
+    nothing = Explanation(None, tuple(passed), (), "no rule matches, and no match refuses")
+    return Refusal("refused_by_rules", "no rule allows this request anywhere", nothing)
+
+
+def _fault(node: NodeState, asked: Asked, rule: Rule) -> str | None:
+    """Why the node may not or cannot take part, whatever the model's size; None where it can."""
+    narrowing = asked.narrowing
+    outside = rule.action.fault(node)
+    if outside:
+        return outside
+    if narrowing.nodes and node.name not in narrowing.nodes and node.node_id not in narrowing.nodes:
+        return "the request itself names other nodes"
+    if node.node_id in narrowing.without:
+        return "it was lost while this request ran"
+    if node.trouble:
+        return node.trouble
+    if asked.model_digest in node.bad_models:
+        return "this model crashed there three times in a row"
+    return "its free memory is unknown" if node.free_bytes is None else None
+
+
+def _run(
+    asked: Asked, load: Load, rule: Rule, swarm: SwarmState, passed: tuple[tuple[str, str], ...]
+) -> Decision | Refusal:
+    faults = {node.node_id: _fault(node, asked, rule) for node in swarm.nodes}
+    able = [node for node in swarm.nodes if faults[node.node_id] is None]
+    holders = swarm.holders.get(asked.model_digest, frozenset())
+    holder = next((n.node_id for n in swarm.nodes if n.node_id in holders and not n.trouble), None)
+    placed, reason, code = _place(asked, load, rule, able)
+    chosen = {share.node.node_id: share for share in placed.shares} if placed else {}
+    verdicts = tuple(
+        Verdict(node.node_id, node.name, node.node_id in chosen, _verdict(node, faults, chosen, load))
+        for node in swarm.nodes
+    )
+    explanation = Explanation(rule.name, passed, verdicts, reason)
+    if placed is None:
+        return Refusal(code, reason, explanation)
+    if holder is None:
+        return Refusal("not_found", f"no node that answers now holds the file of {asked.model!r}", explanation)
+    return Decision(rule.name, placed, holder, explanation)
+
+
+def _verdict(node: NodeState, faults: dict[str, str | None], chosen: Mapping[str, object], load: Load) -> str:
+    fault = faults[node.node_id]
+    if fault:
+        return fault
+    if node.node_id in chosen:
+        return "chosen"
+    if (usable_bytes(node) or 0) >= load.total_bytes:
+        return "it could run the model, but another choice is cheaper or was asked for"
+    return "its free memory, less 20 %, does not hold the whole model, and it is not needed for a ring"
+
+
+def _place(asked: Asked, load: Load, rule: Rule, able: list[NodeState]) -> tuple[Placed | None, str, str]:
+    """The placement, the reason in words, and the refusal's code where there is none."""
+    wanted, policy = asked.narrowing, rule.action.split
+    solo_allowed = policy != "split required" and wanted.mode != "split" and wanted.stages in (None, 1)
+    split_allowed = policy != "solo" and wanted.mode != "solo" and wanted.stages != 1
+    if not able:
+        return None, "no node that the rule and the request allow can work now", "refused_by_rules"
+    if not (solo_allowed or split_allowed):
+        return None, f"the request asks for {wanted.mode!r}, the rule says {policy!r}", "refused_by_rules"
+    whole = place_whole(load, able)
+    if solo_allowed and whole:
+        return whole, "it fits one node, and a ring would not make one stream faster", ""
+    if not split_allowed:
+        return None, "it fits no allowed node whole, and splitting is not allowed here", "out_of_memory"
+    if not load.cuts:
+        return None, "this model cannot be split and fits no allowed node whole", "cannot_split"
+    ring = place_ring(load, able, stages=wanted.stages)
+    if ring is None:
+        need = f"{len(able)} allowed node{'s' if len(able) != 1 else ''}"
+        return None, f"no ring over {need} can hold it" + _stages(wanted.stages), "out_of_memory"
+    if whole and policy != "split required":
+        name = whole.shares[0].node.name
+        return ring, f"the request asks for a split; without that it would run whole on {name}", ""
+    return ring, "the rule asks for a split" if whole else "it fits no allowed node whole", ""
+
+
+def _stages(stages: int | None) -> str:
+    return "" if stages is None else f" in {stages} stages"

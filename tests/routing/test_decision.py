@@ -1,0 +1,104 @@
+"""`decide` is total, deterministic, and never goes where rule or request do not allow."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mycoswarm.routing.decision import Decision, Refusal, decide
+from mycoswarm.routing.placement import Load
+from mycoswarm.routing.rule import DEFAULT_RULE, Rule, Run
+from mycoswarm.routing.snapshot import Asked, Narrowing, NodeState, SwarmState
+
+LOAD = Load(
+    layer_bytes=(100,) * 6, kv_bytes=(1,) * 6, head_bytes=50, buffer_bytes=10, hidden_bytes=8, cuts=(1, 2, 3, 4, 5)
+)
+
+
+def node(name: str, free: int | None = 10_000, place: str = "LAN", trouble: str | None = None) -> NodeState:
+    return NodeState(name, name, place, free, 1e6, 0.001, trouble=trouble)  # type: ignore[arg-type]  # test input
+
+
+def asked(**narrowing: object) -> Asked:
+    return Asked("spore", "d", "chat", 10, Narrowing(**narrowing))  # type: ignore[arg-type]  # test input
+
+
+def swarm(*nodes: NodeState) -> SwarmState:
+    return SwarmState(nodes[0].node_id, nodes, {"d": frozenset({nodes[0].node_id})})
+
+
+states = st.builds(
+    node,
+    st.sampled_from("abcdefgh"),
+    st.none() | st.integers(0, 2000),
+    st.sampled_from(["this-machine", "LAN", "outside"]),
+    st.none() | st.just("it does not answer"),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(states, min_size=1, max_size=4, unique_by=lambda n: n.node_id),
+    st.sampled_from(["any", "solo", "split"]),
+    st.none() | st.integers(1, 4),
+    st.lists(st.sampled_from("abcdefgh"), max_size=3).map(tuple),
+    st.sampled_from([(), (DEFAULT_RULE,), (Rule("m", Run(split="solo"), model="x*"), DEFAULT_RULE)]),
+)
+def test_a_decision_uses_only_nodes_that_rule_and_request_allow(
+    nodes: list[NodeState], mode: str, stages: int | None, names: tuple[str, ...], rules: tuple[Rule, ...]
+) -> None:
+    request = asked(mode=mode, stages=stages, nodes=names)
+    first = decide(request, LOAD, rules, swarm(*nodes))
+    assert first == decide(request, LOAD, rules, swarm(*nodes))
+    if isinstance(first, Decision):
+        assert rules
+        shares = first.placed.shares
+        assert [s.first for s in shares] == [0, *(s.last for s in shares[:-1])] and shares[-1].last == 6
+        for share in shares:
+            assert share.node.place != "outside" and share.node.trouble is None
+            assert not names or share.node.name in names
+        assert stages is None or len(shares) == stages
+        assert mode == "any" or (len(shares) == 1) == (mode == "solo")
+    else:
+        assert first.message and first.explanation
+
+
+def test_no_rule_refuses() -> None:
+    refusal = decide(asked(), LOAD, (), swarm(node("a")))
+    assert isinstance(refusal, Refusal) and refusal.code == "refused_by_rules"
+
+
+def test_solo_is_chosen_where_it_fits_and_says_why() -> None:
+    decision = decide(asked(), LOAD, (DEFAULT_RULE,), swarm(node("a"), node("b")))
+    assert isinstance(decision, Decision) and len(decision.placed.shares) == 1
+    assert "fits one node" in decision.explanation.reason
+
+
+def test_an_asked_for_split_says_what_would_have_been_chosen() -> None:
+    decision = decide(asked(mode="split"), LOAD, (DEFAULT_RULE,), swarm(node("a"), node("b")))
+    assert isinstance(decision, Decision) and len(decision.placed.shares) == 2
+    assert "without that it would run whole on" in decision.explanation.reason
+
+
+def test_a_request_cannot_widen_a_solo_rule() -> None:
+    refusal = decide(asked(mode="split"), LOAD, (Rule("solo only", Run(split="solo")),), swarm(node("a"), node("b")))
+    assert isinstance(refusal, Refusal) and refusal.code == "refused_by_rules"
+
+
+def test_a_model_larger_than_every_node_is_split_and_larger_than_all_is_refused() -> None:
+    small = [node("a", 500), node("b", 500)]
+    decision = decide(asked(), LOAD, (DEFAULT_RULE,), swarm(*small))
+    assert isinstance(decision, Decision) and len(decision.placed.shares) == 2
+    refusal = decide(asked(), LOAD, (DEFAULT_RULE,), swarm(node("a", 100), node("b", 100)))
+    assert isinstance(refusal, Refusal) and refusal.code == "out_of_memory"
+
+
+def test_every_node_gets_a_verdict() -> None:
+    nodes = (node("a"), node("b", trouble="it does not answer"), node("c", place="outside"), node("d", None))
+    decision = decide(asked(), LOAD, (DEFAULT_RULE,), swarm(*nodes))
+    reasons = {v.name: v.reason for v in decision.explanation.verdicts}
+    assert reasons["b"] == "it does not answer" and "outside" in reasons["c"] and "unknown" in reasons["d"]
+    assert reasons["a"] == "chosen"
+
+
+def test_earlier_rules_are_named_with_the_condition_that_failed() -> None:
+    rules = (Rule("big only", Run(), model="llama-*"), DEFAULT_RULE)
+    decision = decide(asked(), LOAD, rules, swarm(node("a")))
+    assert decision.explanation.passed == (("big only", "model 'spore' does not match 'llama-*'"),)
