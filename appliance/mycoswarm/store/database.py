@@ -1,0 +1,97 @@
+"""The node's one SQLite file: WAL, numbered migrations, every write one transaction, foreign errors translated."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from mycoswarm.base.errors import StorageError
+
+BUSY_MS = 5000  # another process (a CLI that reads) may hold the file this long
+
+_migrations = Migrations("mycoswarm")
+
+
+@_migrations(name="0001 keys")
+def _keys(db: Any) -> None:
+    db.execute(
+        "CREATE TABLE keys (name TEXT PRIMARY KEY, digest BLOB NOT NULL UNIQUE, made_at REAL NOT NULL, used_at REAL)"
+    )
+
+
+@_migrations(name="0002 ledger")
+def _ledger(db: Any) -> None:
+    db.execute(
+        "CREATE TABLE tickets (id INTEGER PRIMARY KEY, at REAL NOT NULL, request_id TEXT, rule TEXT NOT NULL,"
+        " model_digest TEXT NOT NULL, body BLOB NOT NULL, signature BLOB NOT NULL)"
+    )
+    db.execute(
+        "CREATE TABLE answers (request_id TEXT PRIMARY KEY, at REAL NOT NULL, key_name TEXT, model TEXT NOT NULL,"
+        " model_digest TEXT NOT NULL, rule TEXT NOT NULL, nodes TEXT NOT NULL, outcome TEXT NOT NULL,"
+        " prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, seconds REAL NOT NULL)"
+    )
+
+
+@_migrations(name="0003 speeds")
+def _speeds(db: Any) -> None:
+    db.execute("CREATE TABLE speeds (node_id TEXT PRIMARY KEY, at REAL NOT NULL, bytes_per_s REAL NOT NULL)")
+
+
+class Store:
+    """One connection and one lock: many threads may ask, one writes at a time. Blocking; call it from a thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file, and bring it to the newest version.
+
+        Raises:
+            StorageError: not a database, not writable, no space.
+        """
+        self._lock = threading.Lock()
+        with _translated(path):
+            path.touch(mode=0o600, exist_ok=True)
+            self._connection = sqlite3.connect(path, check_same_thread=False, timeout=BUSY_MS / 1000)
+            try:
+                self._database = Database(self._connection)
+                self._database.enable_wal()
+                self._connection.execute("PRAGMA synchronous = FULL")
+                _migrations.apply(self._database)
+            except BaseException:
+                self._connection.close()
+                raise
+        self._path = path
+
+    def write(self, statement: str, values: tuple[Any, ...] = ()) -> int:
+        """Run one changing statement as one transaction; give back the number of rows it touched.
+
+        Raises:
+            StorageError: the disk or the file failed; nothing was changed.
+        """
+        with self._lock, _translated(self._path), self._connection:
+            return self._connection.execute(statement, values).rowcount
+
+    def read(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Run one query.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        with self._lock, _translated(self._path):
+            return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        """Close the file; everything written is already safe."""
+        with self._lock:
+            self._connection.close()
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as exc:
+        raise StorageError(f"the database {path} failed: {exc}") from exc
