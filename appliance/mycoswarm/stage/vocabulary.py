@@ -1,0 +1,58 @@
+"""A model's words: text to token ids, token ids to bytes, what ends an answer. On the head only."""
+
+from mycoswarm.base.errors import InputError
+from mycoswarm.stage.llama import Model
+
+
+class Vocabulary:
+    """The tokenizer inside a GGUF file, and what its metadata says about it."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.n_vocab = model.n_vocab
+        self.adds_bos = model.adds_bos
+        self.bos_id, self.eos_id = model.marker("bos"), model.marker("eos")
+        self.template = model.template
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """Token ids of `text`, no "bos" added. Only with `special` are the texts of control tokens taken for them, so
+        what a user wrote is tokenised without and can forge no turn. (User-defined tokens are text and always match.)
+
+        Raises:
+            InputError: not text that can be encoded (lone surrogates), or too long.
+        """
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as exc:
+            raise InputError("the text holds half a surrogate pair, which is no character") from exc
+        return self.model.tokenize(data, special=special)
+
+    def token_bytes(self, token: int) -> bytes:
+        """Bytes that a token adds to the answer: none for control tokens; user-defined tokens are shown. They may be
+        half a character."""
+        self._check(token)
+        return self.model.piece(token, special=False)
+
+    def token_text(self, token: int) -> str:
+        """A token's own text, control tokens too: for templates ("<s>"), not for answers."""
+        self._check(token)
+        return self.model.piece(token, special=True).decode("utf-8", "replace")
+
+    @property
+    def bos(self) -> str:
+        """Text of the token that begins a text, empty where the model has none."""
+        return "" if self.bos_id is None else self.token_text(self.bos_id)
+
+    @property
+    def eos(self) -> str:
+        """Text of the token that ends a text, empty where the model has none."""
+        return "" if self.eos_id is None else self.token_text(self.eos_id)
+
+    def is_end(self, token: int) -> bool:
+        """Whether this token ends an answer: end of text, of turn, of message."""
+        self._check(token)
+        return self.model.is_end(token)
+
+    def _check(self, token: int) -> None:
+        if not 0 <= token < self.n_vocab:
+            raise InputError(f"there is no token {token}: the model has {self.n_vocab}")

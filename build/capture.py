@@ -1,0 +1,98 @@
+"""Compiles appliance/mycoswarm/stage/capture.c to libcapture.so beside it: as hatch's build hook, or as a script.
+
+    python build/capture.py
+
+Does nothing when the library is newer than its source. $CC is used where set, else cc, gcc or clang.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # as a script it needs nothing but Python and a C compiler
+    BuildHookInterface = object
+
+SOURCE = Path(__file__).resolve().parent.parent / "appliance" / "mycoswarm" / "stage" / "capture.c"
+TARGET = SOURCE.with_name("libcapture.so")
+FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden")
+TIMEOUT_S = 120  # the file compiles in well under a second; this bounds a broken compiler
+PACKAGES = (
+    "Install one: on Debian, Ubuntu and Raspberry Pi OS `apt install build-essential`, on Fedora `dnf install gcc`, "
+    "on macOS `xcode-select --install`."
+)
+
+
+class CompileError(Exception):
+    """The library cannot be built; the message says what to install."""
+
+
+def find_compiler(environment: dict[str, str]) -> str:
+    """Path of the C compiler to use.
+
+    Raises:
+        CompileError: none on this machine.
+    """
+    names = [environment["CC"]] if environment.get("CC") else ["cc", "gcc", "clang"]
+    for name in names:
+        found = shutil.which(name, path=environment.get("PATH", os.defpath))
+        if found:
+            return found
+    raise CompileError(f"no C compiler found (looked for {', '.join(names)}). {PACKAGES}")
+
+
+def compile_capture(source: Path, target: Path, environment: dict[str, str]) -> bool:
+    """Compile `source` to `target`; False where it was newer already. Half a file is never left in its place.
+
+    Raises:
+        CompileError: no compiler, or it failed.
+    """
+    if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
+        return False
+    compiler = find_compiler(environment)
+    fresh = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        done = subprocess.run(
+            [compiler, *FLAGS, "-o", str(fresh), str(source)],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            env=environment,
+        )
+        if done.returncode != 0:
+            raise CompileError(f"{compiler} failed on {source.name}:\n{done.stderr.strip()}\n{PACKAGES}")
+        fresh.replace(target)
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise CompileError(f"{compiler} could not be run: {exc}. {PACKAGES}") from exc
+    finally:
+        fresh.unlink(missing_ok=True)
+    return True
+
+
+class CaptureHook(BuildHookInterface):
+    """Hatch calls this before it packs a wheel: the wheel holds machine code and is tagged for its platform."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        compile_capture(SOURCE, TARGET, dict(os.environ))
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+
+def main() -> int:
+    """Compile, say what was done; 1 where it cannot be."""
+    try:
+        compiled = compile_capture(SOURCE, TARGET, dict(os.environ))
+    except CompileError as exc:
+        print(f"mycoswarm: {exc}", file=sys.stderr)
+        return 1
+    print(f"{TARGET.name} {'compiled' if compiled else 'is up to date'}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
