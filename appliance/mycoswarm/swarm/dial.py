@@ -1,0 +1,203 @@
+"""The one function that makes outgoing connections to peers. Addresses are hints; the certificate decides.
+
+Sockets are connected by Python's own `socket.connect`, under uvloop too, so that an audit hook sees every one.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mycoswarm.base.errors import InputError, SwarmError, TrustError, UnreachableError
+from mycoswarm.swarm.client import Connection
+
+log = logging.getLogger(__name__)
+
+STAGGER_S = 0.1  # RFC 8305 section 5 names 100 ms as the least for connections raced on one machine
+MAX_ADDRESSES = 32  # a machine has a handful; more is a mistake or an attack
+_SHUTDOWN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a peer may listen. `host` is a name or an address, an IPv6 one with its scope: "fe80::1%eth0"."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Read "127.0.0.1:6927", "node.example:6927" or "[fe80::1%eth0]:6927".
+
+    Raises:
+        InputError: not an address with a port.
+    """
+    host, colon, port = text.strip().rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    is_whole = bool(colon and host) and bracketed == (":" in host) and host.isascii() and not set(host) & set("[]/ \0")
+    if not (is_whole and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        raise InputError(
+            f"{text!r} is not an address with a port", hint='Write "192.168.1.5:6927" or "[fe80::1%eth0]:6927".'
+        )
+    return Address(host, int(port))
+
+
+async def dial(
+    addresses: Sequence[str],
+    context: ssl.SSLContext,
+    expected: Callable[[bytes], bool],
+    timeout_s: float,
+) -> Connection:
+    """Connect to the peer whose certificate (DER) `expected` accepts, wherever it answers first.
+
+    Attempts start `STAGGER_S` apart, the next at once when one fails; the losers are closed before this returns.
+
+    Raises:
+        UnreachableError: no address led to it in time; the message says what was tried.
+        TrustError: every address answered, and each with a wrong or no identity, or refused ours.
+        InputError: an address cannot be read.
+    """
+    targets = [parse_address(text) for text in dict.fromkeys(addresses)][:MAX_ADDRESSES]
+    if not targets:
+        raise UnreachableError("no address of the node is known")
+    race = _Race(context, expected)
+    try:
+        async with asyncio.timeout(timeout_s):
+            connection = await race.run(targets)
+    except TimeoutError:
+        connection = None
+    finally:
+        await race.stop()
+    if connection is not None:
+        return connection
+    raise race.failure(targets, timeout_s)
+
+
+class _Race:
+    """Attempts on several addresses, of which at most one wins."""
+
+    def __init__(self, context: ssl.SSLContext, expected: Callable[[bytes], bool]) -> None:
+        self._context = context
+        self._expected = expected
+        self._attempts: dict[asyncio.Task[Connection], Address] = {}
+        self._errors: dict[Address, SwarmError] = {}
+        self._winner: Connection | None = None
+
+    async def run(self, targets: Sequence[Address]) -> Connection | None:
+        waiting = list(targets)
+        pending: set[asyncio.Task[Connection]] = set()
+        while (waiting or pending) and self._winner is None:
+            if waiting:
+                target = waiting.pop(0)
+                attempt = asyncio.create_task(self._attempt(target))
+                self._attempts[attempt] = target
+                pending.add(attempt)
+            done, pending = await asyncio.wait(
+                pending, timeout=STAGGER_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for attempt in done:
+                self._note(attempt)
+        return self._winner
+
+    async def stop(self) -> None:
+        """End the attempts that have not won, also where the race itself was cancelled."""
+        for attempt in self._attempts:
+            attempt.cancel()
+        await asyncio.gather(*self._attempts, return_exceptions=True)
+        for attempt in self._attempts:
+            if not attempt.cancelled() and attempt.exception() is None and attempt.result() is not self._winner:
+                attempt.result().abort()
+
+    def failure(self, targets: Sequence[Address], timeout_s: float) -> SwarmError:
+        """Why nobody won."""
+        tried = "; ".join(
+            f"{target}: {self._errors.get(target) or f'no answer in {timeout_s:g} s'}" for target in targets
+        )
+        if all(isinstance(self._errors.get(target), TrustError) for target in targets):
+            return TrustError(
+                f"no address led to the expected node ({tried})",
+                hint="Another machine may have taken its address, or the node belongs to another swarm.",
+                code="wrong_identity",
+            )
+        return UnreachableError(f"the node does not answer ({tried})")
+
+    def _note(self, attempt: asyncio.Task[Connection]) -> None:
+        error = attempt.exception()
+        if error is None:
+            if self._winner is None:
+                self._winner = attempt.result()
+            return
+        if not isinstance(error, SwarmError):
+            raise error
+        self._errors[self._attempts[attempt]] = error
+        log.debug("%s: %s", self._attempts[attempt], error)
+
+    async def _attempt(self, target: Address) -> Connection:
+        try:
+            sock = await _connect(target)
+        except OSError as exc:
+            raise UnreachableError(exc.strerror or str(exc)) from exc
+        connection = Connection(str(target))
+        try:
+            await _secure(connection, sock, self._context)
+            if not self._expected(connection.peer_der):
+                raise TrustError("another node answered")
+        except BaseException:
+            connection.abort()
+            sock.close()
+            raise
+        return connection
+
+
+async def _connect(target: Address) -> socket.socket:
+    """Open a TCP connection to the first address of a name that answers."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    failed: OSError = OSError(f"no address for {target.host}")
+    for family, kind, protocol, _, address in found[:MAX_ADDRESSES]:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+        except OSError as exc:
+            sock.close()
+            failed = exc
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failed
+
+
+async def _secure(connection: Connection, sock: socket.socket, context: ssl.SSLContext) -> None:
+    """Raise TLS on a socket and wait until the server has accepted us too."""
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.create_connection(
+            lambda: connection, sock=sock, ssl=context, server_hostname="", ssl_shutdown_timeout=_SHUTDOWN_S
+        )
+        await connection.ready()
+    except ssl.SSLCertVerificationError as exc:
+        raise TrustError(f"its certificate does not hold: {exc.verify_message}") from exc
+    except (OSError, UnreachableError) as exc:
+        alert = _alert(exc)
+        if alert is not None:
+            raise TrustError(f"it refused this node: {alert.reason or alert}") from exc
+        raise UnreachableError("it closed the connection before it said anything") from exc
+
+
+def _alert(error: BaseException | None) -> ssl.SSLError | None:
+    """The TLS alert behind an error, where the other side sent one."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return error
+        error = error.__cause__
+    return None
