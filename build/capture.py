@@ -14,8 +14,9 @@ from typing import Any
 
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-except ImportError:  # as a script it needs nothing but Python and a C compiler
-    BuildHookInterface = object
+except ImportError:
+    # As a script it needs nothing but Python and a C compiler, so a stand-in will do.
+    BuildHookInterface = object  # type: ignore[misc,assignment]
 
 SOURCE = Path(__file__).resolve().parent.parent / "appliance" / "mycoswarm" / "stage" / "capture.c"
 TARGET = SOURCE.with_name("libcapture.so")
@@ -74,7 +75,7 @@ def compile_capture(source: Path, target: Path, environment: dict[str, str]) -> 
     return True
 
 
-class CaptureHook(BuildHookInterface):
+class CaptureHook(BuildHookInterface):  # type: ignore[type-arg]  # the stand-in takes no arguments
     """Hatch calls this before it packs a wheel: the wheel holds machine code and is tagged for its platform."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

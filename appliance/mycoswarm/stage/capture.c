@@ -23,7 +23,18 @@
 enum { TYPE_F32 = 0 }; /* GGML_TYPE_F32 */
 
 /* Faults, in the order in which they are looked for; the first one of a step is kept. */
-enum { FAULT_NONE = 0, FAULT_TYPE = 1, FAULT_WIDTH = 2, FAULT_SHAPE = 3, FAULT_SPACE = 4, FAULT_REPEATED = 5 };
+enum {
+    FAULT_NONE = 0,
+    FAULT_TYPE = 1,
+    FAULT_WIDTH = 2,
+    FAULT_SHAPE = 3,
+    FAULT_SPACE = 4,
+    FAULT_REPEATED = 5,
+    FAULT_UNREAD = 6
+};
+
+/* A NaN that no arithmetic gives. It lies in the first and last value before a read and must be gone after it. */
+static const uint32_t UNREAD = 0x7fc5ca9eu;
 
 struct tensor_prefix {
     int32_t type;
@@ -79,6 +90,21 @@ static int32_t find_fault(struct capture *self, const struct tensor_prefix *tens
     return FAULT_NONE;
 }
 
+static bool read_rows(struct capture *self, const void *tensor, int64_t n_rows) {
+    const size_t count = (size_t) self->width * (size_t) n_rows;
+    float *ends[2];
+
+    if (count == 0) {
+        return true;
+    }
+    ends[0] = self->rows;
+    ends[1] = self->rows + count - 1;
+    memcpy(ends[0], &UNREAD, sizeof UNREAD);
+    memcpy(ends[1], &UNREAD, sizeof UNREAD);
+    self->read(tensor, self->rows, 0, sizeof(float) * count);
+    return memcmp(ends[0], &UNREAD, sizeof UNREAD) != 0 && memcmp(ends[1], &UNREAD, sizeof UNREAD) != 0;
+}
+
 /* ggml_backend_sched_eval_callback. With `ask`: do we want this node? Without: its data is there; false ends the graph. */
 EXPORT bool capture_eval(void *tensor, bool ask, void *user_data) {
     struct capture *self = user_data;
@@ -90,13 +116,15 @@ EXPORT bool capture_eval(void *tensor, bool ask, void *user_data) {
     }
     self->calls++;
     fault = find_fault(self, prefix);
+    if (fault == FAULT_NONE && !read_rows(self, tensor, prefix->ne[1])) {
+        fault = FAULT_UNREAD;
+    }
     if (fault != FAULT_NONE) {
         if (self->fault == FAULT_NONE) {
             self->fault = fault;
         }
         return false;
     }
-    self->read(tensor, self->rows, 0, sizeof(float) * (size_t) self->width * (size_t) prefix->ne[1]);
     self->copied_rows = prefix->ne[1];
     self->copied_step = self->step;
     self->total_rows += prefix->ne[1];

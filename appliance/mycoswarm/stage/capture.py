@@ -16,6 +16,7 @@ _FAULTS = {
     3: "is not a plain matrix: {shape}",
     4: "has {rows} rows, more than fit",
     5: "came twice in one step",
+    6: "was there but could not be read",
 }
 
 
@@ -54,9 +55,9 @@ class TensorFunctions:
 class Capture:
     """Rows of the tensor named `wanted`, once per step. Used by one thread.
 
-    Covered: the tensor missing, coming twice, of another type, width or shape, with more or fewer rows than asked, rows
-    of an earlier step. Not covered: rows in another order than the batch; the engine opens the context so that there is
-    only one order.
+    Covered: the tensor missing, coming twice, of another type, width or shape, with more or fewer rows than asked, a
+    read that brought nothing, rows of an earlier step. Not covered: rows in another order than the batch; the engine
+    opens the context so that there is only one order.
     """
 
     def __init__(

@@ -23,6 +23,7 @@ from mycoswarm.stage.capture import Capture, TensorFunctions
 from mycoswarm.stage.log import Log
 from mycoswarm.wire.plan import Conditions
 
+CACHE_STEP = 256  # llama.cpp rounds n_ctx up to its multiples, but holds n_batch against the number before that
 _DEVICE_LINE = re.compile(r"load_tensors: layer\s+(\d+) assigned to device ([^,\s]+)")
 _MEMORY_WORDS = re.compile(
     r"out of memory|(?:failed|unable|cannot) to allocate|cannot allocate|bad_alloc", re.IGNORECASE
@@ -217,7 +218,7 @@ class Context:
     def __init__(self, model: Model, conditions: Conditions, *, gpu: bool, capture: Capture | None) -> None:
         """Raises: StageError, where llama.cpp refuses the conditions; CapacityError, where memory is short."""
         params = raw.llama_context_default_params()
-        params.n_ctx = conditions.n_ctx
+        params.n_ctx = -(-conditions.n_ctx // CACHE_STEP) * CACHE_STEP
         # llama.cpp keeps logits for n_seq_max rows at least and aborts where n_batch is less.
         params.n_batch = params.n_ubatch = max(conditions.n_ubatch, conditions.n_seq_max)
         params.n_seq_max = conditions.n_seq_max
