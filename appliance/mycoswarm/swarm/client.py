@@ -6,7 +6,6 @@ Not covered: a peer that is frozen but connected; only a heartbeat inside a stre
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
@@ -18,7 +17,7 @@ from mycoswarm.base.errors import ProtocolError, SwarmError, UnreachableError
 from mycoswarm.swarm.credit import GREETING, ReceiveCredit, SendCredit
 from mycoswarm.swarm.exchange import Reply, Stream
 
-log = logging.getLogger(__name__)
+__all__ = ["CLOSE_S", "MAX_RESETS", "MAX_STREAMS", "Connection", "Headers", "Reply", "Stream"]
 
 MAX_STREAMS = 4000  # zttp's server hangs up at 4,096 streams in a connection's life
 MAX_RESETS = 200  # and at 256 resets by the client

@@ -110,7 +110,12 @@ class _Race:
         """End the attempts that have not won, also where the race itself was cancelled."""
         for attempt in self._attempts:
             attempt.cancel()
-        await asyncio.gather(*self._attempts, return_exceptions=True)
+        try:
+            await asyncio.gather(*self._attempts, return_exceptions=True)
+        except asyncio.CancelledError:
+            if self._winner is not None:
+                self._winner.abort()  # nobody will take it any more
+            raise
         for attempt in self._attempts:
             if not attempt.cancelled() and attempt.exception() is None and attempt.result() is not self._winner:
                 attempt.result().abort()
@@ -187,17 +192,10 @@ async def _secure(connection: Connection, sock: socket.socket, context: ssl.SSLC
         await connection.ready()
     except ssl.SSLCertVerificationError as exc:
         raise TrustError(f"its certificate does not hold: {exc.verify_message}") from exc
-    except (OSError, UnreachableError) as exc:
-        alert = _alert(exc)
-        if alert is not None:
-            raise TrustError(f"it refused this node: {alert.reason or alert}") from exc
-        raise UnreachableError("it closed the connection before it said anything") from exc
-
-
-def _alert(error: BaseException | None) -> ssl.SSLError | None:
-    """The TLS alert behind an error, where the other side sent one."""
-    while error is not None:
-        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            return error
-        error = error.__cause__
-    return None
+    except ssl.SSLError as exc:
+        raise UnreachableError(f"no TLS connection: {exc.reason or exc}") from exc
+    except OSError as exc:
+        raise UnreachableError("it closed the connection") from exc
+    except UnreachableError as exc:
+        # asyncio and uvloop drop the alert that would say so; but a server that trusts us speaks first
+        raise TrustError("it refused this node's certificate") from exc

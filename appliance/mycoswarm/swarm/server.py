@@ -190,6 +190,7 @@ class PeerProtocol(ZttpH2Protocol, asyncio.BufferedProtocol):
 
     def on_response_complete(self, stream_id: int) -> None:
         self._forget(stream_id)
+        self.receiving.close(stream_id)
         super().on_response_complete(stream_id)
 
     def abort(self) -> None:
