@@ -28,7 +28,7 @@ _STEP, _BEGIN, _REMOVE, _TROUBLE, _BEAT, _BYE = range(1, 7)
 _NOTHING, _TOKENS, _HIDDEN = range(3)
 _MAX_ROWS = 0xFFFF
 _MAX_COMPUTE_US = 0xFFFFFFFF  # 71 minutes; a step that long is long lost
-_MAX_TEXT = 1000
+_MAX_TEXT, _MAX_NAME = 1000, 100  # characters
 
 _INT = np.dtype("<i4")
 _FLOAT = np.dtype("<f4")
@@ -129,16 +129,18 @@ def encode(frame: Frame) -> bytes:
         case Step():
             return _encode_step(frame)
         case Begin(number, sequence, request_id):
-            text = request_id.encode()
+            text = request_id.encode(errors="replace")
             if not 0 < len(text) <= MAX_REQUEST_ID_BYTES:
                 raise _own_fault(f"a request id of {len(text)} bytes")
             return _head(len(text), _BEGIN, number=number, sequence=sequence) + text
         case Remove(number, sequence, first, last):
-            if not _is_span(first, last):
+            if not _is_span(first, last) or max(first, last) >= 2**31:
                 raise _own_fault(f"positions [{first}, {last}) cannot be removed")
             return _head(_SPAN.size, _REMOVE, number=number, sequence=sequence) + _SPAN.pack(first, last)
         case Trouble(code, message, node_id):
-            payload = _trouble_encoder.encode((code[:100], message[:_MAX_TEXT], node_id[:100]))
+            texts = (code[:_MAX_NAME], message[:_MAX_TEXT], node_id[:_MAX_NAME])
+            # a log's last words may hold halves of characters
+            payload = _trouble_encoder.encode([text.encode(errors="replace").decode() for text in texts])
             return _head(len(payload), _TROUBLE) + payload
         case Beat():
             return _head(0, _BEAT)
