@@ -17,6 +17,10 @@ import math
 import re
 from dataclasses import dataclass
 
+import gguf
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
 from mycoswarm.base.errors import SplitError
 from mycoswarm.catalog.container import Container, Field, Kind, array_field, number_field
 
@@ -174,7 +178,18 @@ def _tensor_fault(model: Container, n_layer: int) -> str | None:
     table = next((tensor for tensor in model.tensors if tensor.name == TABLE_TENSOR), None)
     if table is None or len(table.shape) != 2 or "output_norm.weight" not in names:
         return "its token table or output norm is missing"
+    if not is_dequantisable(table.kind):
+        return f"rows of its token table ({table.kind.name}) cannot be looked up outside llama.cpp"
     return None
+
+
+def is_dequantisable(kind: GGMLQuantizationType) -> bool:
+    """Whether gguf's dequantiser knows a type."""
+    try:
+        gguf.quants.dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def cut_points(entry: Architecture, n_layer: int) -> tuple[int, ...]:

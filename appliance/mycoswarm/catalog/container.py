@@ -6,6 +6,7 @@ checked against a limit and the file's size before it is used, so reading costs 
 and time in proportion. Not covered: whether the weights make sense; big-endian files and GGUF 1 are refused.
 """
 
+import stat
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -152,12 +153,12 @@ def read_container(path: Path) -> Container:
         StorageError: the file cannot be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ModelFileError(f"{path} is not a file", hint="Name the .gguf file itself.")
         with path.open("rb") as file:
             return _Parser(file, file.seek(0, 2)).parse()
     except FileNotFoundError as exc:
         raise ModelFileError(f"there is no file {path}", hint="Check the path.", code="no_such_file") from exc
-    except IsADirectoryError as exc:
-        raise ModelFileError(f"{path} is a folder", hint="Name the .gguf file inside it.") from exc
     except OSError as exc:
         raise StorageError(f"{path} cannot be read: {exc.strerror}") from exc
 
