@@ -20,7 +20,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of all orders."""
 
 
-class Open(Order, tag="open"):
+class Open(Order, frozen=True, tag="open"):
     """Coordinator to node, first on a ring stream after the node's nonce: open one stage.
 
     `directory` gives addresses ("host:port" of peer listeners) by node id, as hints: identity decides.
@@ -30,11 +30,12 @@ class Open(Order, tag="open"):
     directory: dict[str, tuple[str, ...]]
 
 
-class Configure(Order, tag="configure"):
+class Configure(Order, frozen=True, tag="configure"):
     """Daemon to stage, first line on stdin: what to load. Paths are on this machine.
 
     `shard_paths` are GGUF splits in order (one file where the model runs whole); `table_path` is the token table that
-    the first stage of a split ring looks its input up in.
+    the first stage of a split ring looks its input up in, with each row times `table_scale`. `output_name` is what the
+    architecture calls a layer's output.
     """
 
     plan: RingPlan
@@ -43,16 +44,18 @@ class Configure(Order, tag="configure"):
     table_path: str | None
     addresses: tuple[str, ...]
     gpu: bool = True
+    output_name: str = "l_out"
+    table_scale: float = 1.0
 
 
-class Join(Order, tag="join"):
+class Join(Order, frozen=True, tag="join"):
     """Both neighbours, once all stages are ready. None and None in a ring of one."""
 
     previous: Neighbour | None
     following: Neighbour | None
 
 
-class Admit(Order, tag="admit"):
+class Admit(Order, frozen=True, tag="admit"):
     """This request may use the ring. The coordinator sends the ticket to every node; the daemon checks it and tells its
     stage without it."""
 
@@ -60,19 +63,19 @@ class Admit(Order, tag="admit"):
     ticket: Sealed | None = None
 
 
-class Generate(Order, tag="generate"):
+class Generate(Order, frozen=True, tag="generate"):
     """To the head only, after every node has admitted the request."""
 
     generation: Generation
 
 
-class Cancel(Order, tag="cancel"):
+class Cancel(Order, frozen=True, tag="cancel"):
     """The client hung up: stop computing for this request on every stage."""
 
     request_id: str
 
 
-class Ping(Order, tag="ping"):
+class Ping(Order, frozen=True, tag="ping"):
     """Sign of life; nothing else."""
 
 
