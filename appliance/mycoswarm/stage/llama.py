@@ -8,6 +8,7 @@ negative number becomes a typed error with llama.cpp's own last words.
 import ctypes
 import functools
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "i
 @functools.cache
 def shared_log() -> Log:
     """The log, installed. One per process, because llama.cpp has one log callback per process."""
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # else a failed assert starts gdb on this process, for seconds
     log = Log()
 
     def hear(level: int, text: bytes, _user_data: int) -> None:
