@@ -12,7 +12,7 @@ from mycoswarm.stage.hop import MAX_QUEUED, Hops, Identity, Terms
 from mycoswarm.swarm.dial import dial
 from mycoswarm.swarm.server import bind
 from mycoswarm.swarm.tls import client_context, ephemeral_certificate
-from mycoswarm.wire.frame import Begin, Remove, Step
+from mycoswarm.wire.frame import Begin, Change, Remove, Step
 from mycoswarm.wire.order import Neighbour
 
 TERMS = Terms(ring_id="r", model_digest="d", n_embd=2048, n_ubatch=256, n_seq_max=4)
@@ -73,7 +73,7 @@ async def failure_of(hops: Hops) -> RingError:
 def test_changes_go_round_the_ring_in_order_and_unaltered(count: int) -> None:
     async def main() -> None:
         async with joined(count) as hops:
-            sent = [Begin(0, 1, "request"), step(1), step(2, 256), Remove(3, 1, 0, -1)]
+            sent: list[Change] = [Begin(0, 1, "request"), step(1), step(2, 256), Remove(3, 1, 0, -1)]
             for frame in sent:
                 await hops[0].send(frame)
                 for each in [*hops[1:], hops[0]]:

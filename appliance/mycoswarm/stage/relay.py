@@ -7,7 +7,6 @@ admitted request opened, or anything but exactly n fresh rows out of llama.cpp e
 
 import asyncio
 import logging
-import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
@@ -114,12 +113,12 @@ class Relay:
         if self._work.table is not None and step.tokens is not None:
             hidden = self._work.table.rows(step.tokens)
         assert hidden is not None
-        started = time.perf_counter_ns()
         decoded = self._work.layers.decode(
             Batch(positions=step.positions, sequences=step.sequences, wanted=step.wanted, tokens=None, hidden=hidden)
         )
-        spent_us = (time.perf_counter_ns() - started) // 1000
         rows = decoded.hidden
         if rows is None or rows.shape != (len(step.positions), self._work.layers.n_embd):
             raise CaptureError(f"{len(step.positions)} rows went in, {None if rows is None else rows.shape} came out")
-        return Step(step.number, step.positions, step.sequences, step.wanted, None, rows, step.compute_us + spent_us)
+        return Step(
+            step.number, step.positions, step.sequences, step.wanted, None, rows, step.compute_us + decoded.compute_us
+        )
