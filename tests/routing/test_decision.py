@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from mycoswarm.routing.decision import Decision, Refusal, decide
 from mycoswarm.routing.placement import Load
 from mycoswarm.routing.rule import DEFAULT_RULE, Rule, Run
-from mycoswarm.routing.snapshot import Asked, Narrowing, NodeState, SwarmState
+from mycoswarm.routing.snapshot import Asked, Narrowing, NodeState, SwarmState, WarmRing
 
 LOAD = Load(
     layer_bytes=(100,) * 6, kv_bytes=(1,) * 6, head_bytes=50, buffer_bytes=10, hidden_bytes=8, cuts=(1, 2, 3, 4, 5)
@@ -20,8 +20,12 @@ def asked(**narrowing: object) -> Asked:
     return Asked("spore", "d", "chat", 10, Narrowing(**narrowing))  # type: ignore[arg-type]  # test input
 
 
-def swarm(*nodes: NodeState) -> SwarmState:
-    return SwarmState(nodes[0].node_id, nodes, {"d": frozenset({nodes[0].node_id})})
+def swarm(*nodes: NodeState, warm: tuple[WarmRing, ...] = ()) -> SwarmState:
+    return SwarmState(nodes[0].node_id, nodes, {"d": frozenset({nodes[0].node_id})}, warm)
+
+
+def loaded(*shape: tuple[str, int, int], digest: str = "d") -> WarmRing:
+    return WarmRing(digest, shape)
 
 
 states = st.builds(
@@ -33,20 +37,40 @@ states = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+ranges = st.tuples(st.sampled_from("abcdefgh"), st.integers(-1, 6), st.integers(0, 7))
+sound_rings = st.tuples(st.permutations("abcdefgh"), st.sets(st.integers(1, 5), max_size=3).map(sorted)).map(
+    lambda drawn: tuple(zip(drawn[0], [0, *drawn[1]], [*drawn[1], 6], strict=False))
+)
+warm_rings = st.builds(WarmRing, st.sampled_from(["d", "e"]), sound_rings | st.lists(ranges, max_size=3).map(tuple))
+
+
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(states, min_size=1, max_size=4, unique_by=lambda n: n.node_id),
     st.sampled_from(["any", "solo", "split"]),
     st.none() | st.integers(1, 4),
     st.lists(st.sampled_from("abcdefgh"), max_size=3).map(tuple),
-    st.sampled_from([(), (DEFAULT_RULE,), (Rule("m", Run(split="solo"), model="x*"), DEFAULT_RULE)]),
+    st.sampled_from(
+        [
+            (),
+            (DEFAULT_RULE,),
+            (Rule("m", Run(split="solo"), model="x*"), DEFAULT_RULE),
+            (Rule("r", Run(split="split required")),),
+        ]
+    ),
+    st.lists(warm_rings, max_size=3).map(tuple),
 )
 def test_a_decision_uses_only_nodes_that_rule_and_request_allow(
-    nodes: list[NodeState], mode: str, stages: int | None, names: tuple[str, ...], rules: tuple[Rule, ...]
+    nodes: list[NodeState],
+    mode: str,
+    stages: int | None,
+    names: tuple[str, ...],
+    rules: tuple[Rule, ...],
+    warm: tuple[WarmRing, ...],
 ) -> None:
     request = asked(mode=mode, stages=stages, nodes=names)
-    first = decide(request, LOAD, rules, swarm(*nodes))
-    assert first == decide(request, LOAD, rules, swarm(*nodes))
+    first = decide(request, LOAD, rules, swarm(*nodes, warm=warm))
+    assert first == decide(request, LOAD, rules, swarm(*nodes, warm=warm))
     if isinstance(first, Decision):
         assert rules
         shares = first.placed.shares
@@ -56,6 +80,12 @@ def test_a_decision_uses_only_nodes_that_rule_and_request_allow(
             assert not names or share.node.name in names
         assert stages is None or len(shares) == stages
         assert mode == "any" or (len(shares) == 1) == (mode == "solo")
+        assert rules[-1].action.split != "split required" or len(shares) > 1
+        shape = tuple((share.node.node_id, share.first, share.last) for share in shares)
+        if ("already loaded there" in first.explanation.reason) and "much slower" not in first.explanation.reason:
+            assert WarmRing("d", shape) in warm
+        else:
+            assert first.placed == decide(request, LOAD, rules, swarm(*nodes)).placed
     else:
         assert first.message and first.explanation
 
@@ -102,3 +132,57 @@ def test_earlier_rules_are_named_with_the_condition_that_failed() -> None:
     rules = (Rule("big only", Run(), model="llama-*"), DEFAULT_RULE)
     decision = decide(asked(), LOAD, rules, swarm(node("a")))
     assert decision.explanation.passed == (("big only", "model 'spore' does not match 'llama-*'"),)
+
+
+def shape_of(decision: Decision | Refusal) -> tuple[tuple[str, int, int], ...]:
+    assert isinstance(decision, Decision), decision
+    return tuple((share.node.node_id, share.first, share.last) for share in decision.placed.shares)
+
+
+def test_a_loaded_ring_is_used_again_where_another_cut_is_now_a_little_cheaper() -> None:
+    nodes, request = (node("a"), node("b")), asked(mode="split")
+    cold = decide(request, LOAD, (DEFAULT_RULE,), swarm(*nodes))
+    warm = decide(request, LOAD, (DEFAULT_RULE,), swarm(*nodes, warm=(loaded(("b", 0, 2), ("a", 2, 6)),)))
+    assert shape_of(warm) == (("b", 0, 2), ("a", 2, 6)) != shape_of(cold)
+    assert isinstance(warm, Decision) and warm.explanation.reason.endswith("it is already loaded there")
+
+
+def test_a_loaded_ring_needs_no_free_memory() -> None:
+    full = node("a", 0)
+    assert isinstance(decide(asked(), LOAD, (DEFAULT_RULE,), swarm(full)), Refusal)
+    warm = decide(asked(), LOAD, (DEFAULT_RULE,), swarm(full, warm=(loaded(("a", 0, 6)),)))
+    assert shape_of(warm) == (("a", 0, 6),)
+
+
+def test_a_loaded_split_does_not_serve_where_one_node_would_do() -> None:
+    warm = (loaded(("b", 0, 3), ("a", 3, 6)),)
+    assert len(shape_of(decide(asked(), LOAD, (DEFAULT_RULE,), swarm(node("a"), node("b"), warm=warm)))) == 1
+
+
+def test_a_loaded_node_serves_before_a_ring_of_others() -> None:
+    nodes = (node("a", 0), node("b", 500), node("c", 500))
+    assert len(shape_of(decide(asked(), LOAD, (DEFAULT_RULE,), swarm(*nodes)))) == 2
+    warm = decide(asked(), LOAD, (DEFAULT_RULE,), swarm(*nodes, warm=(loaded(("a", 0, 6)),)))
+    assert shape_of(warm) == (("a", 0, 6),)
+
+
+def test_a_much_faster_node_is_taken_although_the_model_is_loaded_elsewhere() -> None:
+    slow, fast = node("a"), NodeState("b", "b", "LAN", 10_000, 3e6, 0.001)
+    decision = decide(asked(), LOAD, (DEFAULT_RULE,), swarm(slow, fast, warm=(loaded(("a", 0, 6)),)))
+    assert shape_of(decision) == (("b", 0, 6),)
+    assert isinstance(decision, Decision) and "much slower" in decision.explanation.reason
+
+
+def test_a_loaded_ring_over_a_lost_or_unnamed_node_or_of_another_model_does_not_serve() -> None:
+    nodes = (node("a"), node("b"), node("c"))
+    for request in (asked(without=frozenset({"c"})), asked(nodes=("a", "b"))):
+        decision = decide(request, LOAD, (DEFAULT_RULE,), swarm(*nodes, warm=(loaded(("c", 0, 6)),)))
+        assert "c" not in {node_id for node_id, _, _ in shape_of(decision)}
+    other = decide(asked(), LOAD, (DEFAULT_RULE,), swarm(*nodes, warm=(loaded(("c", 0, 6), digest="e"),)))
+    assert shape_of(other) == (("a", 0, 6),)
+
+
+def test_the_file_comes_from_a_node_that_runs_it_where_one_holds_it() -> None:
+    state = SwarmState("a", (node("a", 0), node("b")), {"d": frozenset({"a", "b"})})
+    decision = decide(asked(), LOAD, (DEFAULT_RULE,), state)
+    assert isinstance(decision, Decision) and decision.holder_id == "b"

@@ -3,9 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mycoswarm.routing.placement import Load, Placed, place_ring, place_whole, usable_bytes
+from mycoswarm.routing.placement import Load, Placed, place_ring, place_warm, place_whole, usable_bytes
 from mycoswarm.routing.rule import Rule
 from mycoswarm.routing.snapshot import Asked, NodeState, SwarmState
+
+# A loaded ring is kept unless another would be more than this many times as fast: measured speeds and free memory
+# fluctuate by tens of percent, and to load a model again costs more than such a difference brings.
+WARM_WORTH = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,8 @@ def _run(
 ) -> Decision | Refusal:
     faults = {node.node_id: _fault(node, asked, rule) for node in swarm.nodes}
     able = [node for node in swarm.nodes if faults[node.node_id] is None]
-    holders = swarm.holders.get(asked.model_digest, frozenset())
-    holder = next((n.node_id for n in swarm.nodes if n.node_id in holders and not n.trouble), None)
     placed, reason, code = _place(asked, load, rule, able)
+    placed, reason = _kept(asked, load, rule, able, swarm, placed, reason)
     chosen = {share.node.node_id: share for share in placed.shares} if placed else {}
     verdicts = tuple(
         Verdict(node.node_id, node.name, node.node_id in chosen, _verdict(node, faults, chosen, load))
@@ -97,9 +100,17 @@ def _run(
     explanation = Explanation(rule.name, passed, verdicts, reason)
     if placed is None:
         return Refusal(code, reason, explanation)
+    holder = _holder(asked, swarm, chosen)
     if holder is None:
         return Refusal("not_found", f"no node that answers now holds the file of {asked.model!r}", explanation)
     return Decision(rule.name, placed, holder, explanation)
+
+
+def _holder(asked: Asked, swarm: SwarmState, chosen: Mapping[str, object]) -> str | None:
+    """The node that gives the model's file away: one that runs it too where there is one, so that less is sent."""
+    holders = swarm.holders.get(asked.model_digest, frozenset())
+    able = [node.node_id for node in swarm.nodes if node.node_id in holders and not node.trouble]
+    return min(able, key=lambda one: (one in asked.narrowing.without, one not in chosen), default=None)
 
 
 def _verdict(node: NodeState, faults: dict[str, str | None], chosen: Mapping[str, object], load: Load) -> str:
@@ -116,12 +127,12 @@ def _verdict(node: NodeState, faults: dict[str, str | None], chosen: Mapping[str
 def _place(asked: Asked, load: Load, rule: Rule, able: list[NodeState]) -> tuple[Placed | None, str, str]:
     """The placement, the reason in words, and the refusal's code where there is none."""
     wanted, policy = asked.narrowing, rule.action.split
-    solo_allowed = policy != "split required" and wanted.mode != "split" and wanted.stages in (None, 1)
-    split_allowed = policy != "solo" and wanted.mode != "solo" and wanted.stages != 1
+    solo_allowed, split_allowed = _solo_allowed(asked, rule), _split_allowed(asked, rule)
     if not able:
         return None, "no node that the rule and the request allow can work now", "refused_by_rules"
     if not (solo_allowed or split_allowed):
-        return None, f"the request asks for {wanted.mode!r}, the rule says {policy!r}", "refused_by_rules"
+        mode = repr(wanted.mode) + _stages(wanted.stages)
+        return None, f"the request asks for {mode}, the rule says {policy!r}", "refused_by_rules"
     whole = place_whole(load, able)
     if solo_allowed and whole:
         return whole, "it fits one node, and a ring would not make one stream faster", ""
@@ -139,5 +150,57 @@ def _place(asked: Asked, load: Load, rule: Rule, able: list[NodeState]) -> tuple
     return ring, "the rule asks for a split" if whole else "it fits no allowed node whole", ""
 
 
+def _kept(
+    asked: Asked,
+    load: Load,
+    rule: Rule,
+    able: list[NodeState],
+    swarm: SwarmState,
+    placed: Placed | None,
+    reason: str,
+) -> tuple[Placed | None, str]:
+    """A ring that is loaded already, where it does what would be chosen; else the choice as it was.
+
+    One node before several as ever, so a loaded split does not serve where the model now fits one node. A loaded ring
+    needs no memory: it also serves where nothing else would fit, as its own memory is what is missing.
+    """
+    wanted = asked.narrowing
+    warm = [
+        ring
+        for one in swarm.warm
+        if one.model_digest == asked.model_digest and (ring := place_warm(load, able, one.shape)) is not None
+    ]
+    solos = [ring for ring in warm if len(ring.shares) == 1 and _solo_allowed(asked, rule)]
+    rings = [
+        ring
+        for ring in warm
+        if len(ring.shares) > 1 and _split_allowed(asked, rule) and wanted.stages in (None, len(ring.shares))
+    ]
+    fits_one = placed is not None and len(placed.shares) == 1
+    best = min(solos or ([] if fits_one else rings), key=_rank, default=None)
+    if best is None:
+        return placed, reason
+    if placed is None:
+        return best, "it is already loaded there, and no other place has the memory"
+    if len(best.shares) == 1 < len(placed.shares):
+        return best, "it is already loaded there, whole on one node"
+    if best.token_s > WARM_WORTH * placed.token_s:
+        return placed, f"{reason}; where it is already loaded it would be much slower"
+    return best, f"{reason}; it is already loaded there"
+
+
+def _rank(ring: Placed) -> tuple[float, list[tuple[str, int]]]:
+    return ring.token_s, [(share.node.node_id, share.first) for share in ring.shares]
+
+
+def _solo_allowed(asked: Asked, rule: Rule) -> bool:
+    wanted = asked.narrowing
+    return rule.action.split != "split required" and wanted.mode != "split" and wanted.stages in (None, 1)
+
+
+def _split_allowed(asked: Asked, rule: Rule) -> bool:
+    return rule.action.split != "solo" and asked.narrowing.mode != "solo" and asked.narrowing.stages != 1
+
+
 def _stages(stages: int | None) -> str:
-    return "" if stages is None else f" in {stages} stages"
+    return "" if stages is None else f" in {stages} stage{'s' if stages != 1 else ''}"

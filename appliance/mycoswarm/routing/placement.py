@@ -92,6 +92,40 @@ def place_ring(load: Load, nodes: Sequence[NodeState], *, stages: int | None = N
     return Placed(shares, token_s, "; ".join(filter(None, (note, _assumed([share.node for share in shares])))))
 
 
+def place_warm(load: Load, nodes: Sequence[NodeState], shape: Sequence[tuple[str, int, int]]) -> Placed | None:
+    """The placement that a loaded ring is, whatever memory is free, or None where it is none over these nodes."""
+    by_id = {node.node_id: node for node in nodes}
+    n_layer, edges = len(load.layer_bytes), {0, *load.cuts, len(load.layer_bytes)}
+    firsts, lasts = [first for _, first, _ in shape], [last for _, _, last in shape]
+    if not shape or [*firsts, n_layer] != [0, *lasts] or not edges.issuperset(lasts):
+        return None
+    if any(first >= last for _, first, last in shape) or len({node_id for node_id, _, _ in shape}) != len(shape):
+        return None
+    if not all(node_id in by_id for node_id, _, _ in shape):
+        return None
+    shares = tuple(Share(by_id[node_id], first, last) for node_id, first, last in shape)
+    return Placed(shares, _token_s(load, shares), _assumed([share.node for share in shares]))
+
+
+def _token_s(load: Load, shares: Sequence[Share]) -> float:
+    """Predicted seconds per token: all stages, and in a ring of more than one all hops, the closing one too."""
+    stages_s = sum(_stage_s(load, share) for share in shares)
+    nodes = [share.node for share in shares]
+    hops = zip(nodes, nodes[1:] + nodes[:1], strict=True) if len(nodes) > 1 else ()
+    return stages_s + sum(_hop_s(one, other) for one, other in hops)
+
+
+def _stage_s(load: Load, share: Share) -> float:
+    is_head = share.last == len(load.layer_bytes)
+    streamed = sum(load.layer_bytes[share.first : share.last]) + (load.head_bytes if is_head else 0)
+    return streamed / _speed(share.node)
+
+
+def _hop_s(one: NodeState, other: NodeState) -> float:
+    ends = (one.round_trip_s, other.round_trip_s)
+    return sum(UNKNOWN_ROUND_TRIP_S if end is None else end for end in ends) / 4
+
+
 def _speed(node: NodeState) -> float:
     return node.bytes_per_s or UNKNOWN_BYTES_PER_S
 
@@ -132,8 +166,7 @@ class _Search:
         return cost
 
     def _hop_s(self, one: int, other: int) -> float:
-        ends = (self._nodes[one].round_trip_s, self._nodes[other].round_trip_s)
-        return sum(UNKNOWN_ROUND_TRIP_S if end is None else end for end in ends) / 4
+        return _hop_s(self._nodes[one], self._nodes[other])
 
     def best(self) -> tuple[tuple[Share, ...], float] | None:
         trips = {node.round_trip_s for node in self._nodes}
@@ -142,17 +175,7 @@ class _Search:
         found = min((r for r in results if r is not None), key=lambda r: r[0], default=None)
         if found is None:
             return None
-        shares = found[1]
-        stage_s = sum(self._stage_s(share) for share in shares)
-        order = [self._nodes.index(share.node) for share in shares]
-        hops_s = sum(self._hop_s(a, b) for a, b in zip(order, order[1:] + order[:1], strict=True))
-        return shares, stage_s + hops_s
-
-    def _stage_s(self, share: Share) -> float:
-        streamed = sum(self._load.layer_bytes[share.first : share.last])
-        if share.last == len(self._load.layer_bytes):
-            streamed += self._load.head_bytes
-        return streamed / _speed(share.node)
+        return found[1], _token_s(self._load, found[1])
 
     def _from(self, first: int | None) -> tuple[float, tuple[Share, ...]] | None:
         count, width = len(self._nodes), len(self._bounds)

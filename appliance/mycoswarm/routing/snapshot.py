@@ -28,12 +28,21 @@ class NodeState:
 
 
 @dataclass(frozen=True, slots=True)
+class WarmRing:
+    """A ring that is loaded, or being loaded, now. `shape`: (node id, first layer, last layer) in ring order."""
+
+    model_digest: str
+    shape: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SwarmState:
     """All adopted nodes. `holders` maps a model's digest to the nodes that hold its file."""
 
     coordinator_id: str
     nodes: tuple[NodeState, ...]
     holders: dict[str, frozenset[str]] = field(default_factory=dict)
+    warm: tuple[WarmRing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
