@@ -173,7 +173,7 @@ def test_many_resets_spend_the_connection_without_breaking_it() -> None:
 def test_data_that_comes_after_a_reset_does_not_cost_the_connection() -> None:
     async def main() -> None:
         async with pair() as (_, _, connection):
-            for _ in range(4):  # some 500 late frames each; zttp would answer every one with a reset
+            for _ in range(4):  # up to 500 late frames each, and zttp answers every one with a reset
                 stream = await connection.open("GET", "/flood?64")
                 await stream.end()
                 assert await stream.receive()

@@ -3,11 +3,15 @@
 import asyncio
 import socket
 import ssl
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+import zttp
 from mycoswarm.base.errors import SetupError, TrustError, UnreachableError
+from mycoswarm.swarm.credit import STREAM_WINDOW_BYTES
+from mycoswarm.swarm.dial import dial
 from mycoswarm.swarm.server import PeerServer, bind
 from mycoswarm.swarm.tls import client_context, fingerprint, server_context
 from peers import CLIENT, SERVER, STRANGER, Run, Witness, ask, both_loops, child, connect, pair, serving
@@ -50,6 +54,30 @@ def test_reading_the_body_of_a_request_without_one_does_not_hang(run: Run) -> No
             await stream.end()
             assert await stream.response(5) == 200
             assert await stream.body(1000)
+
+    run(main())
+
+
+@both_loops
+def test_a_request_whose_head_is_its_end_does_not_hang(run: Run) -> None:
+    async def main() -> None:
+        witness = Witness()
+        async with asyncio.timeout(10), serving(witness) as server:
+            http = zttp.Connection(zttp.CLIENT, protocol=zttp.HTTP2)
+            http.initiate_connection()
+            preface = http.data_to_send()
+            http.send_request(b"GET", b"/whoami", b"2", [(b"host", b"x")])
+            head = bytearray(http.data_to_send())
+            head[4] |= 1  # END_STREAM; zttp's own client always sends it in a frame of its own
+            context = client_context(*CLIENT, trusted_pem=SERVER[0])
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context, server_hostname="")
+            writer.write(preface + head)
+            events: list[object] = []
+            while not any(isinstance(event, zttp.Data) for event in events):
+                http.receive_data(await reader.read(4096))
+                while (event := http.next_event()) is not zttp.NEED_DATA:
+                    events.append(event)
+            writer.transport.abort()
 
     run(main())
 
@@ -101,8 +129,6 @@ def test_tls_1_2_is_refused_at_the_handshake(run: Run) -> None:
 
 def _lend_identity(context: ssl.SSLContext) -> None:
     """Give a context the certificate that the server trusts, so that only the rest is wrong with it."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "both.pem").write_text("".join(CLIENT))
         context.load_cert_chain(Path(folder, "both.pem"))
@@ -171,10 +197,10 @@ def test_a_reset_ends_an_app_that_waits_to_send(caplog: pytest.LogCaptureFixture
 
         async def flood(scope: Scope, receive: Receive, send: Send) -> None:
             await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": bytes(STREAM_WINDOW_BYTES), "more_body": True})
             witness.began.set()
             try:
-                while True:
-                    await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+                await send({"type": "http.response.body", "body": b"one too many", "more_body": True})
             except OSError:
                 left.set()
                 raise
@@ -191,7 +217,9 @@ def test_a_reset_ends_an_app_that_waits_to_send(caplog: pytest.LogCaptureFixture
                 await left.wait()
             async with await connect(it.port) as connection:  # and so does a lost connection
                 left.clear()
-                await (await connection.open("GET", "/")).response(5)
+                witness.began.clear()
+                await connection.open("GET", "/")
+                await witness.began.wait()
                 connection.abort()
                 await left.wait()
 
@@ -288,8 +316,6 @@ def test_one_port_serves_ipv4_and_ipv6(run: Run) -> None:
             pytest.skip(f"no IPv6 loopback: {exc}")
         context = server_context(*SERVER, trusted_pem=CLIENT[0])
         async with PeerServer(Witness().app, context, sockets) as server:
-            from mycoswarm.swarm.dial import dial
-
             for address in (f"127.0.0.1:{server.port}", f"[::1]:{server.port}"):
                 mine = client_context(*CLIENT, trusted_pem=SERVER[0])
                 async with await dial([address], mine, lambda der: True, 5) as connection:

@@ -19,7 +19,7 @@ MAX_UNREAD_BYTES = 64 << 20  # of all streams of one connection; beyond it the w
 SLICE_BYTES = 1 << 18  # one turn of one stream; with larger ones, small messages of others wait noticeably
 
 _HEAD_BYTES = 9  # length u24 | type u8 | flags u8 | stream u32, RFC 9113 section 4.1
-_RST_STREAM, _SETTINGS, _WINDOW_UPDATE = 3, 4, 8
+_SETTINGS, _WINDOW_UPDATE = 4, 8
 _INITIAL_WINDOW_SIZE = 4
 _DEFAULT_WINDOW_BYTES = 65535
 _GIVE_BACK_BYTES = STREAM_WINDOW_BYTES // 8  # small enough to keep the pipe full, large enough to be rare
@@ -53,11 +53,7 @@ class ReceiveCredit:
         self._closed: set[int] = set()  # by us; bounded by zttp's 4,096 streams of a connection's life
 
     def outgoing(self, data: bytes) -> bytes:
-        """Take what zttp wants to send after parsing, give back what shall go out.
-
-        Left out: refills of stream windows, and resets of streams that we have closed already (zttp answers each
-        late DATA frame with one more, and after 256 the other side hangs up).
-        """
+        """Take what zttp wants to send after parsing, give back what shall go out: no refills of stream windows."""
         kept: list[bytes] = []
         at = 0
         while at < len(data):
@@ -66,7 +62,7 @@ class ReceiveCredit:
             stream_id = int.from_bytes(data[at + 5 : at + _HEAD_BYTES], "big")
             if kind == _WINDOW_UPDATE and stream_id == 0 and self._unread_bytes > MAX_UNREAD_BYTES:
                 self._withheld_bytes += int.from_bytes(data[end - 4 : end], "big")
-            elif not (kind == _WINDOW_UPDATE and stream_id) and not (kind == _RST_STREAM and stream_id in self._closed):
+            elif not (kind == _WINDOW_UPDATE and stream_id):
                 kept.append(data[at:end])
             at = end
         return b"".join(kept)
