@@ -6,6 +6,7 @@ it or confirms that it joins one; a node that belongs to a swarm refuses every o
 
 import re
 import socket
+import threading
 import unicodedata
 from pathlib import Path
 from typing import Literal, Self
@@ -40,11 +41,15 @@ class _NodeFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Identity:
-    """This node. The one owner of its key and of the file that says where it belongs."""
+    """This node. The one owner of its key and of the file that says where it belongs.
+
+    `folder` holds its small files; `enrolling` is held while it takes up a swarm, which may be tried twice at once.
+    """
 
     def __init__(self, folder: Folder, key: SigningKey, node: _NodeFile) -> None:
-        self._folder = folder
         self._node = node
+        self.folder = folder
+        self.enrolling = threading.Lock()
         self.key = key
         self.fingerprint = key.fingerprint
         self.node_id = node_id_of(key.fingerprint)
@@ -99,6 +104,15 @@ class Identity:
             EnrolmentError: this node belongs to a swarm already, or the certificate is not its own or not that swarm's.
             StorageError: it cannot be written; the node is as before.
         """
+        self.check(membership)
+        self._store(_NodeFile(name=clean_name(name or self.name), membership=membership))
+
+    def check(self, membership: Membership) -> None:
+        """Hold that this node could take up this membership.
+
+        Raises:
+            EnrolmentError: this node belongs to a swarm already, or the certificate is not its own or not that swarm's.
+        """
         if self._node.membership is not None:
             raise already_enrolled(self._node.membership.swarm_id)
         if fingerprint_of(public_of(membership.authority_pem)) != membership.swarm_id:
@@ -107,7 +121,6 @@ class Identity:
             raise EnrolmentError("the certificate is for another node's key")
         if not is_issued_by(membership.certificate_pem, membership.authority_pem):
             raise EnrolmentError("the certificate was not issued by the swarm's authority")
-        self._store(_NodeFile(name=clean_name(name or self.name), membership=membership))
 
     def leave(self) -> None:
         """Belong to no swarm any more. The key stays.
@@ -128,7 +141,7 @@ class Identity:
         self._store(_NodeFile(name=name, membership=self._node.membership))
 
     def _store(self, node: _NodeFile) -> None:
-        self._folder.write(_NODE_FILE, msgspec.json.encode(node))
+        self.folder.write(_NODE_FILE, msgspec.json.encode(node))
         self._node = node
 
 

@@ -230,6 +230,15 @@ class HeldRoster:
         return gone
 
 
+def forget_roster(folder: Folder) -> None:
+    """Remove the stored roster of a swarm that this node is no member of, or not yet.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    folder.remove(_FILE)
+
+
 def _required(roster: Roster, node_id: str) -> Entry:
     entry = roster.find(node_id)
     if entry is None:
