@@ -182,10 +182,11 @@ class Shelf:
 
     def _read_record(self, name: str) -> ShelfRecord | None:
         """None where there is none, or one of another version of this program: the file must be added again."""
-        try:
-            return msgspec.json.decode((self.folder / f"{name}.json").read_bytes(), type=ShelfRecord)
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None
+        with translated(self.folder):
+            try:
+                return msgspec.json.decode((self.folder / f"{name}.json").read_bytes(), type=ShelfRecord)
+            except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+                return None
 
     def _write_record(self, name: str, record: ShelfRecord) -> None:
         partial = self.folder / f".{name}.{os.getpid()}.json.partial"
