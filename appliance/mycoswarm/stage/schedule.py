@@ -39,7 +39,6 @@ class Turn:
 
     begun: tuple[tuple[int, str], ...]
     rows: tuple[Row, ...]
-    is_decoding: bool  # it holds at least one row that is not of a prompt
 
 
 @dataclass(slots=True)
@@ -110,18 +109,15 @@ class Schedule:
         begun = self._begin(now)
         rows: list[Row] = []
         lanes = [lane for lane in self._running.values() if lane.pending]
+        prompts = [lane for lane in lanes if not lane.is_decoding]
         decoding = [lane for lane in lanes if lane.is_decoding]
-        for lane in decoding + [lane for lane in lanes if not lane.is_decoding]:
+        decoding = decoding[: self._decoding_rows if prompts else self.n_ubatch]
+        for lane in decoding + prompts:
             self._take_rows(lane, rows)
         if not rows:
             return None
         self._under_way += 1
-        sent = {row.request_id for row in rows}
-        return Turn(
-            begun=tuple((lane.slot, lane.request_id) for lane in begun),
-            rows=tuple(rows),
-            is_decoding=any(lane.request_id in sent for lane in decoding),
-        )
+        return Turn(begun=tuple((lane.slot, lane.request_id) for lane in begun), rows=tuple(rows))
 
     def landed(self) -> None:
         """A step came back."""
@@ -166,15 +162,20 @@ class Schedule:
     def _reserved(self) -> int:
         return sum(lane.reserved for lane in self._running.values())
 
+    @property
+    def _decoding_rows(self) -> int:
+        """Rows for decoding where a prompt waits too: one is left for it, or it would wait for all answers to end."""
+        return max(1, self.n_ubatch - 1)
+
     def _begin(self, now: float) -> list[_Lane]:
         """Give slots to the first in the queue, as many as fit; each sends its first rows with this step.
 
         A request waits for its slot until rows are left for it, so that none is begun without work in the same step.
         """
         begun: list[_Lane] = []
-        left = self.n_ubatch - sum(
-            1 if lane.is_decoding else len(lane.pending) for lane in self._running.values() if lane.pending
-        )
+        lanes = [lane for lane in self._running.values() if lane.pending]
+        decoding = min(sum(lane.is_decoding for lane in lanes), self._decoding_rows)
+        left = self.n_ubatch - decoding - sum(len(lane.pending) for lane in lanes if not lane.is_decoding)
         while self._queue and self._free_slots and left > 0:
             lane = self._queue[0]
             if self._reserved + lane.reserved > self.n_ctx:
