@@ -22,15 +22,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 
 from mycoswarm.base.errors import ProtocolError, RingError, SetupError, StageError, SwarmError
 from mycoswarm.catalog.table import Table
 from mycoswarm.stage.engine import Engine
+from mycoswarm.stage.equipment import equip
 from mycoswarm.stage.failure import describe
+from mycoswarm.stage.head import Head
 from mycoswarm.stage.hop import Hops, Identity, Terms
 from mycoswarm.stage.loop import Loop, Loopback
 from mycoswarm.stage.relay import Relay, Work
@@ -44,7 +46,7 @@ from mycoswarm.wire.request import Generation
 try:
     import uvloop
 except ImportError:  # there is none for Windows
-    uvloop = None
+    uvloop = None  # type: ignore[assignment]  # the one use asks
 
 CLOSED = 0  # stdin was closed: the wanted end
 FAILED = 3  # the last report says why
@@ -117,7 +119,9 @@ class RelayDriver:
 class Stage:
     """One stage from its first order to its end."""
 
-    def __init__(self, orders: "asyncio.Queue[AnyOrder | SwarmError]", report: Report, worker: Executor) -> None:
+    def __init__(
+        self, orders: "asyncio.Queue[AnyOrder | SwarmError]", report: Report, worker: ThreadPoolExecutor
+    ) -> None:
         self._orders, self._report, self._worker = orders, report, worker
         self._join: asyncio.Future[Join] = asyncio.get_running_loop().create_future()
         self._driver: Driver | None = None
@@ -245,8 +249,10 @@ class Stage:
         await self._driver.run()
 
     def _make_driver(self, configure: Configure, loaded: Loaded, loop: Loop) -> Driver:
-        if configure.index == len(configure.plan.stages) - 1:
-            raise NotImplementedError
+        plan = configure.plan
+        if configure.index == len(plan.stages) - 1:
+            equipment = equip(loaded.engine, self._worker)
+            return Head(equipment, loop, plan.conditions, n_stages=len(plan.stages), report=self._report)
         return RelayDriver(Relay(Work(loaded.engine, loaded.table, self._worker), loop))
 
     async def _load(self, configure: Configure) -> Loaded:
@@ -338,9 +344,8 @@ class _Mouth(asyncio.BaseProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the pipe is there."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=0)
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's are no subclass of it
+        self._transport.set_write_buffer_limits(high=0)
 
     def pause_writing(self) -> None:
         """asyncio: something is left to write."""

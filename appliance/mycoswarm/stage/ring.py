@@ -262,8 +262,7 @@ class Ring:
                 seat.has_failed = True
                 self._suspect(seat, revive(report))
             case Failed(request_id=str(request_id)):
-                if request := self._requests.get(request_id):
-                    request.fail(revive(report))
+                self._fail_request(seat, request_id, revive(report))
             case Piece(request_id=request_id) | Finished(request_id=request_id):
                 if seat.node_id != self.plan.head.node_id:
                     raise ProtocolError(f"node {seat.node_id} is no head and has nothing to say about an answer")
@@ -271,6 +270,14 @@ class Ring:
                     request.news.put_nowait(report)
             case _:
                 raise ProtocolError(f"a report {type(report).__name__} has no place here")
+
+    def _fail_request(self, seat: Seat, request_id: str, error: SwarmError) -> None:
+        """A node says that a request failed; where that is because the ring is lost, it ends for that reason."""
+        request = self._requests.get(request_id)
+        if isinstance(error, RingError) and error.lost_node_id is not None:
+            self._suspect(seat, error)
+        elif request is not None:
+            request.fail(error)
 
     async def _follow(self, seat: Seat, work: Coroutine[Any, Any, None]) -> None:
         """Run a task of one seat; what it raises is the ring's loss."""

@@ -230,10 +230,12 @@ class StageProcess:
         return task
 
     async def _end(self) -> None:
-        """Close stdin, which ends a stage at once; then ask; then force."""
+        """Close stdin, which ends a stage at once; then ask; then force. One that has failed is not asked."""
         process = self._process
         assert process is not None and process.stdin is not None
         process.stdin.close()
+        if self._error is not None and process.returncode is None:
+            process.kill()
         for sign in (signal.SIGTERM, signal.SIGKILL, None):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
