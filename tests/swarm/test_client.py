@@ -137,6 +137,20 @@ def test_more_streams_than_the_server_allows_wait_for_their_turn() -> None:
     asyncio.run(main())
 
 
+def test_an_opener_that_is_cancelled_passes_its_turn_on() -> None:
+    async def main() -> None:
+        async with pair() as (witness, _, connection):
+            held = [await connection.open("POST", "/sink") for _ in range(128)]
+            openers = [asyncio.create_task(connection.open("POST", "/sink")) for _ in range(2)]
+            await asyncio.sleep(0)
+            held[0].reset()
+            openers[0].cancel()  # in the very moment in which its turn has come
+            (await openers[1]).reset()
+            witness.gate.set()
+
+    asyncio.run(main())
+
+
 @pytest.mark.slow
 def test_a_connection_says_that_it_is_spent_before_the_server_hangs_up() -> None:
     async def main() -> None:

@@ -121,7 +121,7 @@ def test_late_data_on_a_stream_that_was_reset_gives_the_connection_its_credit_ba
     for _ in range(64):
         ends.stream.send_data(bytes(100_000))
     ends.move()
-    assert ends.sender.send_window > CONNECTION_WINDOW_BYTES - (1 << 16)
+    assert ends.sender.send_window > CONNECTION_WINDOW_BYTES - STREAM_WINDOW_BYTES // 4
 
 
 def test_a_stream_without_credit_holds_nobody_up() -> None:

@@ -91,6 +91,9 @@ class Connection(asyncio.BufferedProtocol):
             self._slots.append(slot)
             try:
                 await slot
+            except asyncio.CancelledError:
+                self._admit()  # its turn is the next one's
+                raise
             finally:
                 if slot in self._slots:
                     self._slots.remove(slot)
@@ -250,10 +253,14 @@ class Connection(asyncio.BufferedProtocol):
     def _closed(self, stream_id: int) -> None:
         """A stream left: its senders fail, and the next one waiting may open."""
         self.sending.credited(stream_id)
-        while self._slots and (slot := self._slots.popleft()):
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._slots and len(self._streams) < self._limit:
+            slot = self._slots.popleft()
             if not slot.done():
                 slot.set_result(None)
-                break
+                return
 
     def _lose(self, error: SwarmError) -> None:
         if self._loss is not None:

@@ -43,28 +43,28 @@ GREETING = (
 class ReceiveCredit:
     """What this side has received, its readers have not consumed, and its senders may still send.
 
-    Bound: a stream holds at most `STREAM_WINDOW_BYTES` unread, a connection `MAX_UNREAD_BYTES` and one window.
+    Bound: a stream holds at most `STREAM_WINDOW_BYTES` unread, a connection `MAX_UNREAD_BYTES` and one window. Credit
+    goes back in large portions: one small frame per message would cost as much as the message.
     """
 
     def __init__(self) -> None:
         self._unread_bytes = 0
-        self._owed: Counter[int] = Counter()  # consumed, not yet given back, by stream
-        self._withheld_bytes = 0  # the connection's own credit, while too much is unread
-        self._closed: set[int] = set()  # by us; bounded by zttp's 4,096 streams of a connection's life
+        self._owed_bytes = 0  # to the connection: parsed, not yet given back
+        self._owed: Counter[int] = Counter()  # to each stream: consumed, not yet given back
+        self._closed: set[int] = set()  # bounded by zttp's 4,096 streams of a connection's life
 
     def outgoing(self, data: bytes) -> bytes:
-        """Take what zttp wants to send after parsing, give back what shall go out: no refills of stream windows."""
+        """Take what zttp wants to send after parsing, give back what shall go out in its place."""
         kept: list[bytes] = []
         at = 0
         while at < len(data):
             end = at + _HEAD_BYTES + int.from_bytes(data[at : at + 3], "big")
-            kind = data[at + 3]
-            stream_id = int.from_bytes(data[at + 5 : at + _HEAD_BYTES], "big")
-            if kind == _WINDOW_UPDATE and stream_id == 0 and self._unread_bytes > MAX_UNREAD_BYTES:
-                self._withheld_bytes += int.from_bytes(data[end - 4 : end], "big")
-            elif not (kind == _WINDOW_UPDATE and stream_id):
+            if data[at + 3] != _WINDOW_UPDATE:
                 kept.append(data[at:end])
+            elif data[at + 5 : at + _HEAD_BYTES] == bytes(4):
+                self._owed_bytes += int.from_bytes(data[end - 4 : end], "big")
             at = end
+        kept.append(self._give_back())
         return b"".join(kept)
 
     def received(self, count: int) -> None:
@@ -84,15 +84,18 @@ class ReceiveCredit:
     def dropped(self, count: int) -> bytes:
         """Bytes will never be read, their stream being closed; returns frames to send, often none."""
         self._unread_bytes -= count
-        if not self._withheld_bytes or self._unread_bytes > MAX_UNREAD_BYTES:
-            return b""
-        frame, self._withheld_bytes = _window_update(0, self._withheld_bytes), 0
-        return frame
+        return self._give_back()
 
     def close(self, stream_id: int) -> None:
-        """This side has ended or reset the stream, or seen it end; no more credit for it."""
+        """The stream is ended or reset; no more credit for it."""
         self._closed.add(stream_id)
         self._owed.pop(stream_id, None)
+
+    def _give_back(self) -> bytes:
+        if self._owed_bytes < _GIVE_BACK_BYTES or self._unread_bytes > MAX_UNREAD_BYTES:
+            return b""
+        frame, self._owed_bytes = _window_update(0, self._owed_bytes), 0
+        return frame
 
 
 class SendCredit:
