@@ -50,10 +50,11 @@ class SwarmError(Exception):
 
 
 class InputError(SwarmError):
-    """The caller's request is wrong; nothing was done."""
+    """The caller's request is wrong; nothing was done. `param` names the field, where it is one."""
 
     code = "bad_request"
     status = 400
+    param: str | None = None
     default_hint = "Correct the request and send it again."
 
 

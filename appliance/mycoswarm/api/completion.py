@@ -1,0 +1,283 @@
+"""`/v1/chat/completions` and `/v1/completions`: our events as OpenAI's objects, whole or streamed."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from mycoswarm.api.departure import EventStream, while_present
+from mycoswarm.api.question import Question, read_chat, read_completion
+from mycoswarm.api.refusal import bug, error_body
+from mycoswarm.base.errors import InputError, SwarmError
+from mycoswarm.chat import Chat, Decided, Event
+from mycoswarm.wire.report import Finished, Piece, TokenLogprob
+
+BODY_S = 60.0  # for a whole body to arrive
+PATIENCE_S = 10.0  # a stream's status line waits this long for the first token, so that early errors get their status
+KEEP_ALIVE_S = 5.0  # while a model loads, a comment keeps proxies and clients from giving up
+
+log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Gathers one answer, and words it as chat or as text completion. `decided`: of every try, the last one counts."""
+
+    question: Question
+    created: int
+    text: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    token_characters: int = 0
+    finished: Finished | None = None
+    decided: list[Decided] = field(default_factory=list)
+
+    @property
+    def is_chat(self) -> bool:
+        return self.question.job.task == "chat"
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Decided):
+            self.decided.append(event)
+        elif isinstance(event, Piece):
+            self.text.append(event.text)
+            self.logprobs += event.logprobs or ()
+        else:
+            self.finished = event
+
+    def frame(self, choices: list[dict[str, Any]], *, streamed: bool) -> dict[str, Any]:
+        kind = "chat.completion" if self.is_chat else "text_completion"
+        prefix = "chatcmpl-" if self.is_chat else "cmpl-"
+        return {
+            "id": prefix + self.question.job.request_id,
+            "object": kind + (".chunk" if streamed and self.is_chat else ""),
+            "created": self.created,
+            "model": self.question.job.model,
+            "choices": choices,
+        }
+
+    def usage(self) -> dict[str, int]:
+        done = self.finished
+        prompt, completion = (done.prompt_tokens, done.completion_tokens) if done else (0, 0)
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+    def mycoswarm(self) -> dict[str, Any]:
+        """What we add beside OpenAI's fields: where it ran and how fast. Clients ignore what they do not know.
+
+        `earlier_stages` had begun the answer and were lost; they have seen the prompt too.
+        """
+        extra: dict[str, Any] = {}
+        if self.decided:
+            last = self.decided[-1].decision
+            extra["rule"] = last.rule
+            extra["reason"] = last.explanation.reason
+            extra["stages"] = _stages(self.decided[-1])
+            extra["earlier_stages"] = [_stages(decided) for decided in self.decided[:-1]]
+            extra["predicted_tokens_per_s"] = last.tokens_per_s
+        if self.finished:
+            extra["seed"] = self.finished.seed
+            extra["timing"] = msgspec.to_builtins(self.finished.timing) if self.finished.timing else None
+        return extra
+
+    def whole(self) -> dict[str, Any]:
+        text, reason = "".join(self.text), _reason(self.finished)
+        wanted = self.question.job.sampling.top_logprobs is not None
+        choice: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": None}
+        if self.is_chat:
+            choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+            choice["logprobs"] = (
+                {"content": [_chat_logprob(e) for e in self.logprobs], "refusal": None} if wanted else None
+            )
+        else:
+            choice["text"] = text
+            choice["logprobs"] = _text_logprobs(self.logprobs, 0) if wanted else None
+        return {**self.frame([choice], streamed=False), "usage": self.usage(), "mycoswarm": self.mycoswarm()}
+
+    def opening(self) -> dict[str, Any]:
+        """The first chunk of a chat: who speaks."""
+        choice = {"index": 0, "finish_reason": None, "logprobs": None, "delta": {"role": "assistant", "content": ""}}
+        return self.frame([choice], streamed=True)
+
+    def chunk(self, text: str | None, logprobs: tuple[TokenLogprob, ...] | None, reason: str | None) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": None}
+        if self.is_chat:
+            choice["delta"] = {} if text is None else {"content": text}
+            if logprobs:
+                choice["logprobs"] = {"content": [_chat_logprob(entry) for entry in logprobs], "refusal": None}
+        else:
+            choice["text"] = text or ""
+            if logprobs:
+                choice["logprobs"] = _text_logprobs(list(logprobs), self.token_characters)
+                self.token_characters += sum(len(_text(entry.token)) for entry in logprobs)
+        frame = self.frame([choice], streamed=True)
+        return {**frame, "usage": None} if self.question.include_usage else frame
+
+
+class Completions:
+    """The two routes. `clock` gives seconds since 1970; `new_id` a fresh request id."""
+
+    def __init__(self, chat: Chat, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
+        self._chat, self._clock, self._new_id = chat, clock, new_id
+
+    async def chat(self, request: Request) -> Response:
+        """Answer `/v1/chat/completions`."""
+        return await self._serve(request, is_chat=True)
+
+    async def text(self, request: Request) -> Response:
+        """Answer `/v1/completions`."""
+        return await self._serve(request, is_chat=False)
+
+    async def _serve(self, request: Request, *, is_chat: bool) -> Response:
+        read = read_chat if is_chat else read_completion
+        question = read(
+            await _body(request),
+            request_id=self._new_id(),
+            key_name=request.scope["state"]["key_name"],
+            route=request.headers.get("x-mycoswarm-route"),
+        )
+        answer, events = _Answer(question, int(self._clock())), self._chat.answer(question.job)
+        work = _begin(answer, events) if question.stream else _gather(answer, events)
+        response = await while_present(request.receive, work)
+        if response is None:
+            log.info("the client of request %s left", question.job.request_id)
+            return Response(status_code=499)  # nobody reads it; the number is nginx's
+        return response
+
+
+async def _body(request: Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.body()
+    except TimeoutError as exc:
+        raise InputError(f"the request's body did not arrive in {BODY_S:.0f} s", code="timeout") from exc
+
+
+async def _gather(answer: _Answer, events: AsyncGenerator[Event, None]) -> Response:
+    """Answer at once, with the whole text."""
+    async with contextlib.aclosing(events):
+        async for event in events:
+            answer.take(event)
+    return JSONResponse(answer.whole(), headers=_headers(answer))
+
+
+async def _begin(answer: _Answer, events: AsyncGenerator[Event, None]) -> Response:
+    """Wait for the decision and a moment for the first token, so that early errors get their own status; then stream.
+
+    Every try's decision comes at its beginning, so the headers name the nodes that are known by then.
+    """
+    first: asyncio.Future[Event | None] | None = None
+    try:
+        answer.take(await anext(events))
+        first = asyncio.ensure_future(anext(events, None))
+        await asyncio.wait({first}, timeout=PATIENCE_S)
+        if first.done():
+            first.result()
+    except BaseException:
+        await _stop(first, events)
+        raise
+    return EventStream(_sse(answer, events, first), _headers(answer))
+
+
+async def _stop(pending: "asyncio.Future[Event | None] | None", events: AsyncGenerator[Event, None]) -> None:
+    if pending is not None:
+        pending.cancel()
+        await asyncio.gather(pending, return_exceptions=True)
+    await events.aclose()
+
+
+async def _sse(
+    answer: _Answer, events: AsyncGenerator[Event, None], pending: "asyncio.Future[Event | None]"
+) -> AsyncGenerator[bytes, None]:
+    """The event stream. Closing it closes the work. An error after the status line is an event of its own."""
+    try:
+        if answer.is_chat:
+            yield _data(answer.opening())
+        while True:
+            while not pending.done():
+                await asyncio.wait({pending}, timeout=KEEP_ALIVE_S)
+                if not pending.done():
+                    yield b": still working\n\n"
+            event = pending.result()
+            if event is None:
+                break
+            answer.take(event)
+            if isinstance(event, Piece) and (event.text or event.logprobs):
+                yield _data(answer.chunk(event.text, event.logprobs, None))
+            elif isinstance(event, Finished):
+                yield _data({**answer.chunk(None, None, _reason(event)), "mycoswarm": answer.mycoswarm()})
+            pending = asyncio.ensure_future(anext(events, None))
+        if answer.question.include_usage:
+            yield _data({**answer.frame([], streamed=True), "usage": answer.usage()})
+        yield b"data: [DONE]\n\n"
+    except SwarmError as error:
+        log.warning("request %s failed: %s", answer.question.job.request_id, error.message)
+        yield _data(error_body(error))
+    except Exception:
+        log.exception("request %s failed: a bug of ours", answer.question.job.request_id)
+        yield _data(error_body(bug()))
+    finally:
+        await _stop(pending, events)
+
+
+def _headers(answer: _Answer) -> dict[str, str]:
+    """The receipt's number, and which machines saw the prompt."""
+    nodes = [share.node for decided in answer.decided for share in decided.decision.placed.shares]
+    places = {node.place for node in nodes}
+    ran = "outside" if "outside" in places else "LAN" if "LAN" in places else "this-machine"
+    return {
+        "x-request-id": answer.question.job.request_id,
+        "x-mycoswarm-ran": ran,
+        "x-mycoswarm-nodes": _plain(",".join(dict.fromkeys(node.name for node in nodes))),
+        "x-mycoswarm-rule": _plain(",".join(dict.fromkeys(decided.decision.rule for decided in answer.decided))),
+    }
+
+
+def _plain(text: str) -> str:
+    """Text as a header can carry it; names come from other machines."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text)
+
+
+def _stages(decided: Decided) -> list[dict[str, Any]]:
+    return [
+        {"node": share.node.name, "place": share.node.place, "layers": [share.first, share.last]}
+        for share in decided.decision.placed.shares
+    ]
+
+
+def _data(value: dict[str, Any]) -> bytes:
+    return b"data: " + _encode(value) + b"\n\n"
+
+
+def _reason(finished: Finished | None) -> str:
+    return "length" if finished and finished.reason == "length" else "stop"
+
+
+def _chat_logprob(entry: TokenLogprob) -> dict[str, Any]:
+    def worded(token: bytes, logprob: float) -> dict[str, Any]:
+        return {"token": _text(token), "bytes": list(token), "logprob": logprob}
+
+    return {**worded(entry.token, entry.logprob), "top_logprobs": [worded(t.token, t.logprob) for t in entry.top]}
+
+
+def _text_logprobs(entries: list[TokenLogprob], offset: int) -> dict[str, Any]:
+    tokens = [_text(entry.token) for entry in entries]
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token)
+    return {
+        "tokens": tokens,
+        "token_logprobs": [entry.logprob for entry in entries],
+        "top_logprobs": [{_text(t.token): t.logprob for t in entry.top} for entry in entries],
+        "text_offset": offsets,
+    }
+
+
+def _text(token: bytes) -> str:
+    return token.decode("utf-8", "replace")  # a token may hold half a character

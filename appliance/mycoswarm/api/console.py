@@ -1,0 +1,92 @@
+"""The console: HTTP/1.1 for people and clients. This room holds the app; daemon.py starts and stops its servers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mycoswarm.api.completion import Completions
+from mycoswarm.api.gate import Doorway, Gate, bounded
+from mycoswarm.api.refusal import on_bug, on_http_error, on_swarm_error
+from mycoswarm.base.errors import NotFoundError, SwarmError
+from mycoswarm.catalog.facts import ModelFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleServices:
+    """What the console needs. `models` gives every model that the swarm holds with the names of its holders."""
+
+    completions: Completions
+    doorway: Doorway
+    models: Callable[[], list[tuple[ModelFacts, tuple[str, ...]]]]
+    health: Callable[[], dict[str, Any]]
+
+
+def console_app(services: ConsoleServices) -> ASGIApp:
+    """Build the app that clients reach over TCP: every request needs a key."""
+    return Gate(_app(services, []), services.doorway)
+
+
+def socket_app(services: ConsoleServices, owner_routes: list[Route]) -> ASGIApp:
+    """Build the app behind the owner's 0600 unix socket: the file's permissions are the key."""
+    app = _app(services, owner_routes)
+
+    async def as_owner(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope.setdefault("state", {})["key_name"] = None
+            receive = bounded(receive)
+        await app(scope, receive, send)
+
+    return as_owner
+
+
+def _app(services: ConsoleServices, more: list[Route]) -> Starlette:
+    async def health(request: Request) -> Response:
+        return JSONResponse(services.health())
+
+    async def models(request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [_model(*one) for one in services.models()]})
+
+    async def model(request: Request) -> Response:
+        wanted = request.path_params["name"]
+        for facts, holders in services.models():
+            if facts.name == wanted:
+                return JSONResponse(_model(facts, holders))
+        raise NotFoundError(f"no node holds a model named {wanted[:200]!r}", hint="`/v1/models` lists what there is.")
+
+    return Starlette(
+        routes=[
+            Route("/healthz", health),
+            Route("/v1/models", models),
+            Route("/v1/models/{name:path}", model),
+            Route("/v1/chat/completions", services.completions.chat, methods=["POST"]),
+            Route("/v1/completions", services.completions.text, methods=["POST"]),
+            *more,
+        ],
+        exception_handlers={SwarmError: on_swarm_error, HTTPException: on_http_error, Exception: on_bug},
+    )
+
+
+def _model(facts: ModelFacts, holders: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "id": facts.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "mycoswarm",
+        "mycoswarm": {
+            "digest": facts.digest,
+            "architecture": facts.architecture,
+            "quantisation": facts.quantisation,
+            "layers": facts.n_layer,
+            "context_tokens": facts.n_ctx_train,
+            "file_bytes": facts.file_bytes,
+            "splittable": facts.splittable,
+            "held_by": list(holders),
+        },
+    }

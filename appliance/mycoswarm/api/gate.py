@@ -1,0 +1,111 @@
+"""Who may come in at the console: a known Host, no foreign Origin, a key. Pure ASGI, in front of every route.
+
+Covered: web pages that reach 127.0.0.1 from a browser (DNS rebinding by the Host check, cross-site requests by the
+Origin check and the key), guessing keys (256 bits), bodies without end. Not covered: sniffing on a LAN without TLS.
+"""
+
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mycoswarm.api.refusal import error_response
+from mycoswarm.base.errors import ApiKeyError, InputError, StorageError, SwarmError, TrustError
+
+OPEN_PATHS = frozenset({"/healthz"})
+MAX_BODY_BYTES = 8 << 20  # two million words of prompt
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Doorway:
+    """`names` are the host names and addresses we answer to. `check` gives the name of a key, or None. `note` is told
+    of every use."""
+
+    names: Callable[[], frozenset[str]]
+    check: Callable[[str], str | None]
+    note: Callable[[str], Awaitable[None]]
+
+
+class Gate:
+    """Lets a request through to the app, with `scope["state"]["key_name"]` set, or answers it with a typed error."""
+
+    def __init__(self, app: ASGIApp, doorway: Doorway) -> None:
+        self._app, self._doorway = app, doorway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})  # there are none
+            return
+        try:
+            key_name = self._admitted(scope["path"], Headers(scope=scope))
+        except SwarmError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        if key_name is not None:
+            try:
+                await self._doorway.note(key_name)
+            except StorageError as error:
+                log.warning("the use of key %r could not be noted: %s", key_name, error.message)
+        scope.setdefault("state", {})["key_name"] = key_name
+        await self._app(scope, bounded(receive), send)
+
+    def _admitted(self, path: str, headers: Headers) -> str | None:
+        host = host_of(headers.get("host", ""))
+        if host not in self._doorway.names():
+            raise TrustError(
+                f"this node is not called {host[:80]!r}",
+                hint="Use the address that `mycoswarm-node run` prints, or add the name to `advertise`.",
+                code="unknown_host",
+            )
+        origin = headers.get("origin")
+        # The port counts: another program on this machine may serve pages too.
+        if origin is not None and origin.partition("://")[2].lower() != headers["host"].lower():
+            raise TrustError(
+                "a web page of another site asked for this", hint="Open the dashboard itself.", code="foreign_origin"
+            )
+        if path in OPEN_PATHS:
+            return None
+        scheme, _, secret = headers.get("authorization", "").partition(" ")
+        secret = secret.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        if not secret:
+            raise ApiKeyError("the request has no API key")
+        name = self._doorway.check(secret)
+        if name is None:
+            raise ApiKeyError("the API key is not known here")
+        return name
+
+
+def host_of(text: str) -> str:
+    """Give the host of a Host header, without port and brackets, in small letters and in an address's usual form."""
+    host = text.partition("]")[0][1:] if text.startswith("[") else text.rpartition(":")[0] or text
+    host = host.lower().rstrip(".")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host
+
+
+def bounded(receive: Receive) -> Receive:
+    """Refuse a body longer than `MAX_BODY_BYTES` while it comes in."""
+    total = 0
+
+    async def limited() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > MAX_BODY_BYTES:
+            raise InputError(
+                f"the request is larger than {MAX_BODY_BYTES >> 20} MiB", hint="Shorten the prompt.", code="too_large"
+            )
+        return message
+
+    return limited

@@ -1,0 +1,304 @@
+"""OpenAI's request bodies, checked once at the edge and turned into a `Job`. What is not supported is named."""
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from mycoswarm.base.errors import InputError, UnsupportedError
+from mycoswarm.chat import Job
+from mycoswarm.routing.snapshot import Narrowing
+from mycoswarm.wire.request import MAX_TOP_LOGPROBS, Prompt, Sampling
+
+MAX_MESSAGES = 2048
+MAX_STOPS = 16
+MAX_DEPTH = 64  # of JSON handed on to templates and grammars, which walk it recursively
+MAX_TOKEN_ID = 2**31 - 1  # llama.cpp's token type
+ROLES = {"system", "developer", "user", "assistant", "tool"}
+# Taken and without effect here: they ask for nothing that changes an answer.
+_IDLE = {"user", "metadata", "safety_identifier", "prompt_cache_key"}
+_MESSAGE = {"role", "content", "name", "tool_calls", "tool_call_id"}
+# Fields of OpenAI's API whose harmless value may be sent.
+_HARMLESS = {
+    "n": (1,),
+    "best_of": (1,),
+    "store": (False,),
+    "echo": (False,),
+    "suffix": ("",),
+    "service_tier": ("auto", "default"),
+    "parallel_tool_calls": (True, False),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "modalities": (["text"],),
+}
+
+
+class _Shared(msgspec.Struct, frozen=True, kw_only=True):
+    model: str
+    stream: bool = False
+    stream_options: dict[str, Any] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    logit_bias: dict[str, float] | None = None
+    max_tokens: int | None = None
+    response_format: dict[str, Any] | None = None
+
+
+class _ChatBody(_Shared, frozen=True, kw_only=True):
+    messages: list[dict[str, Any]]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+
+class _CompletionBody(_Shared, frozen=True, kw_only=True):
+    prompt: str | list[str]
+    logprobs: int | None = None
+
+
+_Body = TypeVar("_Body", bound=_Shared)
+_MODES: dict[str, Literal["any", "solo", "split"]] = {"any": "any", "solo": "solo", "split": "split"}
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as the console answers it: the job, and how the client wants to hear."""
+
+    job: Job
+    stream: bool
+    include_usage: bool
+
+
+class _Asker(msgspec.Struct, frozen=True):
+    request_id: str
+    key_name: str | None
+    route: str | None
+
+
+def read_chat(body: bytes, *, request_id: str, key_name: str | None, route: str | None) -> Question:
+    """Read a body of `/v1/chat/completions`.
+
+    Raises:
+        InputError: not JSON, a missing or wrong field; says which.
+        UnsupportedError: a field or value that this software does not serve.
+    """
+    given = _read(body, _ChatBody)
+    if not given.messages or len(given.messages) > MAX_MESSAGES:
+        raise _wrong("messages", f"messages must hold 1 to {MAX_MESSAGES} messages")
+    messages = tuple(_message(index, message) for index, message in enumerate(given.messages))
+    if given.top_logprobs is not None and not given.logprobs:
+        raise _wrong("top_logprobs", "top_logprobs needs logprobs: true")
+    top = (given.top_logprobs or 0) if given.logprobs else None
+    limit = given.max_completion_tokens if given.max_completion_tokens is not None else given.max_tokens
+    characters = sum(len(message["content"]) for message in messages)
+    asker = _Asker(request_id, key_name, route)
+    job = _job(given, "chat", Prompt(messages=messages), top, limit, characters, asker)
+    return Question(job=job, stream=given.stream, include_usage=_include_usage(given))
+
+
+def read_completion(body: bytes, *, request_id: str, key_name: str | None, route: str | None) -> Question:
+    """Read a body of `/v1/completions`.
+
+    Raises:
+        InputError: not JSON, a missing or wrong field; says which.
+        UnsupportedError: a field or value that this software does not serve.
+    """
+    given = _read(body, _CompletionBody)
+    prompts = [given.prompt] if isinstance(given.prompt, str) else given.prompt
+    if len(prompts) != 1:
+        raise _unsupported("prompt", f"prompt holds {len(prompts)} texts; one request is one text")
+    # OpenAI's default for this endpoint is 16 tokens; clients rely on it.
+    limit = given.max_tokens if given.max_tokens is not None else 16
+    text = prompts[0]
+    asker = _Asker(request_id, key_name, route)
+    job = _job(given, "completion", Prompt(text=text), given.logprobs, limit, len(text), asker)
+    return Question(job=job, stream=given.stream, include_usage=_include_usage(given))
+
+
+def read_route(text: str | None) -> Narrowing:
+    """Read `X-Mycoswarm-Route`: "solo" or "split", `stages=N`, `nodes=a,b`, parted by semicolons.
+
+    Raises:
+        InputError: anything else.
+    """
+    mode: Literal["any", "solo", "split"] = "any"
+    stages: int | None = None
+    nodes: tuple[str, ...] = ()
+    for part in filter(None, (part.strip() for part in (text or "").split(";"))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals and name in _MODES:
+            mode = _MODES[name]
+        elif name == "stages" and value.isascii() and value.isdecimal() and len(value) < 3 and int(value) > 0:
+            stages = int(value)
+        elif name == "nodes" and value:
+            nodes = tuple(node.strip() for node in value.split(",") if node.strip())
+        else:
+            raise InputError(
+                f"X-Mycoswarm-Route says {part[:80]!r}, which is no way to narrow a request",
+                hint='Write for example "split; stages=2; nodes=attic,cellar".',
+            )
+    return Narrowing(mode=mode, stages=stages, nodes=nodes)
+
+
+def _read(body: bytes, kind: type[_Body]) -> _Body:
+    try:
+        raw = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise InputError(f"the body is not JSON: {exc}") from exc
+    if not isinstance(raw, dict):
+        raise InputError("the body must be a JSON object")
+    raw = {name: value for name, value in raw.items() if value is not None and name not in _IDLE}
+    known = {field.name for field in msgspec.structs.fields(kind)}
+    for name in sorted(set(raw) - known):
+        if name not in _HARMLESS or raw[name] not in _HARMLESS[name]:
+            raise _unsupported(name, f"{name[:80]!r} is not supported")
+    try:
+        return msgspec.convert({name: raw[name] for name in known & set(raw)}, kind)
+    except msgspec.ValidationError as exc:
+        raise InputError(f"the request is wrong: {exc}") from exc
+
+
+def _message(index: int, message: dict[str, Any]) -> dict[str, Any]:
+    """One message as chat templates expect it: content is one text."""
+    where = f"messages[{index}]"
+    kept = {name: value for name, value in message.items() if value is not None}
+    for name in sorted(set(kept) - _MESSAGE):
+        if kept[name] != []:  # empty lists of annotations and the like come back with an answer of ours
+            raise _unsupported(f"{where}.{name}", f"{where}.{name[:80]} is not supported")
+    role, content = kept.get("role"), kept.get("content")
+    if not isinstance(role, str) or role not in ROLES:
+        known = ", ".join(sorted(ROLES))
+        raise _wrong(f"{where}.role", f"{where}.role is {str(role)[:40]!r}; it must be one of {known}")
+    if isinstance(content, list):
+        content = "".join(_part(where, part) for part in content)
+    if content is None and not kept.get("tool_calls"):
+        raise _wrong(f"{where}.content", f"{where}.content is missing")
+    if content is not None and not isinstance(content, str):
+        raise _wrong(f"{where}.content", f"{where}.content must be text")
+    for name in ("name", "tool_call_id"):
+        if not isinstance(kept.get(name, ""), str):
+            raise _wrong(f"{where}.{name}", f"{where}.{name} must be text")
+    calls = kept.get("tool_calls", [])
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls) or not _is_shallow(calls):
+        raise _wrong(f"{where}.tool_calls", f"{where}.tool_calls must be a list of tool calls")
+    more = {name: kept[name] for name in ("name", "tool_calls", "tool_call_id") if kept.get(name)}
+    return {"role": "system" if role == "developer" else role, "content": content or "", **more}
+
+
+def _part(where: str, part: Any) -> str:
+    kind, text = (part.get("type"), part.get("text")) if isinstance(part, dict) else (type(part).__name__, None)
+    if kind != "text" or not isinstance(text, str):
+        raise _unsupported(f"{where}.content", f"{where}.content holds a part of type {str(kind)[:40]!r}; only text")
+    return text
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether JSON is nested at most `MAX_DEPTH` deep; counted without recursion."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return True
+    return False
+
+
+def _job(
+    given: _Shared,
+    task: str,
+    prompt: Prompt,
+    top_logprobs: int | None,
+    limit: int | None,
+    characters: int,
+    asker: "_Asker",
+) -> Job:
+    stops = (given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ())
+    sampling = Sampling(
+        temperature=_within("temperature", given.temperature, 0, 2, 1.0),
+        top_k=int(_within("top_k", given.top_k, 0, 1_000_000, 0)),
+        top_p=_within("top_p", given.top_p, 0, 1, 1.0),
+        min_p=_within("min_p", given.min_p, 0, 1, 0.0),
+        repeat_penalty=_within("repeat_penalty", given.repeat_penalty, 0.01, 10, 1.0),
+        frequency_penalty=_within("frequency_penalty", given.frequency_penalty, -2, 2, 0.0),
+        presence_penalty=_within("presence_penalty", given.presence_penalty, -2, 2, 0.0),
+        seed=None if given.seed is None else given.seed & 0xFFFFFFFF,
+        stop=tuple(stop for stop in stops if stop),
+        logit_bias=_biases(given.logit_bias or {}),
+        top_logprobs=None if top_logprobs is None else int(_within("logprobs", top_logprobs, 0, MAX_TOP_LOGPROBS, 0)),
+        json_schema=_schema(given.response_format),
+        max_tokens=None if limit is None else int(_within("max_tokens", limit, 1, 1 << 24, 1)),
+    )
+    if len(sampling.stop) > MAX_STOPS:
+        raise _wrong("stop", f"stop holds {len(stops)} strings; at most {MAX_STOPS}")
+    return Job(
+        request_id=asker.request_id,
+        model=given.model,
+        task=task,
+        prompt=prompt,
+        sampling=sampling,
+        narrowing=read_route(asker.route),
+        key_name=asker.key_name,
+        characters=characters,
+    )
+
+
+def _within(name: str, value: float | None, low: float, high: float, default: float) -> float:
+    if value is None:
+        return default
+    if not low <= value <= high:
+        raise _wrong(name, f"{name} is {str(value)[:40]}; it must be from {low} to {high}")
+    return value
+
+
+def _biases(given: dict[str, float]) -> dict[int, float]:
+    biases = {}
+    for text, bias in given.items():
+        if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= MAX_TOKEN_ID):
+            raise _wrong("logit_bias", f"logit_bias names {text[:40]!r}, which is no token id")
+        biases[int(text)] = _within("logit_bias", bias, -100, 100, 0.0)
+    return biases
+
+
+def _schema(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    kind = (given or {}).get("type", "text")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {}
+    if kind != "json_schema":
+        raise _unsupported("response_format", f"response_format of type {str(kind)[:40]!r} is not supported")
+    schema = (given or {}).get("json_schema", {})
+    schema = schema.get("schema") if isinstance(schema, dict) else None
+    if not isinstance(schema, dict) or not _is_shallow(schema):
+        field = "response_format.json_schema.schema"
+        raise _wrong(field, f"{field} must be a JSON schema, nested at most {MAX_DEPTH} deep")
+    return schema
+
+
+def _include_usage(given: _Shared) -> bool:
+    options = given.stream_options or {}
+    for name in sorted(set(options) - {"include_usage", "include_obfuscation"}):
+        raise _unsupported(f"stream_options.{name}", f"stream_options.{name[:80]} is not supported")
+    return options.get("include_usage", False) is True
+
+
+def _wrong(field: str, message: str) -> InputError:
+    error = InputError(message)
+    error.param = field[:80]
+    return error
+
+
+def _unsupported(field: str, message: str) -> UnsupportedError:
+    error = UnsupportedError(message)
+    error.param = field[:80]
+    return error

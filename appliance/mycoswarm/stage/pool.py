@@ -1,0 +1,209 @@
+"""Warm rings: a loaded model stays for the next request, until it is idle too long or its memory is wanted."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from mycoswarm.base.errors import RingError, SwarmError
+from mycoswarm.wire.plan import RingPlan
+from mycoswarm.wire.report import AnyReport
+from mycoswarm.wire.request import Generation
+
+SWEEP_S = 1.0
+CLOSE_S = 15.0  # a ring's own closing ends within 7 s, force included; twice that is not worth waiting for
+
+log = logging.getLogger(__name__)
+
+Shape = tuple[tuple[str, int, int], ...]  # (node id, first layer, last layer) in ring order
+
+
+class OpenedRing(Protocol):
+    """What the pool and its borrowers need of a ring; stage/ring.py is the real one."""
+
+    @property
+    def lost(self) -> RingError | None:
+        """Why the ring broke, or None while it works."""
+
+    def generate(self, generation: Generation, rule: str) -> AsyncGenerator[AnyReport, None]:
+        """Produce one answer: `Piece`s, then `Finished`. Closing the generator cancels it on every stage."""
+
+    async def close(self) -> None:
+        """End the ring on every node."""
+
+
+Opener = Callable[[RingPlan, str, str], Awaitable[OpenedRing]]  # plan, rule, request id
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """One loaded ring, as deciding sees it. `node_bytes`: what it was reckoned to take, by node id."""
+
+    plan: RingPlan
+    shape: Shape
+    node_bytes: Mapping[str, int]
+    users: int
+    idle_since_s: float
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    plan: RingPlan
+    node_bytes: Mapping[str, int]
+    opening: "asyncio.Task[OpenedRing]"
+    idle_since_s: float
+    users: int = 0
+
+    @property
+    def is_lost(self) -> bool:
+        if not self.opening.done():
+            return False
+        if self.opening.cancelled() or self.opening.exception() is not None:
+            return True
+        return self.opening.result().lost is not None
+
+
+def shape_of(plan: RingPlan) -> Shape:
+    """The part of a plan that makes one ring serve as another: who holds what."""
+    return tuple((stage.node_id, stage.first, stage.last) for stage in plan.stages)
+
+
+class RingPool:
+    """Owner of all rings of a coordinator. One ring per (model, shape); opening is shared by all who wait for it.
+
+    `clock` is monotonic, in seconds.
+    """
+
+    def __init__(self, open_ring: Opener, *, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._open_ring, self._idle_s, self._clock = open_ring, idle_s, clock
+        self._entries: dict[tuple[str, Shape], _Entry] = {}
+        self._closing: dict[asyncio.Task[None], Mapping[str, int]] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    async def __aenter__(self) -> Self:
+        self._sweeper = asyncio.create_task(self._sweep_always(), name="ring pool sweeper")
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        self._is_closed = True
+        if self._sweeper:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        for key in list(self._entries):
+            self._retire(key)
+        if self._closing:
+            await asyncio.wait(set(self._closing))
+
+    def warm(self) -> tuple[Warm, ...]:
+        """All rings that work or are being opened."""
+        return tuple(
+            Warm(entry.plan, shape_of(entry.plan), entry.node_bytes, entry.users, entry.idle_since_s)
+            for entry in self._entries.values()
+            if not entry.is_lost
+        )
+
+    def returning(self) -> dict[str, int]:
+        """Bytes by node id that a new ring may count on: those of idle rings and of rings that are ending now."""
+        bytes_by_node: dict[str, int] = {}
+        idle = [entry.node_bytes for entry in self._entries.values() if not entry.users]
+        for node_bytes in (*idle, *self._closing.values()):
+            for node_id, count in node_bytes.items():
+                bytes_by_node[node_id] = bytes_by_node.get(node_id, 0) + count
+        return bytes_by_node
+
+    @contextlib.asynccontextmanager
+    async def lend(
+        self, plan: RingPlan, *, node_bytes: Mapping[str, int], room: Mapping[str, int], rule: str, request_id: str
+    ) -> AsyncIterator[OpenedRing]:
+        """Lend the ring of this plan's shape, opened now where it is not warm.
+
+        `room` is what a stage may take on each node when every idle ring there has ended; so many of them end that
+        this ring fits, the longest idle ones first.
+
+        Raises:
+            RingError: it could not be opened, or the pool is closed.
+        """
+        if self._is_closed:
+            raise RingError("this node is stopping", hint="Send the request again later.", code="ring_closed")
+        key = (plan.model_digest, shape_of(plan))
+        entry = self._entries.get(key)
+        if entry is None or entry.is_lost:
+            # Nothing is awaited up to the entry's place in the table, so that two requests cannot both open it.
+            self._retire(key)
+            self._make_room(node_bytes, room)
+            opening = asyncio.create_task(self._open(plan, rule, request_id), name=f"open ring {plan.ring_id}")
+            entry = self._entries[key] = _Entry(plan, node_bytes, opening, self._clock())
+        entry.users += 1
+        try:
+            yield await _opened(entry)
+        finally:
+            entry.users -= 1
+            entry.idle_since_s = self._clock()
+            if entry.is_lost and self._entries.get(key) is entry:
+                self._retire(key)
+
+    def sweep(self) -> None:
+        """End what is lost or has been idle for too long."""
+        now = self._clock()
+        for key, entry in list(self._entries.items()):
+            if not entry.users and (entry.is_lost or now - entry.idle_since_s > self._idle_s):
+                log.info("ring %s leaves memory", entry.plan.ring_id)
+                self._retire(key)
+
+    async def _sweep_always(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep()
+
+    async def _open(self, plan: RingPlan, rule: str, request_id: str) -> OpenedRing:
+        """Open a ring once those that end on the same nodes have given their memory back."""
+        nodes = {stage.node_id for stage in plan.stages}
+        ending = {task for task, node_bytes in self._closing.items() if nodes & set(node_bytes)}
+        if ending:
+            await asyncio.wait(ending, timeout=CLOSE_S)
+        return await self._open_ring(plan, rule, request_id)
+
+    def _make_room(self, node_bytes: Mapping[str, int], room: Mapping[str, int]) -> None:
+        for node_id, needed in node_bytes.items():
+            spare = room.get(node_id, 0) - needed
+            for key, entry in sorted(self._entries.items(), key=lambda item: -item[1].idle_since_s):
+                if not entry.users and node_id in entry.node_bytes:
+                    spare -= entry.node_bytes[node_id]
+                    if spare < 0:
+                        self._retire(key)
+
+    def _retire(self, key: tuple[str, Shape]) -> None:
+        """Take a ring out of the table and end it in a task of the pool, which no hang-up interrupts."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            task = asyncio.create_task(_end(entry), name=f"close ring {entry.plan.ring_id}")
+            self._closing[task] = entry.node_bytes
+            task.add_done_callback(self._closing.pop)
+
+
+async def _opened(entry: _Entry) -> OpenedRing:
+    """Wait for the opening. Shielded: one client that hangs up must not end the loading for the others."""
+    try:
+        return await asyncio.shield(entry.opening)
+    except asyncio.CancelledError:
+        waiter = asyncio.current_task()
+        if entry.opening.cancelled() and not (waiter and waiter.cancelling()):
+            raise RingError(
+                "the ring was closed while it was being opened", hint="Send the request again.", code="ring_closed"
+            ) from None
+        raise
+
+
+async def _end(entry: _Entry) -> None:
+    entry.opening.cancel()
+    (ring,) = await asyncio.gather(entry.opening, return_exceptions=True)
+    if isinstance(ring, BaseException):
+        return
+    try:
+        await ring.close()
+    except SwarmError as error:
+        log.warning("ring %s did not close cleanly: %s", entry.plan.ring_id, error.message)
