@@ -110,6 +110,7 @@ def test_an_expired_token_lets_nobody_in(tmp_path: Path) -> None:
     run(work)
 
 
+@pytest.mark.slow
 def test_a_used_token_lets_nobody_else_in_but_the_same_node_may_ask_again(tmp_path: Path) -> None:
     async def work() -> None:
         registrar, pi = make_swarm(tmp_path)
@@ -132,6 +133,7 @@ def test_a_used_token_lets_nobody_else_in_but_the_same_node_may_ask_again(tmp_pa
     run(work)
 
 
+@pytest.mark.slow
 def test_a_token_with_another_secret_or_another_swarm_is_refused_by_the_right_side(tmp_path: Path) -> None:
     async def work() -> None:
         registrar, pi = make_swarm(tmp_path)
