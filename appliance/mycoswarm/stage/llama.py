@@ -138,6 +138,10 @@ class Model:
         """Whether the token ends an answer (end of text, of turn, of message)."""
         return bool(raw.llama_vocab_is_eog(self._vocab, token))
 
+    def attributes(self, token: int) -> int:
+        """llama.cpp's bits for a token's kind (`llama_token_attr`)."""
+        return int(raw.llama_vocab_get_attr(self._vocab, token))
+
     def marker(self, which: str) -> int | None:
         """Id of the token that "bos", "eos" or "eot" names, None where the model has none."""
         reader = {"bos": raw.llama_vocab_bos, "eos": raw.llama_vocab_eos, "eot": raw.llama_vocab_eot}[which]

@@ -43,16 +43,19 @@ _TAKES_OBJECTS = re.compile(r"arguments\b[^}%]*(tojson|items|is mapping|is strin
 
 
 class Words(Protocol):
-    """What tokenising needs of a vocabulary; stage/vocabulary.py is the real one.
-
-    `control_texts` are the texts of control and unknown tokens, `user_defined_texts` those of user-defined tokens.
-    """
+    """What tokenising needs of a vocabulary; stage/vocabulary.py is the real one."""
 
     adds_bos: bool
     bos_id: int | None
     template: str | None
-    control_texts: frozenset[str]
-    user_defined_texts: frozenset[str]
+
+    @property
+    def control_texts(self) -> frozenset[str]:
+        """Texts of control and unknown tokens."""
+
+    @property
+    def user_defined_texts(self) -> frozenset[str]:
+        """Texts of user-defined tokens."""
 
     @property
     def bos(self) -> str:
@@ -71,8 +74,7 @@ class PromptReader:
 
     def __init__(self, words: Words, *, now: Callable[[], datetime] = datetime.now) -> None:
         self._words, self._now = words, now
-        self._template: ChatTemplate | None = None
-        self._guard = Guard(words.control_texts, frozenset())
+        self._chat: tuple[ChatTemplate, Guard] | None = None
 
     def read(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, with the model's "bos" in front where it wants one.
@@ -94,12 +96,12 @@ class PromptReader:
         return tokens
 
     def _read_messages(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[int]:
-        template = self._compiled()
+        template, guard = self._compiled()
         takes_objects = _TAKES_OBJECTS.search(template.source) is not None
         plain = [_plain_message(message, takes_objects, template.source) for message in messages]
         mark = _free_mark(json.dumps([plain, tools], ensure_ascii=False) + template.source)
-        shield = Shield(self._guard, mark, template.words)
-        lenient = Shield(self._guard, mark, template.words, spared=self._guard.markup & template.words)
+        shield = Shield(guard, mark, template.words)
+        lenient = Shield(guard, mark, template.words, spared=guard.markup & template.words)
         covered = [shield.cover_message(each) for each in plain]
         for message in covered:
             if message["role"] == "assistant":
@@ -107,8 +109,8 @@ class PromptReader:
         rendered = template.render(covered, [shield.cover(tool) for tool in tools])
         return [token for text, special in shield.parts(rendered) for token in self._words.tokenize(text, special)]
 
-    def _compiled(self) -> ChatTemplate:
-        if self._template is None:
+    def _compiled(self) -> tuple[ChatTemplate, "Guard"]:
+        if self._chat is None:
             words = self._words
             if not words.template:
                 raise ModelError(
@@ -116,10 +118,10 @@ class PromptReader:
                     code="no_chat_template",
                     hint="Send plain text to /v1/completions, or take a model that is made for chat.",
                 )
-            self._template = ChatTemplate(words.template, bos=words.bos, eos=words.eos, now=self._now)
-            markup = {text for text in words.user_defined_texts if _is_markup(text, words.template)}
-            self._guard = Guard(words.control_texts, frozenset(markup))
-        return self._template
+            template = ChatTemplate(words.template, bos=words.bos, eos=words.eos, now=self._now)
+            markup = frozenset(text for text in words.user_defined_texts if _is_markup(text, words.template))
+            self._chat = template, Guard(words.control_texts, markup)
+        return self._chat
 
 
 class Guard:

@@ -1,7 +1,11 @@
 """A model's words: text to token ids, token ids to bytes, what ends an answer. On the head only."""
 
+from functools import cached_property
+
 from mycoswarm.base.errors import InputError
 from mycoswarm.stage.llama import Model
+
+_UNKNOWN, _CONTROL, _USER_DEFINED = 1 << 0, 1 << 3, 1 << 4  # llama.h: enum llama_token_attr
 
 
 class Vocabulary:
@@ -48,10 +52,24 @@ class Vocabulary:
         """Text of the token that ends a text, empty where the model has none."""
         return "" if self.eos_id is None else self.token_text(self.eos_id)
 
+    @cached_property
+    def control_texts(self) -> frozenset[str]:
+        """Texts of control and unknown tokens: what text that is tokenised with `special` must not hold by chance."""
+        return self._texts(_UNKNOWN | _CONTROL)
+
+    @cached_property
+    def user_defined_texts(self) -> frozenset[str]:
+        """Texts of user-defined tokens, which match in any text."""
+        return self._texts(_USER_DEFINED)
+
     def is_end(self, token: int) -> bool:
         """Whether this token ends an answer: end of text, of turn, of message."""
         self._check(token)
         return self.model.is_end(token)
+
+    def _texts(self, kinds: int) -> frozenset[str]:
+        tokens = (token for token in range(self.n_vocab) if self.model.attributes(token) & kinds)
+        return frozenset(self.token_text(token) for token in tokens) - {""}
 
     def _check(self, token: int) -> None:
         if not 0 <= token < self.n_vocab:
