@@ -7,7 +7,6 @@ negative number becomes a typed error with llama.cpp's own last words.
 
 import ctypes
 import functools
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,6 @@ from typing import Any
 
 import llama_cpp.llama_cpp as raw
 import numpy as np
-from llama_cpp.llama_grammar import json_schema_to_gbnf
 from numpy.typing import NDArray
 
 from mycoswarm.base.errors import CapacityError, InputError, ModelFileError, StageError, SwarmError
@@ -382,19 +380,3 @@ def greedy() -> SamplerPart:
 def distribution(seed: int) -> SamplerPart:
     """Draws a token, one random number per draw. `seed` in [0, 2**32 - 1): the last value would mean a random one."""
     return SamplerPart(raw.llama_sampler_init_dist(seed))
-
-
-def schema_grammar(schema: Mapping[str, Any]) -> str:
-    """A JSON schema as a grammar in llama.cpp's GBNF.
-
-    Raises:
-        InputError: not a schema that can be turned into one.
-    """
-    try:
-        return str(json_schema_to_gbnf(json.dumps(schema)))
-    except Exception as exc:  # the converter raises whatever its bare lookups and asserts raise
-        raise InputError(
-            f"this JSON schema cannot be used: {type(exc).__name__}: {exc}",
-            hint="Use object, array, string, number, integer, boolean, null, enum, const, anyOf and $ref.",
-            code="bad_schema",
-        ) from exc

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mycoswarm.base.errors import InputError, StageError
 from mycoswarm.stage import llama
+from mycoswarm.stage.schema import schema_grammar
 from mycoswarm.stage.vocabulary import Vocabulary
 from mycoswarm.wire.report import TokenLogprob, TopLogprob
 from mycoswarm.wire.request import Sampling
@@ -46,7 +47,7 @@ class Sampler:
         self._biases = [llama.logit_bias(n_vocab, sampling.logit_bias)] if sampling.logit_bias else []
         self._grammar: llama.SamplerPart | None = None
         if sampling.json_schema is not None:
-            self._grammar = vocabulary.model.grammar(llama.schema_grammar(sampling.json_schema))
+            self._grammar = vocabulary.model.grammar(schema_grammar(sampling.json_schema))
         self._repeats = _penalties(n_vocab, sampling)
         self._truncation: list[llama.SamplerPart] = []
         self._is_greedy = sampling.temperature < GREEDY_BELOW
