@@ -1,0 +1,220 @@
+"""Rings that answer by script, and a coordinator's surroundings built on them."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from mycoswarm.base.errors import NotFoundError, RingError, SwarmError
+from mycoswarm.catalog.facts import ModelFacts
+from mycoswarm.chat import Chat, Job, Surroundings
+from mycoswarm.routing.rule import DEFAULT_RULE, Rule
+from mycoswarm.routing.snapshot import Narrowing, NodeState, SwarmState
+from mycoswarm.stage.pool import RingPool
+from mycoswarm.store.ledger import Answer
+from mycoswarm.wire.line import decode_order, encode_line
+from mycoswarm.wire.order import Generate
+from mycoswarm.wire.plan import Conditions, RingPlan
+from mycoswarm.wire.report import AnyReport, Finished, Piece, TokenLogprob, TopLogprob
+from mycoswarm.wire.request import Generation, Prompt, Sampling
+
+TOKENS = ("Three", " small", " rings", " answer", ",", " one", " by", " one", ".")
+TEXT = "".join(TOKENS)
+
+FACTS = ModelFacts(
+    digest="d" * 64,
+    name="spore",
+    architecture="llama",
+    quantisation="Q8_0",
+    parameters=600,
+    file_bytes=1000,
+    n_layer=6,
+    n_embd=64,
+    n_vocab=100,
+    n_ctx_train=512,
+    layer_bytes=(100_000,) * 6,
+    kv_bytes_per_token=(8,) * 6,
+    table_bytes=100,
+    output_bytes=100,
+    template="{{ messages }}",
+    splittable=True,
+    split_reason="listed",
+    cuts=(1, 2, 3, 4, 5),
+)
+
+
+def lost_at(node_id: str, message: str = "the cable was pulled", code: str = "ring_failed") -> RingError:
+    """The error of a ring that lost a node."""
+    error = RingError(f"node {node_id}: {message}", code=code)
+    error.lost_node_id = node_id
+    return error
+
+
+class FakeRing:
+    """Says `tokens`, from where an earlier ring stopped. `faults` maps a count of tokens to the error raised there.
+
+    `gate` holds every token back until it is set. What was asked is in `generations`, how each ended in `ends`.
+    """
+
+    def __init__(
+        self, plan: RingPlan, *, tokens: tuple[str, ...] = TOKENS, faults: dict[int, SwarmError] | None = None
+    ) -> None:
+        self.plan, self.tokens, self.faults = plan, tokens, faults or {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.generations: list[Generation] = []
+        self.ends: list[str] = []
+        self.is_closed = False
+        self._lost: RingError | None = None
+
+    @property
+    def lost(self) -> RingError | None:
+        """Why the ring broke."""
+        return self._lost
+
+    def lose(self, error: RingError) -> None:
+        """Break while nothing runs."""
+        self._lost = error
+
+    async def close(self) -> None:
+        """End the ring."""
+        self.is_closed = True
+        self._lost = self._lost or lost_at(self.plan.head.node_id, "closed", "ring_closed")
+
+    async def generate(self, generation: Generation, rule: str) -> AsyncGenerator[AnyReport, None]:
+        """Speak the script, under the limits that were asked for."""
+        order = Generate(generation=generation)
+        assert decode_order(encode_line(order).rstrip(b"\n")) == order  # it can travel
+        self.generations.append(generation)
+        end = "cancelled"
+        try:
+            if self._lost:
+                raise self._lost
+            async for report in self._speak(generation):
+                yield report
+            end = "finished"
+        except SwarmError as error:
+            end = error.code
+            raise
+        finally:
+            self.ends.append(end)
+
+    async def _speak(self, generation: Generation) -> AsyncIterator[AnyReport]:
+        sampling, request_id = generation.sampling, generation.request_id
+        text = "".join(self.tokens)
+        cuts = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
+        cut = min(cuts, default=len(text))
+        count, said = len(generation.continued), sum(map(len, self.tokens[: len(generation.continued)]))
+        reason = "stop"
+        for token_id in range(count, len(self.tokens)):
+            if said >= cut and cuts:
+                break
+            if sampling.max_tokens is not None and count >= sampling.max_tokens:
+                reason = "length"
+                break
+            await asyncio.sleep(0)
+            await self.gate.wait()
+            if token_id in self.faults:
+                error = self.faults.pop(token_id)
+                if isinstance(error, RingError):
+                    self._lost = error
+                raise error
+            token = self.tokens[token_id]
+            logprobs = _logprobs(token_id, token, sampling) if sampling.top_logprobs is not None else None
+            yield Piece(request_id=request_id, text=token[: cut - said], token_ids=(token_id,), logprobs=logprobs)
+            count, said = count + 1, said + len(token)
+        yield Finished(
+            request_id=request_id, reason=reason, prompt_tokens=7, completion_tokens=count, seed=sampling.seed or 99
+        )
+
+
+def _logprobs(token_id: int, token: str, sampling: Sampling) -> tuple[TokenLogprob, ...]:
+    top = tuple(TopLogprob(other, TOKENS[other].encode(), -float(other)) for other in range(sampling.top_logprobs or 0))
+    return (TokenLogprob(token_id, token.encode(), -0.5, top),)
+
+
+def node(name: str, *, free: int | None = 10**9, trouble: str | None = None) -> NodeState:
+    """A node of the LAN."""
+    return NodeState(name, name, "LAN", free, 1e9, 0.001, trouble=trouble)
+
+
+@dataclass
+class Bench:
+    """A coordinator without network: its chat and pool, and what its tests may turn and look at.
+
+    `ring_for` makes a ring (or raises) for a plan; by default one that speaks `TOKENS`.
+    """
+
+    nodes: tuple[NodeState, ...] = (node("attic"), node("cellar"))
+    rules: tuple[Rule, ...] = (DEFAULT_RULE,)
+    request_s: float = 30.0
+    ring_for: Callable[[RingPlan], FakeRing] = FakeRing
+    rings: list[FakeRing] = field(default_factory=list)
+    rows: list[Answer] = field(default_factory=list)
+    note_fault: SwarmError | None = None
+    now_s: float = 0.0
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def find(self, reference: str) -> ModelFacts:
+        """The one model there is."""
+        if reference != FACTS.name:
+            raise NotFoundError(f"no node holds {reference[:50]!r}")
+        return FACTS
+
+    def new_id(self) -> str:
+        """A number of its own."""
+        return f"id{next(self._numbers)}"
+
+    def _note(self, row: Answer) -> None:
+        if self.note_fault:
+            raise self.note_fault
+        self.rows.append(row)
+
+    async def open(self, plan: RingPlan, rule: str, request_id: str) -> FakeRing:
+        """Open a scripted ring."""
+        await asyncio.sleep(0)
+        ring = self.ring_for(plan)
+        self.rings.append(ring)
+        return ring
+
+    @asynccontextmanager
+    async def chat(self) -> AsyncIterator[Chat]:
+        """A chat; at the end its pool is closed, and no task may be left."""
+        before = asyncio.all_tasks()
+        around = Surroundings(
+            swarm=lambda digest: SwarmState("attic", self.nodes, {digest: frozenset({self.nodes[0].node_id})}),
+            models=self,
+            rules=lambda: self.rules,
+            conditions=lambda facts, ids: Conditions(n_ctx=512, n_ubatch=8),
+            note=self._note,
+            new_id=self.new_id,
+            wall_clock=lambda: 1000.0,
+            request_s=self.request_s,
+        )
+        async with RingPool(self.open, idle_s=60, clock=lambda: self.now_s) as pool:
+            self.pool = pool
+            yield Chat(around, pool)
+        assert asyncio.all_tasks() <= before
+        assert all(ring.is_closed for ring in self.rings)
+
+
+def job(request_id: str = "r1", *, sampling: Sampling | None = None, model: str = "spore", **narrowing: object) -> Job:
+    """A chat request."""
+    return Job(
+        request_id=request_id,
+        model=model,
+        task="chat",
+        prompt=Prompt(messages=({"role": "user", "content": "hi"},)),
+        sampling=sampling or Sampling(),
+        narrowing=Narrowing(**narrowing),  # type: ignore[arg-type]  # test input
+        key_name="desk",
+        characters=2,
+    )
+
+
+async def until(is_true: Callable[[], object], limit_s: float = 5.0) -> None:
+    """Let the loop run until something is so."""
+    async with asyncio.timeout(limit_s):
+        while not is_true():
+            await asyncio.sleep(0.002)
