@@ -30,6 +30,7 @@ def test_both_directions_of_a_stream_flow_at_once(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.slow
 @both_loops
 def test_messages_of_4_mb_arrive_whole_both_ways(run: Run) -> None:
     async def main() -> None:
@@ -48,6 +49,7 @@ def test_messages_of_4_mb_arrive_whole_both_ways(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.slow
 @both_loops
 def test_a_reader_that_stops_stalls_only_its_own_stream(run: Run) -> None:
     async def main() -> None:
@@ -102,6 +104,7 @@ def test_several_stalled_streams_do_not_stall_the_connection() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @both_loops
 def test_a_hundred_streams_at_once_are_served_fairly(run: Run) -> None:
     async def main() -> None:
@@ -184,6 +187,7 @@ def test_many_resets_spend_the_connection_without_breaking_it() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_data_that_comes_after_a_reset_does_not_cost_the_connection() -> None:
     async def main() -> None:
         async with pair() as (_, _, connection):
@@ -261,6 +265,7 @@ def test_an_app_that_breaks_resets_its_stream_only(run: Run, caplog: pytest.LogC
     assert "the app broke" in caplog.text
 
 
+@pytest.mark.slow
 @both_loops
 def test_a_killed_server_ends_every_wait_at_once(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
@@ -311,6 +316,18 @@ def test_a_body_longer_than_its_limit_is_refused() -> None:
         async with pair() as (_, _, connection):
             with pytest.raises(ProtocolError):
                 await connection.request("GET", "/flood?4", timeout_s=5, limit_bytes=1000)
+            await ask(connection)
+
+    asyncio.run(main())
+
+
+def test_what_http_forbids_in_a_request_is_our_own_fault() -> None:
+    async def main() -> None:
+        async with pair() as (_, _, connection):
+            for path, headers in (("/a b\n", []), ("/", [(b"x-name", b"two\r\nlines")]), ("/", [(b"Upper", b"x")])):
+                with pytest.raises(ProtocolError) as caught:
+                    await connection.open("GET", path, headers)
+                assert caught.value.side == "local"
             await ask(connection)
 
     asyncio.run(main())

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,7 @@ def test_nobody_there_is_unreachable_at_once_and_says_what_was_tried(run: Run) -
     run(main())
 
 
+@pytest.mark.slow
 @both_loops
 def test_silence_is_unreachable_when_the_time_is_up(run: Run) -> None:
     async def main() -> None:
@@ -167,6 +169,25 @@ def test_names_and_ipv6_with_a_scope_are_dialled_too(run: Run) -> None:
                 await dial([f"[fe80::1%nowhere0]:{server.port}"], _context(), _is_server, 0.3)
 
     run(main())
+
+
+@both_loops
+def test_an_audit_hook_sees_every_connection(run: Run) -> None:
+    seen: list[object] = []
+    is_watching = True
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if is_watching and event == "socket.connect":
+            seen.append(arguments[1])
+
+    async def main() -> None:
+        async with serving(Witness()) as server:
+            sys.addaudithook(hook)  # for the rest of this process, so it goes deaf below
+            async with await dial([f"127.0.0.1:{server.port}"], _context(), _is_server, 5):
+                assert seen == [("127.0.0.1", server.port)]
+
+    run(main())
+    is_watching = False
 
 
 def test_no_address_is_unreachable() -> None:

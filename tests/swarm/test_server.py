@@ -1,6 +1,7 @@
 """The answering side: who gets in, what an app sees, how it stops."""
 
 import asyncio
+import signal
 import socket
 import ssl
 import tempfile
@@ -158,6 +159,7 @@ def test_no_certificate_is_refused(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.slow
 @both_loops
 def test_a_killed_client_reaches_the_app_as_a_disconnect(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
@@ -243,6 +245,7 @@ def test_live_connections_of_an_expelled_node_close(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.slow
 @both_loops
 def test_a_server_stops_within_two_seconds_with_streams_open(run: Run) -> None:
     async def main() -> None:
@@ -261,6 +264,55 @@ def test_a_server_stops_within_two_seconds_with_streams_open(run: Run) -> None:
             await connection.close()
 
     run(main())
+
+
+@pytest.mark.slow
+def test_a_frozen_client_does_not_delay_the_stop(tmp_path: Path) -> None:
+    async def main() -> None:
+        witness = Witness()
+        async with asyncio.timeout(20):
+            async with serving(witness) as server:
+                process = child("client", str(server.port), folder=tmp_path)
+                try:
+                    await witness.began.wait()
+                    process.send_signal(signal.SIGSTOP)
+                    begun = time.monotonic()
+                    await server.__aexit__(None, None, None)
+                    assert time.monotonic() - begun < 2.0
+                    await witness.gone.wait()
+                finally:
+                    process.kill()
+                    process.communicate()
+
+    asyncio.run(main())
+
+
+@both_loops
+def test_a_port_is_free_again_when_its_server_has_stopped(run: Run) -> None:
+    async def main() -> None:
+        async with serving(Witness()) as server:
+            port = server.port
+            async with await connect(port) as connection:
+                await ask(connection)
+        with pytest.raises(UnreachableError):
+            await connect(port)
+        for sock in bind(["127.0.0.1"], port):
+            sock.close()
+
+    run(main())
+
+
+def test_a_client_that_never_shakes_hands_does_not_delay_the_stop() -> None:
+    async def main() -> None:
+        async with asyncio.timeout(10):
+            async with serving(Witness()) as server:
+                _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                begun = time.monotonic()
+            assert time.monotonic() - begun < 0.5
+            writer.transport.abort()
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
 
 
 def test_a_server_tells_idle_clients_goodbye_and_stops_at_once() -> None:

@@ -85,6 +85,7 @@ class Connection(asyncio.BufferedProtocol):
 
         Raises:
             UnreachableError: the connection is lost, closing or spent.
+            ProtocolError: a header or the path has characters that HTTP forbids.
         """
         while not self.is_spent and len(self._streams) >= self._limit:
             slot = asyncio.get_running_loop().create_future()
@@ -101,7 +102,10 @@ class Connection(asyncio.BufferedProtocol):
             raise self._loss
         if self.is_spent:
             raise UnreachableError(f"the connection to {self.peer} takes no new streams", code="connection_spent")
-        handle = self._http.send_request(method.encode(), path.encode(), b"2", [(b"host", b"node"), *headers])
+        try:
+            handle = self._http.send_request(method.encode(), path.encode(), b"2", [(b"host", b"node"), *headers])
+        except zttp.LocalProtocolError as exc:
+            raise ProtocolError(f"{method} {path} cannot be asked: {exc}", side="local") from exc
         stream = self._streams[handle.stream_id] = Stream(self, handle)
         self._opened += 1
         self.flush()

@@ -45,7 +45,7 @@ class Reply:
 
 
 class Stream:
-    """One request and its response, both open at once. One reader, any number of senders.
+    """One request and its response, both open at once. One task reads and one sends at a time.
 
     `status` and `headers` are there once `response` has returned. Leave a stream by reading it to its end or by
     `reset`; `async with` does the latter where the former did not happen.

@@ -42,7 +42,7 @@ GRACE_S = 1.0  # for requests to end by themselves when the server stops
 IDLE_S = 3600  # an idle connection is kept warm for the next request
 
 _READ_BYTES = 1 << 16
-_TLS_SHUTDOWN_S = 0.5
+_PARTING_S = 0.25  # for each later step of stopping, so that all of it takes less than 2 s
 
 
 class PeerCycle(RequestResponseCycle):
@@ -279,7 +279,7 @@ class PeerServer:
                 sock=sock,
                 ssl=self._context,
                 ssl_handshake_timeout=HANDSHAKE_S,
-                ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
+                ssl_shutdown_timeout=_PARTING_S,
             )
             self._listeners.append(listener)
         return self
@@ -298,7 +298,7 @@ class PeerServer:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=_TLS_SHUTDOWN_S)
+            await asyncio.wait(tasks, timeout=_PARTING_S)
         await self._drain()
 
     def close_connections(self, predicate: Callable[[bytes], bool]) -> int:
@@ -312,7 +312,7 @@ class PeerServer:
         return [connection for connection in self._state.connections if isinstance(connection, PeerProtocol)]
 
     async def _drain(self) -> None:
-        """Let TLS say goodbye, within `_TLS_SHUTDOWN_S`, and cut off who does not answer."""
+        """Let TLS say goodbye, within `_PARTING_S`, and cut off who does not answer."""
         for is_patient in (True, False):
             left = self._connections()
             if not left:
@@ -320,7 +320,7 @@ class PeerServer:
             if not is_patient:
                 for connection in left:
                     connection.abort()
-            await asyncio.wait([connection.gone for connection in left], timeout=_TLS_SHUTDOWN_S)
+            await asyncio.wait([connection.gone for connection in left], timeout=_PARTING_S)
 
 
 def bind(hosts: Sequence[str], port: int) -> tuple[socket.socket, ...]:
