@@ -20,6 +20,7 @@ from mycoswarm.base.errors import SetupError, SwarmError
 from mycoswarm.swarm.channel import Channel, door_context
 from mycoswarm.swarm.enrolment import MAX_LINE_BYTES
 from mycoswarm.swarm.identity import Identity
+from mycoswarm.swarm.server import bind
 
 MAX_VISITORS = 16
 MAX_PER_ADDRESS = 4
@@ -64,7 +65,7 @@ class Door:
         self._hosts = tuple(hosts)
         self._wanted_port = port
         self._on_change = on_change
-        self._sockets: list[socket.socket] = []
+        self._sockets: tuple[socket.socket, ...] = ()
         self._accepting: list[asyncio.Task[None]] = []
         self._visits: dict[asyncio.Task[None], str] = {}
         self._watch: asyncio.Task[None] | None = None
@@ -111,10 +112,7 @@ class Door:
 
     async def _open(self) -> None:
         self._context = await asyncio.to_thread(door_context, self._identity)
-        try:
-            self._sockets = _listen(self._hosts, self._wanted_port)
-        except OSError:
-            self._sockets = _listen_anywhere(self._hosts)
+        self._sockets = _listen(self._hosts, self._wanted_port)
         self.port = self._wanted_port = int(self._sockets[0].getsockname()[1])
         self._accepting = [asyncio.create_task(self._accept(each)) for each in self._sockets]
         _log.info("the enrolment door is open at port %s", self.port)
@@ -129,7 +127,7 @@ class Door:
         await asyncio.gather(*self._accepting, return_exceptions=True)
         for each in self._sockets:
             each.close()
-        self._accepting, self._sockets, self.port = [], [], None
+        self._accepting, self._sockets, self.port = [], (), None
         _log.info("the enrolment door is closed")
         if self._on_change is not None:
             self._on_change(None)
@@ -189,40 +187,13 @@ class Door:
             await channel.close()
 
 
-def _listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
-    """Listen at each host, all at one port.
+def _listen(hosts: Sequence[str], port: int) -> tuple[socket.socket, ...]:
+    """Listen at all hosts, at this port, or where it is taken at any that is free at all of them.
 
     Raises:
-        OSError: the port is taken at one of them.
+        SetupError: none is, or a host is not this machine's.
     """
-    with contextlib.ExitStack() as undo:
-        opened: list[socket.socket] = []
-        for host in hosts:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            listening = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            listening.setblocking(False)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.bind((address[0], port, *address[2:]))
-            listening.listen(MAX_VISITORS)
-            port = int(listening.getsockname()[1])
-            opened.append(listening)
-        undo.pop_all()
-    return opened
-
-
-def _listen_anywhere(hosts: Sequence[str]) -> list[socket.socket]:
-    """Listen at whatever port is free at all hosts; a few tries, since one found may be taken at the next host.
-
-    Raises:
-        SetupError: none is.
-    """
-    for attempt in range(3):
-        try:
-            return _listen(hosts, 0)
-        except OSError as exc:
-            if attempt == 2:
-                hint = "Are the addresses this machine's own? Look at the network settings and start again."
-                raise SetupError(f"the enrolment door finds no port at {', '.join(hosts)}: {exc}", hint=hint) from exc
-    raise AssertionError("unreachable")
+    for wanted in (port, 0):
+        with contextlib.suppress(SetupError):
+            return bind(hosts, wanted)
+    return bind(hosts, 0)  # the port that was free at the first host may have been taken at the second
