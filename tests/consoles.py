@@ -1,0 +1,106 @@
+"""The real console app behind a real uvicorn on 127.0.0.1, over scripted rings; and openai's own clients for it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import openai
+import uvicorn
+from mycoswarm.api.completion import Completions
+from mycoswarm.api.console import ConsoleServices, console_app
+from mycoswarm.api.gate import Doorway
+from mycoswarm.base.errors import StorageError
+from rings import FACTS, Bench, FakeRing, until
+
+KEY = "msk-right"
+
+
+@dataclass
+class Console:
+    """A console that serves on `port`. `uses` are the key names that the doorway was told of."""
+
+    bench: Bench
+    port: int
+    uses: list[str] = field(default_factory=list)
+    note_fault: StorageError | None = None
+
+    @property
+    def url(self) -> str:
+        """Where openai's clients begin."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def ring(self) -> FakeRing:
+        """The newest ring."""
+        return self.bench.rings[-1]
+
+    def client(self, key: str = KEY) -> openai.AsyncOpenAI:
+        """An async client that does not try again by itself."""
+        return openai.AsyncOpenAI(base_url=self.url, api_key=key, max_retries=0, timeout=10)
+
+    def blocking(self, key: str = KEY) -> openai.OpenAI:
+        """The same, blocking."""
+        return openai.OpenAI(base_url=self.url, api_key=key, max_retries=0, timeout=10)
+
+    async def raw(self, text: str | bytes) -> bytes:
+        """Send bytes on a connection of their own, and read until the server closes it."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(text.encode() if isinstance(text, str) else text)
+            await writer.drain()
+            async with asyncio.timeout(5):
+                return await reader.read()
+        finally:
+            writer.close()
+
+    async def get(self, path: str, *headers: str, host: str | None = None) -> tuple[int, bytes]:
+        """One GET: status and body."""
+        lines = [f"GET {path} HTTP/1.1", f"Host: {host or f'127.0.0.1:{self.port}'}", "Connection: close", *headers]
+        answer = await self.raw("\r\n".join([*lines, "", ""]))
+        return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]
+
+    def post(self, path: str, body: bytes) -> bytes:
+        """The bytes of a POST with the right key."""
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nAuthorization: Bearer {KEY}\r\n"
+        return f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@asynccontextmanager
+async def console(bench: Bench | None = None) -> AsyncIterator[Console]:
+    """Serve while the block runs."""
+    bench = bench or Bench()
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    made = Console(bench, listener.getsockname()[1])
+
+    async def note(name: str) -> None:
+        if made.note_fault:
+            raise made.note_fault
+        made.uses.append(name)
+
+    async with asyncio.timeout(30), bench.chat() as chat:
+        services = ConsoleServices(
+            completions=Completions(chat, lambda: 1234.5, bench.new_id),
+            doorway=Doorway(
+                names=lambda: frozenset({"127.0.0.1", "localhost", "::1", "attic.local"}),
+                check=lambda secret: "desk" if secret == KEY else None,
+                note=note,
+            ),
+            models=lambda: [(FACTS, ("attic",))],
+            health=lambda: {"status": "ok"},
+        )
+        config = uvicorn.Config(
+            console_app(services), http="h11", ws="none", lifespan="off", log_config=None, access_log=False
+        )
+        config.timeout_graceful_shutdown = 2
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await until(lambda: server.started or serving.done())
+            yield made
+        finally:
+            server.should_exit = True
+            await serving
+            listener.close()
