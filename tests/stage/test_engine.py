@@ -134,6 +134,13 @@ def test_more_rows_than_a_step_takes_are_refused(open_engine: Open) -> None:
         open_engine().decode(make_batch(9))
 
 
+def test_a_step_larger_than_the_whole_cache_is_refused(open_engine: Open) -> None:
+    with pytest.raises(StageError, match="1 to 256 fit"):
+        open_engine(conditions=Conditions(n_ctx=256, n_ubatch=400)).decode(
+            make_batch(300, tokens=np.ones(300, np.int32))
+        )
+
+
 @pytest.mark.parametrize("shape", [(4, 63), (4, 65), (3, 64), (4,), (1, 4, 64)])
 def test_hidden_states_of_another_shape_are_refused(open_engine: Open, shape: tuple[int, ...]) -> None:
     engine = open_engine(feeds_tokens=False)
@@ -220,6 +227,8 @@ def test_a_truncated_model_is_an_error(open_engine: Open, model: Path, tmp_path:
         Conditions(n_ctx=256, n_ubatch=8, type_v="q8_0"),  # a quantised V cache needs flash attention
         Conditions(n_ctx=256, n_ubatch=8, type_k="q6_k"),
         Conditions(n_ctx=256, n_ubatch=8, type_k="no such type"),
+        Conditions(n_ctx=2**30, n_ubatch=8),
+        Conditions(n_ctx=0, n_ubatch=8),
     ],
 )
 def test_conditions_that_llama_cpp_refuses_are_a_typed_error(open_engine: Open, conditions: Conditions) -> None:

@@ -53,7 +53,8 @@ class Engine:
     ) -> None:
         self._model, self._context, self._capture = model, context, capture
         self._conditions = conditions
-        self._arrays = BatchArrays(conditions.n_ubatch, 0 if feeds_tokens else model.n_embd)
+        self._max_rows = min(conditions.n_ubatch, context.n_ctx)  # llama.cpp asserts that a batch fits the cache
+        self._arrays = BatchArrays(self._max_rows, 0 if feeds_tokens else model.n_embd)
         self._feeds_tokens = feeds_tokens
         self._wanted = np.zeros(0, np.bool_)
         self._is_open = True
@@ -168,8 +169,8 @@ class Engine:
         arrays, n_rows = self._arrays, len(batch.positions)
         content = batch.tokens if self._feeds_tokens else batch.hidden
         self._wanted = np.zeros(0, np.bool_)  # the rows before are gone, whatever happens now
-        if not 0 < n_rows <= self._conditions.n_ubatch:
-            raise StageError(f"a batch of {n_rows} rows, where 1 to {self._conditions.n_ubatch} fit", code="bad_batch")
+        if not 0 < n_rows <= self._max_rows:
+            raise StageError(f"a batch of {n_rows} rows, where 1 to {self._max_rows} fit", code="bad_batch")
         shape = (n_rows,) if self._feeds_tokens else (n_rows, self.n_embd)
         if content is None or content.shape != shape:
             raise StageError(

@@ -23,6 +23,7 @@ from mycoswarm.stage.log import Log
 from mycoswarm.wire.plan import Conditions
 
 CACHE_STEP = 256  # llama.cpp rounds n_ctx up to its multiples, but holds n_batch against the number before that
+MAX_CONTEXT = 1 << 22  # llama.cpp books 50 bytes a token before it asks for memory, and hangs over absurd numbers
 _DEVICE_LINE = re.compile(r"load_tensors: layer\s+(\d+) assigned to device ([^,\s]+)")
 _MEMORY_WORDS = re.compile(
     r"out of memory|(?:failed|unable|cannot) to allocate|cannot allocate|bad_alloc", re.IGNORECASE
@@ -84,7 +85,7 @@ class Model:
             return True
 
         params.progress_callback = progress = raw.llama_progress_callback(report)
-        names = (ctypes.c_char_p * len(paths))(*(str(path).encode() for path in paths))
+        names = (ctypes.c_char_p * len(paths))(*(os.fsencode(path) for path in paths))
         with log.heard() as lines:
             if len(paths) == 1:
                 handle = raw.llama_model_load_from_file(names[0], params)
@@ -221,6 +222,10 @@ class Context:
 
     def __init__(self, model: Model, conditions: Conditions, *, gpu: bool, capture: Capture | None) -> None:
         """Raises: StageError, where llama.cpp refuses the conditions; CapacityError, where memory is short."""
+        if not 0 < conditions.n_ctx <= MAX_CONTEXT:
+            raise StageError(
+                f"a context of {conditions.n_ctx} tokens, where {MAX_CONTEXT} are the most", code="context_refused"
+            )
         params = raw.llama_context_default_params()
         params.n_ctx = -(-conditions.n_ctx // CACHE_STEP) * CACHE_STEP
         # llama.cpp keeps logits for n_seq_max rows at least and aborts where n_batch is less.
