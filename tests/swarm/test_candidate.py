@@ -1,8 +1,10 @@
 """The table of what was heard: bounded, strict, and never trusted."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from household import make_node, make_swarm
 from hypothesis import given
 from hypothesis import strategies as st
 from mycoswarm.swarm.candidate import (
@@ -12,9 +14,11 @@ from mycoswarm.swarm.candidate import (
     MAX_PER_NODE,
     Announcement,
     CandidateTable,
+    announcement_of,
     from_text,
     to_text,
 )
+from mycoswarm.swarm.card import new_instance_id
 
 PI = Announcement(
     node_id="ab" * 16,
@@ -58,6 +62,13 @@ def test_any_text_is_an_announcement_of_ours_or_nothing(text: dict[str, str], ch
 )
 def test_what_no_node_of_ours_would_say_is_nothing(change: dict[str, str]) -> None:
     assert from_text(to_text(PI) | change, ()) is None
+
+
+def test_a_node_announces_what_it_is(tmp_path: Path) -> None:
+    _, pi = make_swarm(tmp_path)
+    for identity in (pi, make_node(tmp_path, "box")):
+        said = announcement_of(identity, instance_id=new_instance_id(), peer_port=6927, door_port=None)
+        assert from_text(to_text(said), ()) == said and said.role == identity.role
 
 
 def test_a_candidate_is_heard_found_by_name_or_id_and_forgotten() -> None:

@@ -11,11 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mycoswarm.base.errors import InputError, NotFoundError, StorageError, SwarmError, TrustError
 from mycoswarm.swarm.authority import Authority
+from mycoswarm.swarm.enrolment import MAX_LINE_BYTES, Grant, encode_message
 from mycoswarm.swarm.folder import Folder
 from mycoswarm.swarm.identity import is_name
 from mycoswarm.swarm.key import SigningKey
 from mycoswarm.swarm.roster import (
+    MAX_ADDRESSES,
+    MAX_BODY_BYTES,
     MAX_ENTRIES,
+    MAX_TAGS,
     Entry,
     HeldRoster,
     Roster,
@@ -87,6 +91,17 @@ def test_a_roster_is_bounded() -> None:
         roster, _ = added(roster, entry(number))
     with pytest.raises(InputError):
         added(roster, entry(MAX_ENTRIES + 1))
+
+
+def test_the_largest_roster_fits_its_own_bound_and_a_grant(tmp_path: Path) -> None:
+    full = {"tags": tuple(f"{n:032d}" for n in range(MAX_TAGS)), "addresses": ("x" * 128,) * MAX_ADDRESSES}
+    entries = [msgspec.structs.replace(entry(n, name=f"{n:063d}"), **full) for n in range(2, MAX_ENTRIES + 1)]
+    authority = Authority.create(tmp_path)
+    roster = msgspec.structs.replace(fresh(authority.swarm_id), entries=(*fresh().entries, *entries))
+    signed = seal_roster(roster, authority.sign)
+    assert len(signed.body) < MAX_BODY_BYTES
+    grant = Grant(authority_pem=authority.certificate_pem, certificate_pem="x" * 1000, roster=signed)
+    assert len(encode_message(grant)) < MAX_LINE_BYTES
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from household import make_node, make_swarm, run
 from mycoswarm.base.errors import EnrolmentError, SwarmError, UnreachableError
 from mycoswarm.swarm.adoption import Adoption
 from mycoswarm.swarm.desk import AdoptionDesk, TokenDesk
-from mycoswarm.swarm.door import Door
+from mycoswarm.swarm.door import MAX_PER_ADDRESS, Door
 from mycoswarm.swarm.identity import Identity
 from mycoswarm.swarm.registrar import Registrar
 from mycoswarm.swarm.roster import HeldRoster
@@ -332,7 +332,7 @@ def test_a_door_takes_only_so_many_visitors_from_one_address(tmp_path: Path) -> 
         registrar, pi = make_swarm(tmp_path)
         async with token_door(registrar, pi) as door:
             await opened(door, registrar)
-            silent = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(4)]
+            silent = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(MAX_PER_ADDRESS)]
             reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
             assert await reader.read() == b""
             for _, open_writer in [*silent, (reader, writer)]:

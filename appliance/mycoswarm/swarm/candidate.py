@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from mycoswarm.swarm.card import WIRE_VERSION
 from mycoswarm.swarm.condition import Condition
-from mycoswarm.swarm.identity import is_name
+from mycoswarm.swarm.identity import Identity, is_name
 
 MAX_HEARD = 256  # as many as a roster may hold
 MAX_PER_NODE = 4  # one, a copy, and what a restart left behind
@@ -56,6 +57,23 @@ class Candidate:
     def door_addresses(self) -> tuple[str, ...]:
         """Where its enrolment door may be, as "host:port"."""
         return _at(self.announcement.addresses, self.announcement.door_port)
+
+
+def announcement_of(
+    identity: Identity, *, instance_id: str, peer_port: int | None, door_port: int | None
+) -> Announcement:
+    """Say what a node announces of itself; its addresses are discovery's to fill in."""
+    membership = identity.membership
+    return Announcement(
+        node_id=identity.node_id,
+        instance_id=instance_id,
+        name=identity.name,
+        role=identity.role,
+        swarm=membership.swarm_id[:16] if membership is not None else None,
+        peer_port=peer_port,
+        door_port=door_port,
+        version=WIRE_VERSION,
+    )
 
 
 def to_text(announcement: Announcement) -> dict[str, str]:

@@ -34,6 +34,7 @@ _ASK_AGAIN_S = (0.0, 0.1, 1.0)  # the first is answered within milliseconds; the
 _LISTEN_S = 2.0  # how long answers to a question of our own are taken
 _LOOK_S = 10.0  # networks come and go; listing them costs a millisecond
 _RESOLVE_MS = 2000
+_CLOSE_S = 5.0  # three goodbyes take 250 ms
 _MAX_RESOLVING = 32  # announcements that came without their records and are being asked for
 _GROUP, _GROUP6, _PORT = "224.0.0.251", "ff02::fb", 5353
 _NAME = b"".join(bytes([len(label)]) + label.encode() for label in SERVICE.split("."))
@@ -153,6 +154,7 @@ class Discovery:
                 self._browser = AsyncServiceBrowser(
                     running.zeroconf, SERVICE, handlers=[self._on_service], question_type=DNSQuestionType.QM
                 )
+                undo.push_async_callback(self._browser.async_cancel)
                 self._zeroconf = running
                 self._spawn(self._ask())
                 self._info = self._service()
@@ -173,8 +175,11 @@ class Discovery:
         if browser is not None:
             await browser.async_cancel()
         if running is not None:
-            async with asyncio.timeout(5):
-                await running.async_close()
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    await running.async_close()
+            except TimeoutError:
+                _log.warning("mDNS did not close within %s s", _CLOSE_S)
 
     async def _follow(self) -> None:
         """Follow networks that come and go, and try again where mDNS could not start."""

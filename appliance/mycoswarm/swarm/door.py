@@ -23,7 +23,7 @@ from mycoswarm.swarm.identity import Identity
 from mycoswarm.swarm.server import bind
 
 MAX_VISITORS = 16
-MAX_PER_ADDRESS = 4
+MAX_PER_ADDRESS = 8
 MAX_PER_S = 5.0
 _BURST = 20.0
 _HANDSHAKE_S = 5.0

@@ -20,7 +20,7 @@ from mycoswarm.swarm.roster import HeldRoster, Roster, SignedRoster, forget_rost
 
 VERSION = 1
 NONCE_BYTES = 32
-MAX_LINE_BYTES = 1 << 20  # a grant with the largest roster stays below it
+MAX_LINE_BYTES = 2 << 20  # a grant holds a roster, in base64
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="word"):

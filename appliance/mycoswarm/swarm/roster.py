@@ -19,7 +19,7 @@ from mycoswarm.swarm.key import fingerprint_of, is_signed, node_id_of, public_of
 MAX_ENTRIES = 256  # a household or a lab; every node holds it whole
 MAX_TAGS = 16
 MAX_ADDRESSES = 16
-MAX_BODY_BYTES = 1 << 20  # 256 entries with everything in them stay below half of it
+MAX_BODY_BYTES = 1 << 20  # 256 entries with the longest of everything in them stay below it
 _TAG = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _FILE = "roster.json"

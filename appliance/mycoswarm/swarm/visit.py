@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from mycoswarm.base.errors import EnrolmentError, SwarmError, UnreachableError
+from mycoswarm.swarm.address import interfaces, scoped
 from mycoswarm.swarm.admission import Joiner
 from mycoswarm.swarm.adoption import ADOPTION_S, Adopter, Adoption, lost, refused
 from mycoswarm.swarm.channel import WORD_S, Channel, visit_context
@@ -143,11 +144,12 @@ async def _reach(identity: Identity, addresses: Sequence[str], expected: Callabl
 
     Raises:
         UnreachableError: none led to the machine that is meant.
+        InputError: one is no address.
     """
     context = await asyncio.to_thread(visit_context, identity)
+    targets = scoped(addresses, interfaces())[:_MAX_ADDRESSES]
     attempts = [
-        asyncio.create_task(_try(text, context, expected, number * _STAGGER_S))
-        for number, text in enumerate(tuple(dict.fromkeys(addresses))[:_MAX_ADDRESSES])
+        asyncio.create_task(_try(text, context, expected, number * _STAGGER_S)) for number, text in enumerate(targets)
     ]
     winner: Channel | None = None
     errors: list[str] = []
