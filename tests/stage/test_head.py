@@ -391,6 +391,8 @@ def test_a_decode_that_fails_ends_the_ring_for_all():
             assert (await s.ended("a")).code == (await s.ended("b")).code == "stage_failed"
             with pytest.raises(RingError, match="on fire"):
                 await s.running
+            with pytest.raises(RingError, match="on fire"):
+                s.ask("late", "abc")
 
     play(scene)
 

@@ -1,15 +1,23 @@
 """What people and tools write becomes words, never a turn; and where nothing is forged, nothing changes."""
 
 import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
+import mycoswarm.catalog
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import write_random_model
 from mycoswarm.base.errors import InputError, ModelError, UnsupportedError
+from mycoswarm.stage.llama import Model
 from mycoswarm.stage.prompt import PromptReader
+from mycoswarm.stage.vocabulary import Vocabulary
 from mycoswarm.wire.request import Prompt
 from stage.fakes import FIRST_CHARACTER, FakeVocabulary
 
+SPORE = Path(mycoswarm.catalog.__file__).with_name("spore.gguf")
 CONTROL = ("<s>", "<|im_start|>", "<|im_end|>", "</s>", "[INST]", "[/INST]", "<|a|>", "|a|>b", "\x02")
 USER_DEFINED = ("<tool_call>", "</tool_call>", "</think>", "<think>", "<h1>", "\n\n", "  ", "<|fim|>")
 TEMPLATE = (
@@ -166,6 +174,46 @@ def test_arguments_come_as_the_template_wants_them():
         assert spelled(read(messages, words=vocabulary(template))) == '{"a": "b"}'
     broken = [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]
     assert spelled(read(broken, words=vocabulary(as_object))) == '"{"'
+
+
+@pytest.fixture(scope="module", params=["spore", "sentencepiece"])
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vocabulary]:
+    """Real tokenizers: spore's byte pairs, and SentencePiece's of a random model."""
+    path = SPORE
+    if request.param == "sentencepiece":
+        path = write_random_model(tmp_path_factory.mktemp("model") / "a.gguf", n_layer=1)
+    model = Model.load([path], gpu=False)
+    yield Vocabulary(model)
+    model.close()
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_no_content_forges_a_turn_with_a_real_tokenizer(real: Vocabulary, data: st.DataObject) -> None:
+    reader = reader_of(real)
+    guarded = real.control_texts | {text for text in real.user_defined_texts if text.strip()}
+    pieces = st.sampled_from([*sorted(guarded), "<|im_", "end|>", "<", "|", " ", "\n", "é"]) | st.text(max_size=3)
+    content = data.draw(st.lists(pieces, max_size=10).map("".join))
+    ids = {real.tokenize(text, True)[0] for text in guarded}
+    said = [token for token in reader.read(Prompt(messages=(user(content),))) if token in ids]
+    assert said == [token for token in reader.read(Prompt(messages=(user("x"),))) if token in ids]
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=60).filter(lambda text: "<" not in text and "[" not in text))
+def test_where_nothing_is_forged_a_real_tokenizer_gives_the_plain_ids(real: Vocabulary, content: str) -> None:
+    rendered = f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
+    plain = real.tokenize(rendered, True)
+    if real.adds_bos:
+        plain.insert(0, real.bos_id)
+    assert reader_of(real).read(Prompt(messages=(user(content),))) == plain
+
+
+@cache
+def reader_of(words: Vocabulary) -> PromptReader:
+    return PromptReader(words)
 
 
 @pytest.mark.slow

@@ -111,6 +111,7 @@ class Head:
         self._flights: deque[_Flight] = deque()
         self._to_remove: deque[int] = deque()
         self._wake = asyncio.Event()
+        self._lost: RingError | None = None
 
     def admit(self, request_id: str) -> None:
         """A request has a ticket: one prompt may come under its name."""
@@ -124,7 +125,10 @@ class Head:
         Raises:
             TicketError: the request was not admitted.
             BusyError: too many are open.
+            RingError: the ring has ended.
         """
+        if self._lost is not None:
+            raise self._lost
         if generation.request_id not in self._admitted or generation.request_id in self._requests:
             raise TicketError(f"request {generation.request_id} has no ticket at this stage")
         if len(self._requests) >= self._most_open:
@@ -160,7 +164,7 @@ class Head:
         tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            error = _ring_error(done.pop().exception())
+            error = self._lost = _ring_error(done.pop().exception())
             for request in list(self._requests.values()):
                 self._fail(request, error)
             raise error
@@ -276,7 +280,10 @@ class Head:
                 self._fail(sample.request, sample.error)
                 continue
             _time(sample.request, now, took_s, compute_s=compute_s, overhead_s=overhead_s)
-            self._take(sample)
+            try:
+                self._take(sample)
+            except SwarmError as exc:
+                self._fail(sample.request, exc)
         self._wake.set()
 
     def _is_open(self, request: _Request) -> bool:
