@@ -17,7 +17,7 @@ MARGIN = 0.2  # of free memory is left alone: other programs grow, and llama.cpp
 EXACT_NODES = 8
 UNKNOWN_BYTES_PER_S = 4e9  # a node without a measured speed counts as a Raspberry Pi 4; the decision says so
 UNKNOWN_ROUND_TRIP_S = 0.001  # an ordinary switched LAN
-EVENNESS = 0.05  # of the whole model's time, as a quadratic charge: near-equal nodes get near-equal shares
+EVENNESS = 0.25  # of the whole time, as a quadratic charge: measured speeds are no better, so near-equal nodes share evenly
 
 Floats = NDArray[np.float64]
 

@@ -32,7 +32,8 @@ def decode_order(line: bytes) -> AnyOrder:
         ProtocolError: not an order of ours.
     """
     try:
-        return _orders.decode(line)
+        order: AnyOrder = _orders.decode(line)
+        return order
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise ProtocolError(f"an order cannot be read: {exc}") from exc
 
@@ -44,7 +45,8 @@ def decode_report(line: bytes) -> AnyReport:
         ProtocolError: not a report of ours.
     """
     try:
-        return _reports.decode(line)
+        report: AnyReport = _reports.decode(line)
+        return report
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise ProtocolError(f"a report cannot be read: {exc}") from exc
 

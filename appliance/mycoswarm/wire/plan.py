@@ -50,7 +50,9 @@ def plan_fault(plan: RingPlan) -> str | None:
     expected = 0
     for stage in plan.stages:
         if stage.first != expected or stage.last <= stage.first:
-            return f"stage of node {stage.node_id} holds layers [{stage.first}, {stage.last}) where {expected} comes next"
+            return (
+                f"stage of node {stage.node_id} holds layers [{stage.first}, {stage.last}) where {expected} comes next"
+            )
         expected = stage.last
     if expected != plan.n_layer:
         return f"the stages end at layer {expected} of {plan.n_layer}"

@@ -7,13 +7,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of all reports."""
 
 
-class Nonce(Report, tag="nonce"):
+class Nonce(Report, frozen=True, tag="nonce"):
     """Node to coordinator, first on a ring stream."""
 
     nonce: str
 
 
-class Progress(Report, tag="progress"):
+class Progress(Report, frozen=True, tag="progress"):
     """How far loading is. `what`: "fetching pieces", "loading layers"."""
 
     what: str
@@ -21,7 +21,7 @@ class Progress(Report, tag="progress"):
     total_bytes: int
 
 
-class Ready(Report, tag="ready"):
+class Ready(Report, frozen=True, tag="ready"):
     """The stage has loaded its layers and listens. `devices` names where its layers lie, for people.
 
     `layer_devices` holds one name per layer. Bytes are as llama.cpp reports them.
@@ -35,11 +35,11 @@ class Ready(Report, tag="ready"):
     load_s: float = 0.0
 
 
-class Joined(Report, tag="joined"):
+class Joined(Report, frozen=True, tag="joined"):
     """Connected to both neighbours; frames may flow."""
 
 
-class Admitted(Report, tag="admitted"):
+class Admitted(Report, frozen=True, tag="admitted"):
     """The request may use this stage."""
 
     request_id: str
@@ -62,7 +62,7 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     top: tuple[TopLogprob, ...] = ()
 
 
-class Piece(Report, tag="piece"):
+class Piece(Report, frozen=True, tag="piece"):
     """Text that is certain now, with the ids of all tokens sampled since the last piece.
 
     Text is held back while it could be the start of a stop string or half a character, so `text` may be empty and
@@ -88,7 +88,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     hop_overhead_median_s: float | None = None
 
 
-class Finished(Report, tag="finished"):
+class Finished(Report, frozen=True, tag="finished"):
     """The answer is whole. `reason`: "stop" (end token or stop string), "length" (max_tokens or context),
     "cancelled"."""
 
@@ -101,7 +101,7 @@ class Finished(Report, tag="finished"):
     timing: Timing | None = None
 
 
-class Failed(Report, tag="failed"):
+class Failed(Report, frozen=True, tag="failed"):
     """A typed error. `request_id` None: the stage or ring itself is lost, and every request on it."""
 
     request_id: str | None
@@ -114,7 +114,7 @@ class Failed(Report, tag="failed"):
     lost_node_id: str | None = None
 
 
-class Pong(Report, tag="pong"):
+class Pong(Report, frozen=True, tag="pong"):
     """Sign of life; nothing else."""
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mycoswarm.base.errors import InputError, NotFoundError, StorageError
 from mycoswarm.store.database import Store
-from mycoswarm.store.key import Keys
+from mycoswarm.store.apikey import Keys
 
 
 def test_a_key_works_until_it_is_revoked(tmp_path: Path) -> None:

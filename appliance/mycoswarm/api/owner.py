@@ -1,0 +1,151 @@
+"""The owner's routes: what the command line asks of the daemon, over the 0600 unix socket in the data folder."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from mycoswarm.api.question import read_chat
+from mycoswarm.api.refusal import error_body
+from mycoswarm.base.errors import InputError, SwarmError
+from mycoswarm.chat import Chat
+from mycoswarm.routing.decision import Decision, Refusal
+
+MAX_TEXT = 4096
+
+Answer = Awaitable[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerServices:
+    """What the owner can do. Each gives something that JSON can hold, or raises a SwarmError."""
+
+    node: Callable[[], dict[str, Any]]
+    nodes: Callable[[], Answer]
+    detect: Callable[[], Answer]
+    found: Callable[[str | None], Answer]
+    token: Callable[[float, int], Answer]
+    join: Callable[[str], Answer]
+    leave: Callable[[], Answer]
+    adopt: Callable[[str], Answer]
+    adoptions: Callable[[], dict[str, Any]]
+    answer_adoption: Callable[[str, bool], Answer]
+    expel: Callable[[str], Answer]
+    keys: Callable[[], Answer]
+    create_key: Callable[[str], Answer]
+    revoke_key: Callable[[str], Answer]
+    add_model: Callable[[str, str | None], AsyncIterator[dict[str, Any]]]
+    remove_model: Callable[[str], Answer]
+    models: Callable[[], Answer]
+    chat: Chat
+
+
+def owner_routes(services: OwnerServices) -> list[Route]:
+    """Build the routes under `/api`."""
+    s = services
+
+    def route(path: str, method: str, act: Callable[[dict[str, Any]], Answer]) -> Route:
+        async def serve(request: Request) -> Response:
+            given = await _body(request) if method != "GET" else {}
+            return JSONResponse(await act({**given, **request.path_params}))
+
+        return Route(f"/api/{path}", serve, methods=[method])
+
+    async def node(given: dict[str, Any]) -> Any:
+        return s.node()
+
+    async def adoptions(given: dict[str, Any]) -> Any:
+        return s.adoptions()
+
+    async def explain(given: dict[str, Any]) -> Any:
+        return _explained(s.chat, given)
+
+    async def add_model(request: Request) -> Response:
+        given = await _body(request)
+        events = s.add_model(_text(given, "path"), given.get("name"))
+        return StreamingResponse(_lines(events), media_type="application/x-ndjson")
+
+    return [
+        route("node", "GET", node),
+        route("nodes", "GET", lambda given: s.nodes()),
+        route("detect", "GET", lambda given: s.detect()),
+        route("init", "POST", lambda given: s.found(given.get("name"))),
+        route("token", "POST", lambda given: s.token(_number(given, "lifetime_s"), int(_number(given, "uses")))),
+        route("join", "POST", lambda given: s.join(_text(given, "token"))),
+        route("leave", "POST", lambda given: s.leave()),
+        route("adoptions", "GET", adoptions),
+        route("adopt", "POST", lambda given: s.adopt(_text(given, "node"))),
+        route("adopt/answer", "POST", lambda given: s.answer_adoption(_text(given, "code"), bool(given.get("accept")))),
+        route("expel", "POST", lambda given: s.expel(_text(given, "node"))),
+        route("keys", "GET", lambda given: s.keys()),
+        route("keys", "POST", lambda given: s.create_key(_text(given, "name"))),
+        route("keys/{name}", "DELETE", lambda given: s.revoke_key(_text(given, "name"))),
+        route("models", "GET", lambda given: s.models()),
+        Route("/api/models", add_model, methods=["POST"]),
+        route("models/{name}", "DELETE", lambda given: s.remove_model(_text(given, "name"))),
+        route("explain", "POST", explain),
+    ]
+
+
+def explanation_of(outcome: Decision | Refusal) -> dict[str, Any]:
+    """A decision or refusal as JSON: the rule, the reason, and for each node why it is in or out."""
+    explained = outcome.explanation
+    shown: dict[str, Any] = {
+        "allowed": isinstance(outcome, Decision),
+        "rule": explained.rule,
+        "reason": explained.reason,
+        "passed_rules": [{"rule": rule, "because": why} for rule, why in explained.passed],
+        "nodes": [{"name": v.name, "chosen": v.chosen, "reason": v.reason} for v in explained.verdicts],
+    }
+    if isinstance(outcome, Decision):
+        shown["stages"] = [{"node": s.node.name, "layers": [s.first, s.last]} for s in outcome.placed.shares]
+        shown["predicted_tokens_per_s"] = outcome.tokens_per_s
+        shown["note"] = outcome.placed.note
+    else:
+        shown["code"] = outcome.code
+    return shown
+
+
+def _explained(chat: Chat, given: dict[str, Any]) -> dict[str, Any]:
+    route = given.pop("route", None)
+    body = {"messages": [{"role": "user", "content": ""}], **given}
+    question = read_chat(msgspec.json.encode(body), request_id="explain", key_name=None, route=route)
+    outcome, _ = chat.explain(question.job)
+    return explanation_of(outcome)
+
+
+async def _lines(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    try:
+        async for event in events:
+            yield msgspec.json.encode(event) + b"\n"
+    except SwarmError as error:
+        yield msgspec.json.encode(error_body(error)) + b"\n"
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    data = await request.body()
+    try:
+        given = msgspec.json.decode(data) if data else {}
+    except msgspec.MsgspecError as exc:
+        raise InputError(f"the body is not JSON: {exc}") from exc
+    if not isinstance(given, dict):
+        raise InputError("the body must be a JSON object")
+    return given
+
+
+def _text(given: dict[str, Any], name: str) -> str:
+    value = given.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
+        raise InputError(f"{name} must be a text")
+    return value
+
+
+def _number(given: dict[str, Any], name: str) -> float:
+    value = given.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise InputError(f"{name} must be a number above 0")
+    return float(value)

@@ -1,0 +1,28 @@
+"""`version`."""
+
+import importlib.metadata
+import platform
+
+import click
+
+from mycoswarm.cli.screen import guarded, say, show_json
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@guarded
+def version(as_json: bool) -> None:
+    """Show the versions of this program and of what it stands on."""
+    found = {
+        "mycoswarm": importlib.metadata.version("mycoswarm"),
+        "llama-cpp-python": importlib.metadata.version("llama-cpp-python"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if as_json:
+        show_json(found)
+    else:
+        say(
+            f"mycoswarm-node {found['mycoswarm']} (llama-cpp-python {found['llama-cpp-python']}, "
+            f"Python {found['python']}, {found['system']})"
+        )

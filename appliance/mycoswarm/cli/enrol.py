@@ -1,0 +1,179 @@
+"""Who belongs to the swarm: `init`, `token`, `join`, `adopt`, `expel`, `leave`, `nodes`."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mycoswarm.base.errors import EnrolmentError, SwarmError
+from mycoswarm.base.units import format_bytes, format_seconds, parse_seconds
+from mycoswarm.cli.call import Call
+from mycoswarm.cli.screen import guarded, note, say, show_json, show_table
+from mycoswarm.swarm.identity import Identity
+from mycoswarm.swarm.registrar import Registrar
+
+RESTART_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--name", help="What to call this node.")
+@click.pass_obj
+@guarded
+def init(folder: Path, name: str | None) -> None:
+    """Found a swarm: this node becomes its coordinator. Works with and without a running daemon."""
+    call = Call(folder)
+    if call.is_alive():
+        told = call.ask("POST", "/api/init", {"name": name})
+        wait_for_role(call, "coordinator")
+        found = told["name"]
+    else:
+        identity = Identity.load_or_create(folder, name=name)
+        if name is not None and identity.membership is None:
+            identity.rename(name)
+        Registrar.found(folder, identity)
+        found = identity.name
+    say(f"{found} is the coordinator of a new swarm.")
+    note("Next: `mycoswarm-node token` here, then `mycoswarm-node join TOKEN` on each other machine;")
+    note("or `mycoswarm-node nodes` and `mycoswarm-node adopt NAME` for machines that are already running.")
+
+
+@click.command()
+@click.option("--for", "lifetime", default="1h", show_default=True, help="How long it can be used (15m, 2h, 7d).")
+@click.option("--uses", default=1, show_default=True, type=click.IntRange(1, 100), help="How many nodes it lets in.")
+@click.pass_obj
+@guarded
+def token(folder: Path, lifetime: str, uses: int) -> None:
+    """Make a join token, on the coordinator. It lets a machine in: treat it like a password."""
+    say(Call(folder).ask("POST", "/api/token", {"lifetime_s": parse_seconds(lifetime), "uses": uses})["token"])
+
+
+@click.command()
+@click.argument("token")
+@click.pass_obj
+@guarded
+def join(folder: Path, token: str) -> None:
+    """Join a swarm with a TOKEN made on its coordinator. The daemon must be running here."""
+    call = Call(folder)
+    told = call.ask("POST", "/api/join", {"token": token})
+    wait_for_role(call, "worker")
+    say(f"This node is now {told['name']}, a worker of the swarm {told['swarm_id'][:16]}.")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--yes", is_flag=True, help="Confirm without asking. Only where you have compared the codes elsewhere.")
+@click.pass_obj
+@guarded
+def adopt(folder: Path, name: str | None, yes: bool) -> None:
+    """Adopt the candidate NAME, on the coordinator; or, on the new machine without NAME, confirm the adoption.
+
+    Both machines show the same six digits. Confirm on both only if they are the same.
+    """
+    call = Call(folder)
+    if name is not None:
+        told = call.ask("POST", "/api/adopt", {"node": name})
+    else:
+        waiting = call.ask("GET", "/api/adoptions")["adoptions"]
+        if len(waiting) != 1:
+            many = "several adoptions wait" if waiting else "no adoption waits here"
+            raise EnrolmentError(many, hint="Start it on the coordinator with `mycoswarm-node adopt NAME`.")
+        told = waiting[0]
+    say(f"Adoption with {told['name']} ({told['node_id']}). The code on this screen:")
+    say(f"\n    {told['code']}\n")
+    sure = yes or click.confirm("Does the other machine show the same code?", default=False)
+    answer = call.ask("POST", "/api/adopt/answer", {"code": told["code"], "accept": sure})
+    if not sure:
+        say("Refused. Nothing was changed.")
+    elif answer["pending"]:
+        say("Confirmed here. Now confirm on the other machine with `mycoswarm-node adopt`.")
+    else:
+        say(f"{answer['name']} belongs to the swarm.")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+@guarded
+def expel(folder: Path, name: str, yes: bool) -> None:
+    """Take the node NAME out of the swarm, at once: its live connections close."""
+    if not yes:
+        click.confirm(f"Expel {name}? It must be enrolled anew to come back.", abort=True)
+    told = Call(folder).ask("POST", "/api/expel", {"node": name})
+    say(f"{told['name']} ({told['node_id']}) is expelled.")
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+@guarded
+def leave(folder: Path, yes: bool) -> None:
+    """Take this machine out of its swarm; its key and models stay."""
+    if not yes:
+        click.confirm("Leave the swarm?", abort=True)
+    call = Call(folder)
+    call.ask("POST", "/api/leave", {})
+    wait_for_role(call, "unclaimed")
+    say("This node belongs to no swarm now.")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+@guarded
+def nodes(folder: Path, as_json: bool) -> None:
+    """Show the swarm's nodes, the candidates that announce themselves, and standing trouble."""
+    call = Call(folder)
+    told, status = call.ask("GET", "/api/nodes"), call.ask("GET", "/api/node")
+    if as_json:
+        show_json({**told, "conditions": status["conditions"]})
+        return
+    show_table(("Node", "Role", "Class", "Free memory", "Round trip", "Models", "State"), map(_row, told["nodes"]))
+    strangers = [one for one in told["candidates"] if not one["is_member"]]
+    if strangers:
+        say()
+        show_table(("Candidate", "Says it is", "Id"), ((c["name"], _stranger(c), c["node_id"]) for c in strangers))
+        if told["is_coordinator"]:
+            note("Adopt an unclaimed one with `mycoswarm-node adopt NAME`.")
+    for condition in status["conditions"]:
+        say(f"\n! {condition['message']}\n  {condition['hint']}")
+
+
+def wait_for_role(call: Call, role: str) -> None:
+    """Wait until the daemon has taken up its new role.
+
+    Raises:
+        SwarmError: it did not in time.
+    """
+    deadline = time.monotonic() + RESTART_S
+    while time.monotonic() < deadline:
+        try:
+            if call.ask("GET", "/api/node", timeout_s=2.0)["role"] == role:
+                return
+        except SwarmError as error:
+            log.debug("the daemon is being built anew: %s", error.message)
+        time.sleep(0.05)
+    raise SwarmError(f"the daemon did not become {role} within {RESTART_S:.0f} s", hint="Look at its log.")
+
+
+def _row(node: dict[str, Any]) -> tuple[str, ...]:
+    name = node["name"] + (" (this one)" if node["is_this"] else "")
+    return (
+        name,
+        node["role"],
+        node["class"] or "unknown",
+        format_bytes(node["free_memory_bytes"]),
+        format_seconds(node["round_trip_s"]),
+        ", ".join(node["models"]),
+        node["trouble"] or "ready",
+    )
+
+
+def _stranger(candidate: dict[str, Any]) -> str:
+    if candidate["role"] == "unclaimed":
+        return "unclaimed"
+    return f"{candidate['role']} of another swarm ({candidate['swarm']})"

@@ -1,0 +1,65 @@
+"""`mycoswarm-node`: the one command. Light to start: a command's module is imported when the command is asked for."""
+
+import importlib
+from pathlib import Path
+
+import click
+
+# Command -> the module that holds it. `stage` is internal and not listed.
+COMMANDS = {
+    "adopt": "enrol",
+    "ask": "talk",
+    "bench": "timing",
+    "chat": "talk",
+    "demo": "demo",
+    "detect": "survey",
+    "expel": "enrol",
+    "init": "enrol",
+    "join": "enrol",
+    "keys": "things",
+    "leave": "enrol",
+    "models": "things",
+    "nodes": "enrol",
+    "run": "running",
+    "stage": "child",
+    "token": "enrol",
+    "version": "edition",
+}
+
+
+class _Commands(click.Group):
+    """Loads commands late, so that `version` does not pay for numpy."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands but the internal one."""
+        return sorted(set(COMMANDS) - {"stage"})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        home = COMMANDS.get(cmd_name)
+        if home is None:
+            return None
+        module = importlib.import_module(f"mycoswarm.cli.{home}")
+        found = getattr(module, cmd_name)
+        assert isinstance(found, click.Command)  # the table above names commands only
+        return found
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--data",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=lambda: Path.home() / ".local/share/mycoswarm",
+    envvar="MYCOSWARM_DATA",
+    show_default="~/.local/share/mycoswarm",
+    help="The node's data folder.",
+)
+@click.pass_context
+def main(ctx: click.Context, folder: Path) -> None:
+    """Private AI on machines you own. The same program runs on each; you decide where every prompt goes."""
+    ctx.obj = folder
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""`ask` and `chat`: prompts from the terminal, with where each one ran."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mycoswarm.base.errors import RingError
+from mycoswarm.cli.call import Call, as_error
+from mycoswarm.cli.screen import clean, guarded, note, out, say, show_json, write
+
+
+@dataclass(slots=True)
+class Reply:
+    """A whole answer, gathered from its stream. `mycoswarm` says where it ran and how fast."""
+
+    text: str = ""
+    mycoswarm: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, int] = field(default_factory=dict)
+    finish_reason: str | None = None
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+
+
+def stream_chat(call: Call, body: dict[str, Any], reply: Reply, route: str | None = None) -> Iterator[str]:
+    """Send a chat request and give its text as it comes; `reply` holds the rest afterwards.
+
+    Raises:
+        SwarmError: what the daemon said.
+    """
+    headers = {"x-mycoswarm-route": route} if route else {}
+    asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    for line in call.stream("POST", "/v1/chat/completions", asked, headers):
+        if not line.startswith(b"data: "):
+            continue
+        data = line[6:].strip()
+        if data == b"[DONE]":
+            return
+        told = json.loads(data)
+        if "error" in told:
+            raise as_error(data)
+        reply.usage = told.get("usage") or reply.usage
+        reply.mycoswarm = told.get("mycoswarm") or reply.mycoswarm
+        for choice in told["choices"]:
+            reply.finish_reason = choice.get("finish_reason") or reply.finish_reason
+            reply.logprobs += (choice.get("logprobs") or {}).get("content") or []
+            if text := choice.get("delta", {}).get("content"):
+                reply.text += text
+                yield text
+    raise RingError("the answer broke off", hint="Send it again.")
+
+
+def where(reply: Reply) -> str:
+    """One line: which machines saw the prompt, and how fast they were."""
+    stages = reply.mycoswarm.get("stages", [])
+    named = " + ".join(f"{s['node']}[{s['layers'][0]},{s['layers'][1]})" for s in stages)
+    timing = reply.mycoswarm.get("timing") or {}
+    speed = f", {timing['steps'] / timing['step_s']:.1f} tokens/s" if timing.get("step_s") else ""
+    return f"ran on {named or 'unknown'}{speed}; rule: {reply.mycoswarm.get('rule', 'unknown')}"
+
+
+def _options(command: Any) -> Any:
+    """The options that both commands share."""
+    for option in (
+        click.option("--model", default="spore", show_default=True, help="Which model answers."),
+        click.option("--route", help='Narrow where it may run: "solo", "split; stages=2", "nodes=attic".'),
+        click.option("--temperature", type=float, help="0 is always the likeliest word."),
+        click.option("--max-tokens", type=int, help="The longest answer."),
+        click.option("--seed", type=int, help="The same seed gives the same answer."),
+        click.option("--system", help="A system prompt."),
+    ):
+        command = option(command)
+    return command
+
+
+def _body(model: str, system: str | None, prompt: str, **sampling: Any) -> dict[str, Any]:
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": prompt})
+    return {"model": model, "messages": messages, **{k: v for k, v in sampling.items() if v is not None}}
+
+
+@click.command()
+@click.argument("prompt", nargs=-1, required=True)
+@_options
+@click.option("--json", "as_json", is_flag=True, help="The whole answer as JSON.")
+@click.option("--explain", is_flag=True, help="Show where it would run and why; send nothing.")
+@click.pass_obj
+@guarded
+def ask(
+    folder: Path,
+    /,
+    prompt: tuple[str, ...],
+    model: str,
+    route: str | None,
+    system: str | None,
+    as_json: bool,
+    explain: bool,
+    **sampling: Any,
+) -> None:
+    """Ask one question and print the answer."""
+    call, body = Call(folder), _body(model, system, " ".join(prompt), **sampling)
+    if explain:
+        _explain(call, {**body, "route": route}, as_json)
+        return
+    if as_json:
+        headers = {"x-mycoswarm-route": route} if route else {}
+        show_json(json.loads(b"".join(call.stream("POST", "/v1/chat/completions", body, headers))))
+        return
+    reply = Reply()
+    for text in stream_chat(call, body, reply, route):
+        write(text)
+    say()
+    note(where(reply))
+
+
+def _explain(call: Call, body: dict[str, Any], as_json: bool) -> None:
+    told = call.ask("POST", "/api/explain", body)
+    if as_json:
+        show_json(told)
+        return
+    if told["allowed"]:
+        placed = ", ".join(f"{s['node']} layers [{s['layers'][0]}, {s['layers'][1]})" for s in told["stages"])
+        say(f"It would run on {placed}, at about {told['predicted_tokens_per_s']:.0f} tokens/s.")
+    else:
+        say("It would be refused.")
+    say(f"Rule: {told['rule'] or 'none matches'}. Because {told['reason']}.")
+    if told.get("note"):
+        say(f"Note: {told['note']}.")
+    for node in told["nodes"]:
+        say(f"  {node['name']}: {'in' if node['chosen'] else 'out'}, {node['reason']}")
+
+
+@click.command()
+@_options
+@click.pass_obj
+@guarded
+def chat(folder: Path, /, model: str, route: str | None, system: str | None, **sampling: Any) -> None:
+    """Chat in the terminal. /model NAME, /route TEXT, /new and /quit; Ctrl-C stops an answer."""
+    call = Call(folder)
+    start = [{"role": "system", "content": system}] if system else []
+    messages: list[dict[str, str]] = list(start)
+    given = {k: v for k, v in sampling.items() if v is not None}
+    note(f"model {model}; /quit ends")
+    while True:
+        try:
+            line = out.input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            say()
+            return
+        word, _, rest = line.partition(" ")
+        if word == "/quit":
+            return
+        if word == "/new":
+            messages = list(start)
+        elif word == "/model":
+            model = rest.strip() or model
+            note(f"model {model}")
+        elif word == "/route":
+            route = rest.strip() or None
+            note(f"route {route or 'as the rules say'}")
+        elif word.startswith("/"):
+            note("There are /model NAME, /route TEXT, /new and /quit.")
+        elif line:
+            messages.append({"role": "user", "content": line})
+            messages.append(
+                {"role": "assistant", "content": _turn(call, {"model": model, "messages": messages, **given}, route)}
+            )
+
+
+def _turn(call: Call, body: dict[str, Any], route: str | None) -> str:
+    reply = Reply()
+    try:
+        for text in stream_chat(call, body, reply, route):
+            write(text)
+        say()
+        note(where(reply))
+    except KeyboardInterrupt:
+        say()
+        note("stopped")
+    return clean(reply.text)

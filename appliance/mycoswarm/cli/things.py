@@ -1,0 +1,123 @@
+"""What a node holds: `models` and `keys`."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.progress import Progress
+
+from mycoswarm.base.errors import InputError
+from mycoswarm.base.units import format_bytes
+from mycoswarm.cli.call import Call, as_error
+from mycoswarm.cli.screen import err, guarded, note, say, show_json, show_table
+
+
+@click.group()
+def models() -> None:
+    """Model files (GGUF) of this node and its swarm."""
+
+
+@models.command("add")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", help="What to call it; else the file's name.")
+@click.pass_obj
+@guarded
+def add_model(folder: Path, file: Path, name: str | None) -> None:
+    """Put FILE on this node's shelf. It is checked first, in a process of its own."""
+    call, absolute = Call(folder), file.expanduser().absolute()
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task(f"Reading {file.name}", total=None)
+        for line in call.stream("POST", "/api/models", {"path": str(absolute), "name": name}):
+            told = json.loads(line)
+            if "error" in told:
+                raise as_error(line)
+            if "model" in told:
+                added = told["model"]
+            else:
+                progress.update(task, completed=told["done_bytes"], total=told["total_bytes"])
+    say(f"{added['name']}: {added['architecture']}, {added['layers']} layers, {format_bytes(added['file_bytes'])}.")
+    if not added["splittable"]:
+        note(f"It runs whole on one node only: {added['split_reason']}.")
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+@guarded
+def list_models(folder: Path, as_json: bool) -> None:
+    """Show all models of this node and, on the coordinator, of its swarm."""
+    told = Call(folder).ask("GET", "/api/models")["models"]
+    if as_json:
+        show_json(told)
+        return
+    rows = [
+        (
+            m["name"],
+            m["architecture"],
+            m["quantisation"],
+            format_bytes(m["file_bytes"]),
+            m["layers"],
+            "yes" if m["splittable"] else "no",
+            ", ".join(m["held_by"]),
+            m["digest"][:12],
+        )
+        for m in told
+    ]
+    show_table(("Model", "Architecture", "Type", "Size", "Layers", "Splits", "Held by", "Digest"), rows)
+
+
+@models.command("remove")
+@click.argument("name")
+@click.pass_obj
+@guarded
+def remove_model(folder: Path, name: str) -> None:
+    """Take the model NAME off this node's shelf, with the pieces of it that lie here."""
+    Call(folder).ask("DELETE", f"/api/models/{name}", {})
+    say(f"{name} is off the shelf.")
+
+
+@click.group()
+def keys() -> None:
+    """API keys for clients of this node."""
+
+
+@keys.command("create")
+@click.argument("name")
+@click.pass_obj
+@guarded
+def create_key(folder: Path, name: str) -> None:
+    """Make a key called NAME and show it, once."""
+    say(Call(folder).ask("POST", "/api/keys", {"name": name})["key"])
+    if sys.stdout.isatty():
+        note("It is shown this once. Clients send it as `Authorization: Bearer KEY`.")
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+@guarded
+def list_keys(folder: Path, as_json: bool) -> None:
+    """Show the names of all keys, and when each was last used."""
+    told = Call(folder).ask("GET", "/api/keys")["keys"]
+    if as_json:
+        show_json(told)
+        return
+    show_table(("Key", "Made", "Last used"), [(k["name"], _date(k["made_at"]), _date(k["used_at"])) for k in told])
+
+
+@keys.command("revoke")
+@click.argument("name")
+@click.pass_obj
+@guarded
+def revoke_key(folder: Path, name: str) -> None:
+    """End the key NAME at once."""
+    if "/" in name:
+        raise InputError(f"{name!r} is no name of a key")
+    Call(folder).ask("DELETE", f"/api/keys/{name}", {})
+    say(f"The key {name} is revoked.")
+
+
+def _date(at: float | None) -> str:
+    return "never" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

@@ -1,0 +1,160 @@
+"""A node's data folder, opened: one daemon at a time, and the parts that outlive a change of role."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from mycoswarm.base.errors import NotFoundError, SetupError, StorageError, SwarmError
+from mycoswarm.base.settings import Settings
+from mycoswarm.catalog.depot import PieceStore
+from mycoswarm.catalog.facts import ModelFacts
+from mycoswarm.catalog.piece import Manifest, write_manifest
+from mycoswarm.catalog.shelf import Shelf, ShelfModel
+from mycoswarm.daemon.measure import OwnMachine
+from mycoswarm.stage.crash import CrashTable
+from mycoswarm.store.apikey import Keys
+from mycoswarm.store.database import Store
+from mycoswarm.store.ledger import Ledger, Speeds
+from mycoswarm.swarm.card import new_instance_id
+from mycoswarm.swarm.identity import Identity
+
+LOCK_NAME = "daemon.lock"
+DATABASE_NAME = "node.db"
+STAGE_ARGV = (sys.executable, "-P", "-m", "mycoswarm.stage.process")
+LOOK_S = 1.0  # the shelf is read again at most this often; `models add` shows up within it
+
+log = logging.getLogger(__name__)
+
+
+class ShelfView:
+    """The shelf as the daemon asks it: by digest, often. Satisfies what stage/delivery.py wants of a library."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self._models: tuple[ShelfModel, ...] = ()
+        self._read_at = float("-inf")
+
+    def models(self) -> tuple[ShelfModel, ...]:
+        """What is on the shelf, at most `LOOK_S` old. A shelf that cannot be read counts as empty, and is logged."""
+        now = time.monotonic()
+        if now - self._read_at > LOOK_S:
+            try:
+                self._models = self.shelf.list()
+            except SwarmError as error:
+                log.error("the shelf cannot be read: %s", error.message)
+                self._models = ()
+            self._read_at = now
+        return self._models
+
+    def refresh(self) -> None:
+        """Read anew on the next question."""
+        self._read_at = float("-inf")
+
+    def facts(self) -> tuple[ModelFacts, ...]:
+        """All models' facts, each under its name on this shelf."""
+        return tuple(msgspec.structs.replace(model.facts, name=model.name) for model in self.models())
+
+    def path(self, model_digest: str) -> Path | None:
+        """Where a model's file is, None where this node does not hold it."""
+        model = self._find(model_digest)
+        return None if model is None else self.shelf.find(model.name).path
+
+    def manifest(self, model_digest: str) -> Manifest:
+        """The list of a model's pieces.
+
+        Raises:
+            NotFoundError: this node does not hold it.
+            ModelFileError: its file has changed.
+        """
+        model = self._find(model_digest)
+        if model is None:
+            raise NotFoundError("this node does not hold that model")
+        return model.manifest or write_manifest(model.path, model_digest)
+
+    def _find(self, model_digest: str) -> ShelfModel | None:
+        return next((model for model in self.models() if model.facts.digest == model_digest), None)
+
+
+@dataclass(slots=True, kw_only=True)
+class Home:
+    """Everything of a node that outlives a change of its role. `ports` remembers ports that were chosen freely."""
+
+    settings: Settings
+    identity: Identity
+    store: Store
+    keys: Keys
+    ledger: Ledger
+    speeds: Speeds
+    shelf: ShelfView
+    pieces: PieceStore
+    machine: OwnMachine
+    crashes: CrashTable = field(default_factory=CrashTable)
+    instance_id: str = field(default_factory=new_instance_id)
+    ports: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The data folder."""
+        return self.settings.data_folder
+
+
+@contextlib.contextmanager
+def open_home(settings: Settings) -> Iterator[Home]:
+    """Open a data folder for one daemon.
+
+    Raises:
+        SetupError: another daemon runs on it, or a key file may be read by others.
+        StorageError: it cannot be made, read or written.
+    """
+    folder = settings.data_folder
+    with _locked(folder):
+        identity = Identity.load_or_create(folder, name=settings.name or None)
+        store = Store(folder / DATABASE_NAME)
+        try:
+            speeds = Speeds(store)
+            yield Home(
+                settings=settings,
+                identity=identity,
+                store=store,
+                keys=Keys(store),
+                ledger=Ledger(store),
+                speeds=speeds,
+                shelf=ShelfView(Shelf(folder / "models")),
+                pieces=PieceStore(folder / "pieces"),
+                machine=OwnMachine(folder, gpu=settings.gpu, known_speed=speeds.known().get(identity.node_id)),
+            )
+        finally:
+            store.close()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise StorageError(
+            f"the data folder {folder} cannot be used: {exc.strerror}",
+            hint="Name a folder that this user may write, with `--data FOLDER`.",
+        ) from exc
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(descriptor)
+        raise SetupError(
+            f"another mycoswarm-node already runs on {folder}",
+            hint="Stop it first, or give this one a folder of its own with `--data FOLDER`.",
+            code="already_running",
+        ) from exc
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,92 @@
+"""This node's own machine, measured: its parts once at start, its free memory now, its speed once and kept."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mycoswarm.base.units import MIB
+from mycoswarm.hardware.cgroup import read_allowance
+from mycoswarm.hardware.gpu import Gpu
+from mycoswarm.hardware.grade import classify
+from mycoswarm.hardware.inventory import inspect_machine
+from mycoswarm.hardware.machine import Machine
+from mycoswarm.hardware.memory import read_memory
+from mycoswarm.hardware.sheet import to_json
+
+BLOCK_BYTES = 64 * MIB  # past every cache
+ROUNDS = 12
+PAUSE_S = 0.05  # between rounds: other programs take turns, and the best round is the machine's own
+FRESH_S = 30 * 86400.0  # machines change seldom; memory is measured again after a month
+
+log = logging.getLogger(__name__)
+
+
+def measure_bytes_per_s() -> float:
+    """Measure how fast this machine streams memory, in bytes per second: the best of a few copies, read and written.
+
+    Decoding on a CPU is bound by this. It takes about a second, most of it pauses; what real answers show later counts
+    more.
+    """
+    source, best_s = bytearray(BLOCK_BYTES), float("inf")
+    target = bytearray(BLOCK_BYTES)
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        memoryview(target)[:] = source
+        best_s = min(best_s, time.perf_counter() - began)
+        time.sleep(PAUSE_S)
+    return 2 * BLOCK_BYTES / best_s
+
+
+class OwnMachine:
+    """Facts about the machine this daemon runs on. `machine` is None until the first look is done."""
+
+    def __init__(self, folder: Path, *, gpu: bool, known_speed: tuple[float, float] | None) -> None:
+        """`known_speed`: bytes per second and when it was measured, seconds since 1970."""
+        self._folder, self._gpu = folder, gpu
+        self._speed = known_speed
+        self.machine: Machine | None = None
+
+    async def look(self, note_speed: Callable[[float, float], None]) -> None:
+        """Read the machine and, where it is due, measure its speed; `note_speed` keeps it."""
+        self.machine = await asyncio.to_thread(inspect_machine, self._folder)
+        now = time.time()
+        if self._speed is None or now - self._speed[1] > FRESH_S:
+            self._speed = (await asyncio.to_thread(measure_bytes_per_s), now)
+            await asyncio.to_thread(note_speed, *self._speed)
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether llama.cpp computes on a GPU with memory of its own here."""
+        return self._gpu and any(gpu.memory_free_bytes for gpu in self._working_gpus())
+
+    def free_bytes(self) -> int | None:
+        """What a stage could take now: the GPUs' free memory where llama.cpp uses them, else the machine's."""
+        if self.uses_gpu:
+            return sum(gpu.memory_free_bytes or 0 for gpu in self._working_gpus())
+        root = Path("/")
+        live = read_memory(root, read_allowance(root)).free_bytes
+        return live if live is not None else (self.machine.memory.free_bytes if self.machine else None)
+
+    def _working_gpus(self) -> list[Gpu]:
+        """GPUs that llama.cpp computes on and that have memory of their own."""
+        gpus = (self.machine.gpus or ()) if self.machine else ()
+        return [gpu for gpu in gpus if gpu.backends and gpu.is_integrated is False]
+
+    def facts(self) -> dict[str, Any]:
+        """What the card says of the machine."""
+        if self.machine is None:
+            return {}
+        grade = classify(self.machine)
+        # The speed of a GPU is not what the benchmark measured: unknown until an answer ran there.
+        speed = None if self.uses_gpu or self._speed is None else self._speed[0]
+        return {
+            "machine": to_json(self.machine),
+            "class": {"name": grade.name, "reason": grade.reason},
+            "bytes_per_s": speed,
+            "measured_at": self._speed[1] if self._speed else None,
+            "uses_gpu": self.uses_gpu,
+            "usable_threads": self.machine.processor.usable_threads,
+        }

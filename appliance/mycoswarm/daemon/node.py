@@ -1,0 +1,393 @@
+"""One node under one standing: every part built and joined. A change of role builds it anew."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from mycoswarm.api.completion import Completions
+from mycoswarm.api.console import ConsoleServices, console_app, socket_app
+from mycoswarm.api.gate import Doorway
+from mycoswarm.api.listener import Listener
+from mycoswarm.api.membership import membership_routes
+from mycoswarm.api.owner import owner_routes
+from mycoswarm.api.peer import PeerServices, peer_app
+from mycoswarm.base.errors import StorageError, SwarmError
+from mycoswarm.base.settings import split_address
+from mycoswarm.chat import Chat, Surroundings
+from mycoswarm.daemon.home import STAGE_ARGV, Home
+from mycoswarm.daemon.outlook import Outlook, Sources
+from mycoswarm.daemon.standing import Standing
+from mycoswarm.daemon.steward import Parts, Steward
+from mycoswarm.routing.rule import DEFAULT_RULE
+from mycoswarm.stage.delivery import Delivery
+from mycoswarm.stage.host import HostServices
+from mycoswarm.stage.pool import OpenedRing, RingPool
+from mycoswarm.stage.ring import Ring
+from mycoswarm.stage.supervisor import Launch, stage_environment
+from mycoswarm.store.ledger import Receipt
+from mycoswarm.swarm.address import advertised, chosen, interfaces
+from mycoswarm.swarm.candidate import Announcement
+from mycoswarm.swarm.card import WIRE_VERSION, Card, encode_card, llama_version
+from mycoswarm.swarm.client import Connection
+from mycoswarm.swarm.condition import Condition
+from mycoswarm.swarm.contact import Contacts
+from mycoswarm.swarm.discovery import Discovery
+from mycoswarm.swarm.roster import Entry
+from mycoswarm.swarm.server import PeerServer, bind
+from mycoswarm.swarm.tls import client_context, fingerprint, server_context
+from mycoswarm.wire.plan import Conditions, RingPlan
+from mycoswarm.wire.ticket import Sealed, Ticket
+
+SHARD_FORMAT = 1
+SOCKET_NAME = "owner.sock"
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """`async with Node(home, standing, restart)`: serving while inside. `restart` asks to be built anew."""
+
+    def __init__(self, home: Home, standing: Standing, restart: Callable[[], None]) -> None:
+        self._home, self._standing, self._restart = home, standing, restart
+        self._stack = contextlib.AsyncExitStack()
+        self._peer_port = self._console_port = 0
+        self._server: PeerServer | None = None
+        self._rings: RingPool | None = None
+        self._speeds = {node_id: speed for node_id, (speed, _) in home.speeds.known().items()}
+        own = home.identity.node_id
+        self._speeds.pop(own, None)  # our own benchmark comes with the card; only real answers overrule it
+        self._contacts: Contacts
+        self._discovery: Discovery | None = None
+        self._steward: Steward
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def console_address(self) -> str:
+        """Where clients connect, "host:port"; empty on workers."""
+        host, _ = split_address(self._home.settings.console)
+        return f"{host or '127.0.0.1'}:{self._console_port}" if self._console_port else ""
+
+    async def _start(self) -> None:
+        home, standing, enter = self._home, self._standing, self._stack.enter_async_context
+        key_pem = home.identity.key.pem.decode()
+        context = client_context(standing.certificate_pem, key_pem, standing.authority_pem)
+        self._contacts = Contacts(
+            own_id=home.identity.node_id,
+            roster=standing.roster,
+            context=context,
+            addresses=self._addresses,
+            card=self._card,
+            met=self._met,
+            polls=standing.decides,
+        )
+        sockets = self._bind(home.settings.peer, "peer")
+        self._peer_port = sockets[0].getsockname()[1]
+        app = peer_app(self._peer_services(), membership_routes(lambda: standing.roster()[0], self._accept, self._cut))
+        serving = server_context(standing.certificate_pem, key_pem, standing.authority_pem)
+        self._server = await enter(PeerServer(app, serving, sockets))  # type: ignore[arg-type]  # starlette types its ASGI more widely
+        parts = Parts(
+            home=home,
+            standing=standing,
+            contacts=self._contacts,
+            addresses=self._own_addresses,
+            restart=self._restart,
+            cut=self._cut,
+        )
+        self._steward = await enter(Steward(parts, door_hosts=self._hosts(), door_port=self._door_port()))
+        if home.settings.discovery:
+            self._discovery = await enter(self._discover())
+        self._steward.watch(self._discovery)
+        await enter(self._contacts)
+        look = asyncio.create_task(home.machine.look(self._note_own_speed), name="look at the machine")
+        self._stack.push_async_callback(_cancel, look)
+        await self._open_console()
+
+    async def _open_console(self) -> None:
+        home, enter = self._home, self._stack.enter_async_context
+        outlook = self._outlook()
+        rings = await enter(RingPool(self._open_ring, idle_s=home.settings.idle_s))
+        self._rings = rings
+        chat = Chat(self._surroundings(outlook), rings)
+        if self._standing.decides:
+            sockets = self._bind(home.settings.console, "console")
+            self._console_port = sockets[0].getsockname()[1]
+        services = ConsoleServices(
+            completions=Completions(chat, time.time, lambda: secrets.token_hex(12)),
+            doorway=Doorway(names=self._names, check=home.keys.check, note=self._note_key),
+            models=outlook.models,
+            health=self._health,
+        )
+        if self._console_port:
+            await enter(Listener(console_app(services), sockets))
+        owner = owner_routes(self._steward.services(chat, outlook, self._status))
+        await enter(Listener(socket_app(services, owner), [_bind_unix(home.folder / SOCKET_NAME)]))
+
+    # What the parts ask of each other
+
+    def _peer_services(self) -> PeerServices:
+        home, standing = self._home, self._standing
+        environment = stage_environment(os.environ)
+        host = HostServices(
+            node_id=home.identity.node_id,
+            swarm_id=standing.swarm_id,
+            is_signed=lambda sealed: standing.is_signed(sealed.body, sealed.signature),
+            record=self._record,
+            prepare=Delivery(home.shelf, home.pieces, self._dial),
+            launch=Launch(argv=STAGE_ARGV, cwd=home.folder, environment=environment),
+            addresses=self._stage_hosts,
+            gpu=home.settings.gpu,
+            crashes=home.crashes,
+        )
+        return PeerServices(who=self._who, host=host, library=home.shelf, card=self._encoded_card)
+
+    def _surroundings(self, outlook: Outlook) -> Surroundings:
+        settings = self._home.settings
+
+        def conditions(facts: Any, node_ids: tuple[str, ...]) -> Conditions:
+            n_ctx = min(settings.context_tokens, facts.n_ctx_train or settings.context_tokens)
+            return Conditions(
+                n_ctx=n_ctx,
+                n_ubatch=min(settings.step_tokens, n_ctx),
+                n_seq_max=settings.sequences,
+                n_threads=outlook.threads(node_ids),
+            )
+
+        return Surroundings(
+            swarm=outlook.swarm,
+            models=outlook,
+            rules=lambda: (DEFAULT_RULE,),
+            conditions=conditions,
+            note=self._home.ledger.add_answer,
+            new_id=lambda: secrets.token_hex(8),
+            wall_clock=time.time,
+            request_s=settings.request_s,
+        )
+
+    def _outlook(self) -> Outlook:
+        rings = lambda: self._rings.warm() if self._rings else ()  # noqa: E731
+        return Outlook(
+            Sources(
+                standing=self._standing,
+                contacts=self._contacts,
+                settings=self._home.settings,
+                rings=rings,
+                speeds=lambda: self._speeds,
+                conditions=self._conditions,
+            )
+        )
+
+    async def _open_ring(self, plan: RingPlan, rule: str, request_id: str) -> OpenedRing:
+        assert self._standing.sign is not None  # only who decides has a pool in use
+        wanted = {stage.node_id for stage in plan.stages} | {plan.holder_id}
+        directory = {node_id: self._contacts.addresses(node_id) for node_id in wanted}
+        return await Ring.open(
+            plan,
+            connect=self._contacts.fresh,
+            seal=self._standing.sign,
+            swarm_id=self._standing.swarm_id,
+            rule=rule,
+            directory=directory,
+            request_id=request_id,
+        )
+
+    async def _dial(self, node_id: str, directory: Mapping[str, tuple[str, ...]]) -> Connection:
+        return await self._contacts.fresh(node_id, directory.get(node_id, ()))
+
+    async def _record(self, sealed: Sealed, ticket: Ticket) -> None:
+        receipt = Receipt(
+            time.time(), ticket.request_id, ticket.rule, ticket.plan.model_digest, sealed.body, sealed.signature
+        )
+        await asyncio.to_thread(self._home.ledger.take_ticket, receipt)
+
+    def _who(self, der: bytes) -> Entry | None:
+        print_ = fingerprint(der)
+        return next((entry for entry in self._standing.roster()[0].entries if entry.fingerprint == print_), None)
+
+    def _accept(self, signed: Any) -> frozenset[str]:
+        if self._standing.held is None:
+            raise StorageError("this node keeps its own roster")
+        return self._standing.held.accept(signed)
+
+    def _cut(self, gone: frozenset[str]) -> None:
+        """Close the live connections of nodes that left the roster."""
+        if not gone or self._server is None:
+            return
+        for node_id in gone:
+            self._contacts.forget(node_id)
+        closed = self._server.close_connections(lambda der: self._who(der) is None)
+        log.info("%d nodes left the swarm, %d connections closed", len(gone), closed)
+
+    def _met(self, node_id: str, instance_id: str) -> None:
+        if self._discovery is not None:
+            self._discovery.table.meet(node_id, instance_id, time.monotonic())
+
+    async def _note_key(self, name: str) -> None:
+        try:
+            await asyncio.to_thread(self._home.keys.note_use, name, time.time())
+        except StorageError as error:
+            log.error("the use of key %r was not noted: %s", name, error.message)
+
+    def _note_own_speed(self, bytes_per_s: float, now: float) -> None:
+        self._home.speeds.note(self._home.identity.node_id, bytes_per_s, now)
+
+    # What this node says of itself
+
+    async def _encoded_card(self) -> bytes:
+        return await asyncio.to_thread(lambda: encode_card(self._card()))
+
+    def _card(self) -> Card:
+        home = self._home
+        return Card(
+            node_id=home.identity.node_id,
+            instance_id=home.instance_id,
+            name=home.identity.name,
+            addresses=self._own_addresses(),
+            wire_version=WIRE_VERSION,
+            llama_version=llama_version(),
+            shard_format=SHARD_FORMAT,
+            facts={**home.machine.facts(), "bad_models": [digest for digest, _, _ in home.crashes.bad()]},
+            models=tuple(msgspec.to_builtins(facts) for facts in home.shelf.facts()),
+            free_memory_bytes=home.machine.free_bytes(),
+        )
+
+    def _health(self) -> dict[str, Any]:
+        return {"status": "ok", "role": self._standing.role, "name": self._home.identity.name}
+
+    def _status(self) -> dict[str, Any]:
+        identity = self._home.identity
+        return {
+            "node_id": identity.node_id,
+            "name": identity.name,
+            "role": self._standing.role,
+            "swarm_id": None if self._standing.role == "unclaimed" else self._standing.swarm_id,
+            "console": self.console_address,
+            "peer_port": self._peer_port,
+            "door_port": self._steward.door_port,
+            "roster": self._standing.roster()[0].number,
+            "conditions": [{"code": c.code, "message": c.message, "hint": c.hint} for c in self._conditions()],
+        }
+
+    def _conditions(self) -> tuple[Condition, ...]:
+        found = list(self._discovery.conditions()) if self._discovery else []
+        roster = self._standing.roster()[0]
+        if self._standing.role == "worker" and roster.number and roster.find(self._home.identity.node_id) is None:
+            hint = "Run `mycoswarm-node leave` here; the node is then free for another swarm."
+            found.append(Condition("expelled", "the coordinator has expelled this node", hint))
+        return tuple(found)
+
+    # Addresses
+
+    def _bind(self, address: str, what: str) -> tuple[socket.socket, ...]:
+        host, port = split_address(address, what)
+        port = port or self._home.ports.get(what, 0)
+        sockets = bind([host] if host else _all_hosts(), port)
+        self._home.ports[what] = sockets[0].getsockname()[1]
+        for sock in sockets:
+            self._stack.callback(sock.close)
+        return sockets
+
+    def _hosts(self) -> tuple[str, ...]:
+        host, _ = split_address(self._home.settings.peer)
+        return (host,) if host else _all_hosts()
+
+    def _door_port(self) -> int:
+        """A free port for the door, the same for as long as the daemon runs: join tokens name it."""
+        if "door" not in self._home.ports:
+            with socket.socket() as probe:
+                probe.bind(("", 0))
+                self._home.ports["door"] = probe.getsockname()[1]
+        return self._home.ports["door"]
+
+    def _stage_hosts(self) -> tuple[str, ...]:
+        host, _ = split_address(self._home.settings.peer)
+        return (host,) if host else tuple(each.address for each in self._reachable())
+
+    def _reachable(self) -> tuple[Any, ...]:
+        host, _ = split_address(self._home.settings.peer)
+        return chosen((host,)) if host else interfaces()
+
+    def _own_addresses(self) -> tuple[str, ...]:
+        return advertised(self._reachable(), self._peer_port, override=self._home.settings.advertise)
+
+    def _addresses(self, node_id: str, hints: Any) -> tuple[str, ...]:
+        if node_id == self._home.identity.node_id:
+            host = self._hosts()[0]
+            return (f"{'127.0.0.1' if host in ('', '0.0.0.0', '::') else host}:{self._peer_port}",)  # noqa: S104  # compared, not bound
+        if self._discovery is not None:
+            return self._discovery.addresses_of(node_id, hints)
+        return tuple(dict.fromkeys((*hints, *self._home.settings.peers)))
+
+    def _names(self) -> frozenset[str]:
+        """Host names and addresses that the console answers to."""
+        name = self._home.identity.name
+        own = {each.address.partition("%")[0] for each in self._reachable()}
+        said = {text.rpartition(":")[0] or text for text in self._home.settings.advertise}
+        return frozenset({"localhost", "127.0.0.1", "::1", name, f"{name}.local", *own, *said})
+
+    def _discover(self) -> Discovery:
+        settings, identity = self._home.settings, self._home.identity
+        announcement = Announcement(
+            node_id=identity.node_id,
+            instance_id=self._home.instance_id,
+            name=identity.name,
+            role=self._standing.role,
+            swarm=None if self._standing.role == "unclaimed" else self._standing.swarm_id[:16],
+            peer_port=self._peer_port,
+            door_port=self._steward.door_port,
+            version=WIRE_VERSION,
+        )
+        return Discovery(
+            announcement,
+            named=settings.interfaces or None,
+            advertise=settings.advertise,
+            static=settings.peers,
+        )
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    (result,) = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(result, SwarmError):
+        log.error("this machine could not be looked at: %s", result.message)
+
+
+def _all_hosts() -> tuple[str, ...]:
+    return ("::", "0.0.0.0") if socket.has_ipv6 else ("0.0.0.0",)  # noqa: S104  # peers come from all networks; mutual TLS guards
+
+
+def _bind_unix(path: Any) -> socket.socket:
+    """Bind the owner's socket, for this user only."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    except OSError as exc:
+        listening.close()
+        raise StorageError(
+            f"the socket {path} cannot be made: {exc}", hint="A data folder's path may have about 90 characters."
+        ) from exc
+    finally:
+        os.umask(before)
+    return listening

@@ -1,0 +1,139 @@
+"""The swarm as its coordinator sees it now: what deciding gets to know. Reads only what others measured."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from mycoswarm.base.errors import NotFoundError
+from mycoswarm.base.settings import Settings
+from mycoswarm.catalog.facts import ModelFacts
+from mycoswarm.daemon.standing import Standing
+from mycoswarm.routing.snapshot import NodeState, SwarmState, WarmRing
+from mycoswarm.stage.pool import Warm
+from mycoswarm.swarm.condition import Condition
+from mycoswarm.swarm.contact import Contact, Contacts
+from mycoswarm.swarm.roster import Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the outlook looks. `speeds`: bytes per second by node id, from real answers."""
+
+    standing: Standing
+    contacts: Contacts
+    settings: Settings
+    rings: Callable[[], tuple[Warm, ...]]
+    speeds: Callable[[], dict[str, float]]
+    conditions: Callable[[], tuple[Condition, ...]]
+
+
+class Outlook:
+    """Builds snapshots for `decide`, and knows which models the swarm holds."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._from = sources
+
+    def swarm(self, digest: str) -> SwarmState:
+        """The swarm for a request for one model: memory of its own rings and of idle ones counts as free."""
+        entries = self._from.standing.roster()[0].entries
+        rings = self._from.rings()
+        freed = _evictable(rings, digest)
+        holders = frozenset(e.node_id for e in entries if any(f.digest == digest for f in self._held(e.node_id)))
+        return SwarmState(
+            coordinator_id=self._from.standing.coordinator_id,
+            nodes=tuple(self._node(entry, freed.get(entry.node_id, 0)) for entry in entries),
+            holders={digest: holders},
+            warm=tuple(WarmRing(ring.plan.model_digest, ring.shape) for ring in rings),
+        )
+
+    def models(self) -> list[tuple[ModelFacts, tuple[str, ...]]]:
+        """Every model that some node holds, by name, with the names of its holders."""
+        found: dict[str, tuple[ModelFacts, list[str]]] = {}
+        for entry in self._from.standing.roster()[0].entries:
+            for facts in self._held(entry.node_id):
+                found.setdefault(facts.digest, (facts, []))[1].append(entry.name)
+        return [(facts, tuple(names)) for facts, names in sorted(found.values(), key=lambda pair: pair[0].name)]
+
+    def find(self, reference: str) -> ModelFacts:
+        """A model by its name, or by the beginning of its digest (at least six characters).
+
+        Raises:
+            NotFoundError: no node holds such a model, or several models fit.
+        """
+        known = [facts for facts, _ in self.models()]
+        found = [facts for facts in known if facts.name == reference]
+        if not found and len(reference) >= 6:
+            found = [facts for facts in known if facts.digest.startswith(reference.lower())]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(facts.name for facts in known) or "none yet; add one with `mycoswarm-node models add FILE`"
+        wrong = "more than one model of this swarm is" if found else "no node of this swarm holds a model"
+        raise NotFoundError(f"{wrong} called {reference[:120]!r}", hint=f"There are: {names}.", code="model_not_found")
+
+    def contact(self, node_id: str) -> Contact:
+        """What is known of a node now."""
+        return self._from.contacts.contact(node_id)
+
+    def threads(self, node_ids: tuple[str, ...]) -> int:
+        """llama.cpp's threads for a ring of these nodes: equal on all stages (DESIGN 3.6), so the least of them."""
+        if self._from.settings.threads:
+            return self._from.settings.threads
+        known = []
+        for node_id in node_ids:
+            card = self.contact(node_id).card
+            usable = card.facts.get("usable_threads") if card else None
+            if isinstance(usable, int | float) and usable >= 1:
+                known.append(math.floor(usable))
+        return max(1, min(known, default=1))
+
+    def _held(self, node_id: str) -> list[ModelFacts]:
+        card = self.contact(node_id).card
+        return [facts for one in (card.models if card else ()) if (facts := _facts(one)) is not None]
+
+    def _node(self, entry: Entry, freed: int) -> NodeState:
+        contact = self.contact(entry.node_id)
+        card = contact.card
+        own = entry.node_id == self._from.standing.identity.node_id
+        free = None if card is None or card.free_memory_bytes is None else card.free_memory_bytes + freed
+        said = card.facts.get("bytes_per_s") if card else None
+        speed = self._from.speeds().get(entry.node_id, said if isinstance(said, int | float) and said > 0 else None)
+        blocked = next(
+            (c.message for c in self._from.conditions() if c.blocks_work and entry.node_id in c.node_ids), None
+        )
+        return NodeState(
+            node_id=entry.node_id,
+            name=entry.name,
+            place="this-machine" if own else contact.place,
+            free_bytes=free,
+            bytes_per_s=speed,
+            round_trip_s=contact.round_trip_s,
+            tags=frozenset(entry.tags),
+            trouble=contact.trouble or blocked,
+            bad_models=_words(card.facts.get("bad_models") if card else None),
+        )
+
+
+def _facts(data: dict[str, Any]) -> ModelFacts | None:
+    """A model of a card; None for one that another version wrote in a way we cannot read."""
+    try:
+        return msgspec.convert(data, ModelFacts)
+    except msgspec.ValidationError:
+        return None
+
+
+def _words(value: Any) -> frozenset[str]:
+    """A list of texts out of a card; whatever else stands there is nothing."""
+    return frozenset(text for text in value if isinstance(text, str)) if isinstance(value, list) else frozenset()
+
+
+def _evictable(rings: tuple[Warm, ...], digest: str) -> dict[str, int]:
+    """Bytes by node that rings would give back: those of this model, and those that nobody uses."""
+    freed: dict[str, int] = {}
+    for ring in rings:
+        if ring.plan.model_digest == digest or not ring.users:
+            for node_id, count in ring.node_bytes.items():
+                freed[node_id] = freed.get(node_id, 0) + count
+    return freed
