@@ -5,14 +5,18 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import openai
 import uvicorn
-from mycoswarm.api.completion import Completions
-from mycoswarm.api.console import ConsoleServices, console_app
+from mycoswarm.api.completion import USUAL_WAITS, Completions, Waits
+from mycoswarm.api.console import ConsoleServices, console_app, socket_app
 from mycoswarm.api.gate import Doorway
 from mycoswarm.base.errors import StorageError
 from rings import FACTS, Bench, FakeRing, until
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 KEY = "msk-right"
 
@@ -67,13 +71,20 @@ class Console:
         return f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
+async def owner(request: Request) -> JSONResponse:
+    """A route for the owner only."""
+    return JSONResponse({"hello": "owner"})
+
+
 @asynccontextmanager
-async def console(bench: Bench | None = None) -> AsyncIterator[Console]:
-    """Serve while the block runs."""
+async def console(
+    bench: Bench | None = None, *, waits: Waits = USUAL_WAITS, socket_path: Path | None = None
+) -> AsyncIterator[Console]:
+    """Serve while the block runs: the app for clients, or on `socket_path` the owner's, which has `/v1/owner` too."""
     bench = bench or Bench()
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    made = Console(bench, listener.getsockname()[1])
+    listener = socket.socket(socket.AF_UNIX if socket_path else socket.AF_INET)
+    listener.bind(str(socket_path) if socket_path else ("127.0.0.1", 0))
+    made = Console(bench, 0 if socket_path else listener.getsockname()[1])
 
     async def note(name: str) -> None:
         if made.note_fault:
@@ -82,7 +93,7 @@ async def console(bench: Bench | None = None) -> AsyncIterator[Console]:
 
     async with asyncio.timeout(30), bench.chat() as chat:
         services = ConsoleServices(
-            completions=Completions(chat, lambda: 1234.5, bench.new_id),
+            completions=Completions(chat, lambda: 1234.5, bench.new_id, waits),
             doorway=Doorway(
                 names=lambda: frozenset({"127.0.0.1", "localhost", "::1", "attic.local"}),
                 check=lambda secret: "desk" if secret == KEY else None,
@@ -91,9 +102,8 @@ async def console(bench: Bench | None = None) -> AsyncIterator[Console]:
             models=lambda: [(FACTS, ("attic",))],
             health=lambda: {"status": "ok"},
         )
-        config = uvicorn.Config(
-            console_app(services), http="h11", ws="none", lifespan="off", log_config=None, access_log=False
-        )
+        app = socket_app(services, [Route("/v1/owner", owner)]) if socket_path else console_app(services)
+        config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
         config.timeout_graceful_shutdown = 2
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))

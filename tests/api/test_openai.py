@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from consoles import Console, console
@@ -11,6 +13,7 @@ from mycoswarm.base.errors import BusyError, CaptureError, SwarmError
 from mycoswarm.wire.plan import RingPlan
 from rings import TEXT, TOKENS, Bench, FakeRing, lost_at, node
 
+pytestmark = pytest.mark.slow  # a server and a client for each
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 
 
@@ -253,3 +256,20 @@ def test_a_bug_of_ours_is_an_error_without_our_insides(caplog: pytest.LogCapture
 
     asyncio.run(main())
     assert "secret inside" in caplog.text
+
+
+def test_the_owners_socket_needs_no_key_and_has_the_owners_routes(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "console.sock"
+        async with console(socket_path=path) as c:
+            transport = openai.DefaultAsyncHttpxClient(transport=httpx2.AsyncHTTPTransport(uds=str(path)))
+            async with openai.AsyncOpenAI(
+                base_url="http://localhost/v1", api_key="none", http_client=transport, max_retries=0
+            ) as client:
+                answer = await client.chat.completions.create(model="spore", messages=HI)
+                assert answer.choices[0].message.content == TEXT
+                own: Any = await client.get("/owner", cast_to=object)
+                assert own == {"hello": "owner"}
+            assert c.bench.rows[0].key_name is None and not c.uses
+
+    asyncio.run(main())

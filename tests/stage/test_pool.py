@@ -25,10 +25,24 @@ def plan(*names: str, digest: str = "d") -> RingPlan:
     )
 
 
+class Told(FakeRing):
+    """A ring that takes a moment to close, and tells when it has."""
+
+    def __init__(self, one: RingPlan, story: list[str]) -> None:
+        super().__init__(one)
+        self._story = story
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        self._story.append(f"{self.plan.model_digest} closed")
+        await super().close()
+
+
 class Yard:
-    """A pool whose rings open when `gate` is set; `fault` is raised instead, once."""
+    """A pool whose rings open when `gate` is set; `fault` is raised instead, once. `story` tells what happened."""
 
     def __init__(self) -> None:
+        self.story: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.fault: Exception | None = None
@@ -42,7 +56,8 @@ class Yard:
         if self.fault:
             fault, self.fault = self.fault, None
             raise fault
-        self.rings.append(FakeRing(one))
+        self.story.append(f"{one.model_digest} opened")
+        self.rings.append(Told(one, self.story))
         return self.rings[-1]
 
     async def borrow(self, one: RingPlan, takes: int = 1, room: Mapping[str, int] | None = None) -> FakeRing:
@@ -161,23 +176,9 @@ def test_only_so_many_idle_rings_end_as_the_new_one_needs_the_longest_idle_first
 def test_a_new_ring_opens_after_those_that_make_room_have_ended() -> None:
     async def main() -> None:
         async with yard() as y:
-            order: list[str] = []
-
-            class Slow(FakeRing):
-                async def close(self) -> None:
-                    await asyncio.sleep(0)
-                    order.append("closed")
-                    await super().close()
-
-            async def opened(one: RingPlan, rule: str, request_id: str) -> FakeRing:
-                order.append(f"open {one.model_digest}")
-                y.rings.append(Slow(one))
-                return y.rings[-1]
-
-            y.pool._open_ring = opened
             await y.borrow(plan("a", digest="x"), takes=60)
             await y.borrow(plan("a", digest="y"), takes=60, room={"a": 100})
-            assert order == ["open x", "closed", "open y"]
+            assert y.story == ["x opened", "x closed", "y opened"]
 
     asyncio.run(main())
 

@@ -18,12 +18,25 @@ from mycoswarm.base.errors import InputError, SwarmError
 from mycoswarm.chat import Chat, Decided, Event
 from mycoswarm.wire.report import Finished, Piece, TokenLogprob
 
-BODY_S = 60.0  # for a whole body to arrive
-PATIENCE_S = 10.0  # a stream's status line waits this long for the first token, so that early errors get their status
-KEEP_ALIVE_S = 5.0  # while a model loads, a comment keeps proxies and clients from giving up
-
 log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """How long the console waits, in seconds.
+
+    `body_s`: for a whole body to arrive. `patience_s`: a stream's status line waits so long for the first token, so
+    that early errors get their status. `keep_alive_s`: while a model loads, a comment this often keeps proxies and
+    clients from giving up.
+    """
+
+    body_s: float = 60.0
+    patience_s: float = 10.0
+    keep_alive_s: float = 5.0
+
+
+USUAL_WAITS = Waits()
 
 
 @dataclass(slots=True)
@@ -122,8 +135,10 @@ class _Answer:
 class Completions:
     """The two routes. `clock` gives seconds since 1970; `new_id` a fresh request id."""
 
-    def __init__(self, chat: Chat, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
-        self._chat, self._clock, self._new_id = chat, clock, new_id
+    def __init__(
+        self, chat: Chat, clock: Callable[[], float], new_id: Callable[[], str], waits: Waits = USUAL_WAITS
+    ) -> None:
+        self._chat, self._clock, self._new_id, self._waits = chat, clock, new_id, waits
 
     async def chat(self, request: Request) -> Response:
         """Answer `/v1/chat/completions`."""
@@ -136,13 +151,13 @@ class Completions:
     async def _serve(self, request: Request, *, is_chat: bool) -> Response:
         read = read_chat if is_chat else read_completion
         question = read(
-            await _body(request),
+            await _body(request, self._waits.body_s),
             request_id=self._new_id(),
             key_name=request.scope["state"]["key_name"],
             route=request.headers.get("x-mycoswarm-route"),
         )
         answer, events = _Answer(question, int(self._clock())), self._chat.answer(question.job)
-        work = _begin(answer, events) if question.stream else _gather(answer, events)
+        work = _begin(answer, events, self._waits) if question.stream else _gather(answer, events)
         response = await while_present(request.receive, work)
         if response is None:
             log.info("the client of request %s left", question.job.request_id)
@@ -150,12 +165,12 @@ class Completions:
         return response
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, limit_s: float) -> bytes:
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(limit_s):
             return await request.body()
     except TimeoutError as exc:
-        raise InputError(f"the request's body did not arrive in {BODY_S:.0f} s", code="timeout") from exc
+        raise InputError(f"the request's body did not arrive in {limit_s:g} s", code="timeout") from exc
 
 
 async def _gather(answer: _Answer, events: AsyncGenerator[Event, None]) -> Response:
@@ -166,7 +181,7 @@ async def _gather(answer: _Answer, events: AsyncGenerator[Event, None]) -> Respo
     return JSONResponse(answer.whole(), headers=_headers(answer))
 
 
-async def _begin(answer: _Answer, events: AsyncGenerator[Event, None]) -> Response:
+async def _begin(answer: _Answer, events: AsyncGenerator[Event, None], waits: Waits) -> Response:
     """Wait for the decision and a moment for the first token, so that early errors get their own status; then stream.
 
     Every try's decision comes at its beginning, so the headers name the nodes that are known by then.
@@ -175,13 +190,13 @@ async def _begin(answer: _Answer, events: AsyncGenerator[Event, None]) -> Respon
     try:
         answer.take(await anext(events))
         first = asyncio.ensure_future(anext(events, None))
-        await asyncio.wait({first}, timeout=PATIENCE_S)
+        await asyncio.wait({first}, timeout=waits.patience_s)
         if first.done():
             first.result()
     except BaseException:
         await _stop(first, events)
         raise
-    return EventStream(_sse(answer, events, first), _headers(answer))
+    return EventStream(_sse(answer, events, first, waits.keep_alive_s), _headers(answer))
 
 
 async def _stop(pending: "asyncio.Future[Event | None] | None", events: AsyncGenerator[Event, None]) -> None:
@@ -192,7 +207,10 @@ async def _stop(pending: "asyncio.Future[Event | None] | None", events: AsyncGen
 
 
 async def _sse(
-    answer: _Answer, events: AsyncGenerator[Event, None], pending: "asyncio.Future[Event | None]"
+    answer: _Answer,
+    events: AsyncGenerator[Event, None],
+    pending: "asyncio.Future[Event | None]",
+    keep_alive_s: float,
 ) -> AsyncGenerator[bytes, None]:
     """The event stream. Closing it closes the work. An error after the status line is an event of its own."""
     try:
@@ -200,7 +218,7 @@ async def _sse(
             yield _data(answer.opening())
         while True:
             while not pending.done():
-                await asyncio.wait({pending}, timeout=KEEP_ALIVE_S)
+                await asyncio.wait({pending}, timeout=keep_alive_s)
                 if not pending.done():
                     yield b": still working\n\n"
             event = pending.result()

@@ -4,6 +4,8 @@ Covered: web pages that reach 127.0.0.1 from a browser (DNS rebinding by the Hos
 Origin check and the key), guessing keys (256 bits), bodies without end. Not covered: sniffing on a LAN without TLS.
 """
 
+import asyncio
+import contextlib
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
@@ -17,6 +19,10 @@ from mycoswarm.base.errors import ApiKeyError, InputError, StorageError, SwarmEr
 
 OPEN_PATHS = frozenset({"/healthz"})
 MAX_BODY_BYTES = 8 << 20  # two million words of prompt
+# Clients read an answer only when they have sent their whole body; to close earlier would lose it. So much is read and
+# thrown away before a refusal, for so long.
+MAX_DRAINED_BYTES = 64 << 20
+DRAIN_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +54,7 @@ class Gate:
         try:
             key_name = self._admitted(scope["path"], Headers(scope=scope))
         except SwarmError as error:
+            await _drain(receive)
             await error_response(error)(scope, receive, send)
             return
         if key_name is not None:
@@ -95,7 +102,7 @@ def host_of(text: str) -> str:
 
 
 def bounded(receive: Receive) -> Receive:
-    """Refuse a body longer than `MAX_BODY_BYTES` while it comes in."""
+    """Refuse a body longer than `MAX_BODY_BYTES`."""
     total = 0
 
     async def limited() -> Message:
@@ -103,9 +110,22 @@ def bounded(receive: Receive) -> Receive:
         message = await receive()
         total += len(message.get("body", b""))
         if total > MAX_BODY_BYTES:
+            if message.get("more_body"):
+                await _drain(receive)
             raise InputError(
                 f"the request is larger than {MAX_BODY_BYTES >> 20} MiB", hint="Shorten the prompt.", code="too_large"
             )
         return message
 
     return limited
+
+
+async def _drain(receive: Receive) -> None:
+    total = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while total < MAX_DRAINED_BYTES:
+                message = await receive()
+                total += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
