@@ -318,19 +318,19 @@ def _listen(hosts: tuple[str, ...]) -> tuple[socket.socket, ...]:
 def read_orders(fd: int, put: Callable[[AnyOrder | SwarmError], None], end: Callable[[], None]) -> None:
     """In a thread of its own: read stdin to its end."""
     splitter = LineSplitter()
+    is_sound = True
     try:
         while data := os.read(fd, 1 << 16):
-            for line in splitter.feed(data):
-                put(decode_order(line))
-    except ProtocolError as exc:
-        put(exc)
+            try:
+                for line in splitter.feed(data) if is_sound else ():
+                    put(decode_order(line))
+            except ProtocolError as exc:
+                is_sound = False  # what follows has lost its place; only the end matters now
+                put(exc)
     except OSError as exc:
         _log.info("stdin broke: %s", exc)
     except RuntimeError:
         _log.debug("an order came after the end")  # the event loop is closed
-    else:
-        end()
-        return
     end()
 
 
