@@ -59,20 +59,25 @@ def test_reading_the_body_of_a_request_without_one_does_not_hang(run: Run) -> No
     run(main())
 
 
+def _get(path: bytes) -> tuple[zttp.H2Connection, bytes]:
+    """A client of another make, which ends a request with its head, and the bytes that it sends."""
+    http = zttp.Connection(zttp.CLIENT, protocol=zttp.HTTP2)
+    http.initiate_connection()
+    preface = http.data_to_send()
+    http.send_request(b"GET", path, b"2", [(b"host", b"x")])
+    head = bytearray(http.data_to_send())
+    head[4] |= 1  # END_STREAM; zttp's own client always sends it in a frame of its own
+    return http, preface + head
+
+
 @both_loops
 def test_a_request_whose_head_is_its_end_does_not_hang(run: Run) -> None:
     async def main() -> None:
-        witness = Witness()
-        async with asyncio.timeout(10), serving(witness) as server:
-            http = zttp.Connection(zttp.CLIENT, protocol=zttp.HTTP2)
-            http.initiate_connection()
-            preface = http.data_to_send()
-            http.send_request(b"GET", b"/whoami", b"2", [(b"host", b"x")])
-            head = bytearray(http.data_to_send())
-            head[4] |= 1  # END_STREAM; zttp's own client always sends it in a frame of its own
+        async with asyncio.timeout(10), serving(Witness()) as server:
+            http, request = _get(b"/whoami")
             context = client_context(*CLIENT, trusted_pem=SERVER[0])
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context, server_hostname="")
-            writer.write(preface + head)
+            writer.write(request)
             events: list[object] = []
             while not any(isinstance(event, zttp.Data) for event in events):
                 http.receive_data(await reader.read(4096))
@@ -81,6 +86,19 @@ def test_a_request_whose_head_is_its_end_does_not_hang(run: Run) -> None:
             writer.transport.abort()
 
     run(main())
+
+
+@pytest.mark.parametrize("damage", [b"\xff" * 100, bytes.fromhex("00000000000000000100"), _get(b"/\xff\xfe")[1][24:]])
+def test_broken_http_closes_its_connection_alone(damage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with pair() as (_, server, connection):
+            context = client_context(*CLIENT, trusted_pem=SERVER[0])
+            preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+            assert await _raw(server.port, context, preface + damage)  # the server's settings, then the end
+            await ask(connection)
+
+    asyncio.run(main())
+    assert all(record.levelname == "WARNING" for record in caplog.records)
 
 
 @both_loops
@@ -229,6 +247,19 @@ def test_a_reset_ends_an_app_that_waits_to_send(caplog: pytest.LogCaptureFixture
     assert not caplog.records  # a client that leaves is no error
 
 
+def test_a_reset_while_the_app_reads_is_no_error_to_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with pair() as (_, _, connection):
+            stream = await connection.open("POST", "/echo")
+            await stream.send(b"x")
+            assert await stream.receive() == b"x"
+            stream.reset()
+            await ask(connection)
+
+    asyncio.run(main())
+    assert not caplog.records
+
+
 @both_loops
 def test_live_connections_of_an_expelled_node_close(run: Run) -> None:
     async def main() -> None:
@@ -326,17 +357,6 @@ def test_a_server_tells_idle_clients_goodbye_and_stops_at_once() -> None:
             with pytest.raises(UnreachableError):
                 await connection.open("GET", "/whoami")
             await connection.close()
-
-    asyncio.run(main())
-
-
-def test_a_broken_frame_closes_its_connection_alone() -> None:
-    async def main() -> None:
-        async with pair() as (_, server, connection):
-            context = client_context(*CLIENT, trusted_pem=SERVER[0])
-            preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
-            assert await _raw(server.port, context, preface + b"\xff" * 100)  # the server's settings and goodbye
-            await ask(connection)
 
     asyncio.run(main())
 

@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mycoswarm.base.errors import ProtocolError
 from mycoswarm.wire.line import MAX_LINE_BYTES, LineSplitter, decode_order, decode_report, encode_line
@@ -34,6 +34,7 @@ REPORTS: list[AnyReport] = [
 lines = st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b" ")), max_size=8)
 
 
+@settings(deadline=None)  # other work on the machine comes in bursts
 @given(lines, st.binary(max_size=10).map(lambda data: data.replace(b"\n", b"")), st.lists(st.integers(0, 400)))
 def test_lines_are_cut_right_whatever_the_chunks(whole: list[bytes], rest: bytes, places: list[int]) -> None:
     data = b"".join(line + b"\n" for line in whole) + rest
@@ -104,6 +105,7 @@ def test_what_is_no_order_is_a_protocol_error(line: bytes) -> None:
         decode_order(line)
 
 
+@settings(deadline=None)  # other work on the machine comes in bursts
 @given(st.binary(max_size=200))
 def test_rubbish_is_a_protocol_error(line: bytes) -> None:
     for decode in (decode_order, decode_report):
@@ -114,6 +116,7 @@ def test_rubbish_is_a_protocol_error(line: bytes) -> None:
         assert json.loads(line)
 
 
+@settings(deadline=None)  # other work on the machine comes in bursts
 @given(st.sampled_from([encode_line(message) for message in (*ORDERS, *REPORTS)]), st.integers(0), st.integers(0, 255))
 def test_a_damaged_line_is_a_message_or_a_protocol_error(line: bytes, place: int, value: int) -> None:
     damaged = bytearray(line[:-1])

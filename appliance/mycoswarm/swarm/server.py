@@ -26,6 +26,7 @@ from typing import Any, Self
 from urllib.parse import unquote
 
 import zttp
+from starlette.requests import ClientDisconnect
 from uvicorn import Config
 from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HTTPScope
 from uvicorn.protocols.http.flow_control import service_unavailable
@@ -57,7 +58,7 @@ class PeerCycle(RequestResponseCycle):
         async def quiet(scope: Any, receive: Any, send: Any) -> None:
             try:
                 await app(scope, receive, send)
-            except OSError as exc:
+            except (OSError, ClientDisconnect) as exc:
                 if not self.disconnected:
                     raise
                 log.debug("the client of %s left: %s", scope["path"], exc)
@@ -165,8 +166,12 @@ class PeerProtocol(ZttpH2Protocol, asyncio.BufferedProtocol):
                     self.shutdown()
 
     def handle_request(self, event: zttp.Request) -> None:
+        try:
+            scope = self._scope(event)
+        except UnicodeDecodeError as exc:
+            raise zttp.RemoteProtocolError("a method or path is not ASCII") from exc
         cycle = PeerCycle(
-            scope=self._scope(event),
+            scope=scope,
             conn=self.conn,
             stream=self.conn.stream(event.stream_id),
             transport=self.transport,
