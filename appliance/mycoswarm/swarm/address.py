@@ -49,7 +49,7 @@ def interfaces() -> tuple[Interface, ...]:
         found += [
             Interface(name, _index(name), text) for text in (_plain(a.family, a.address) for a in addresses) if text
         ]
-    outer = tuple(each for each in found if not each.is_loopback)
+    outer = tuple(each for each in found if not each.is_loopback and _is_ready(each))
     return outer or tuple(each for each in found if each.address == "127.0.0.1")
 
 
@@ -130,6 +130,18 @@ def _plain(family: int, address: str) -> str | None:
     if family not in (socket.AF_INET, socket.AF_INET6):
         return None
     return address.partition("%")[0]
+
+
+def _is_ready(interface: Interface) -> bool:
+    """Whether the address can be used yet: a fresh IPv6 one cannot until nobody has claimed it (RFC 4862, 5.4)."""
+    family = socket.AF_INET6 if interface.is_ipv6 else socket.AF_INET
+    address = (interface.address, 0, 0, interface.index) if interface.is_ipv6 else (interface.address, 0)
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as trial:
+            trial.bind(address)
+    except OSError:
+        return False
+    return True
 
 
 def _index(name: str) -> int:
