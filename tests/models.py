@@ -26,8 +26,9 @@ class Shape:
     is_norm_biased: bool = False
     qkv_bias: bool = False
     qk_norm: str = ""  # "head": one vector of a head's width, "full": of all heads
-    post_norm: bool = False
+    post_norm: str = ""  # "attention", "both"
     ffn: str = "gated"  # or "plain" (up and down with biases), "fused" (gate inside up)
+    has_attn_norm: bool = True
     has_ffn_norm: bool = True
     fused_qkv: bool = False
     is_tied: bool = False  # by default; architectures whose loader wants or refuses output.weight
@@ -35,22 +36,37 @@ class Shape:
     shared_expert: bool = False
     rope_part: float = 1.0
     kv_heads: int = 2
+    window: int = 0
+    has_rope_factors: bool = False
+    is_gpt_oss: bool = False  # sinks, and biases everywhere
 
 
 SHAPES: dict[str, Shape] = {
     "llama": Shape(n_layer=16),
     "qwen2": Shape(n_layer=24, qkv_bias=True),
     "qwen3": Shape(n_layer=28, qk_norm="head"),
-    "gemma3": Shape(n_layer=26, qk_norm="head", post_norm=True, is_tied=True),
+    "gemma3": Shape(n_layer=26, qk_norm="head", post_norm="both", is_tied=True, window=512),
     "qwen2moe": Shape(n_layer=24, qkv_bias=True, experts=4, shared_expert=True),
     "qwen3moe": Shape(n_layer=48, qk_norm="head", experts=4),
     "olmoe": Shape(n_layer=16, qk_norm="full", experts=4, kv_heads=4),
     "internlm2": Shape(n_layer=32),
     "granite": Shape(n_layer=40, is_tied=True),
     "starcoder2": Shape(n_layer=30, norm="layer", is_norm_biased=True, qkv_bias=True, ffn="plain", is_tied=True),
-    "phi3": Shape(n_layer=32, ffn="fused", fused_qkv=True),
+    "phi3": Shape(n_layer=32, ffn="fused", fused_qkv=True, has_rope_factors=True),
     "stablelm": Shape(n_layer=24, norm="layer", is_norm_biased=True, rope_part=0.5),
     "command-r": Shape(n_layer=40, norm="layer", has_ffn_norm=False, is_tied=True),
+    "mistral3": Shape(n_layer=26),
+    "granitemoe": Shape(n_layer=24, is_tied=True, experts=4),
+    "olmo2": Shape(n_layer=16, qk_norm="full", has_attn_norm=False, has_ffn_norm=False, post_norm="both", window=16),
+    "gpt-oss": Shape(
+        n_layer=24,
+        qkv_bias=True,
+        has_ffn_norm=False,
+        post_norm="attention",
+        experts=4,
+        window=16,
+        is_gpt_oss=True,
+    ),
 }
 ARCHITECTURES = tuple(SHAPES)
 
@@ -84,6 +100,10 @@ class _Writer:
         kind = self.plan.quantisation
         self.file.add_tensor(name, gguf.quants.quantize(weights, kind), raw_dtype=kind)
 
+    def biases(self, name: str, *shape: int) -> None:
+        """Add a random f32 matrix."""
+        self.file.add_tensor(name, 0.1 * self._random.standard_normal(shape, dtype=np.float32))
+
     def vector(self, name: str, width: int, mean: float = 1.0) -> None:
         """Add a random f32 vector, as norms and biases are stored."""
         self.file.add_tensor(name, (mean + 0.1 * self._random.standard_normal(width)).astype(np.float32))
@@ -104,13 +124,14 @@ def write_random_model(
     tied: bool | None = None,
     quantisation: GGMLQuantizationType = GGMLQuantizationType.Q8_0,
     template: str | None = TEMPLATE,
-    rope_freqs: bool = False,
+    rope_factors: bool | None = None,
     context: int = 2048,
     seed: int = 0,
 ) -> Path:
-    """Write a GGUF of random weights. `experts=4` on "llama" makes a mixture of experts; `sliding_window` is gemma3's.
+    """Write a GGUF of random weights; the defaults are those of `SHAPES`.
 
-    `rope_freqs` adds the tensor `rope_freqs.weight`, which belongs to no layer and which every shard needs (llama).
+    `experts=4` on "llama" makes a mixture of experts. `sliding_window` is for architectures with windows.
+    `rope_factors` adds tensors that belong to no layer and that every shard needs (llama, mistral3, granite, phi3).
     """
     shape = SHAPES[arch]
     kv = min(heads, shape.kv_heads if arch != "olmoe" else heads) if kv_heads is None else kv_heads
@@ -131,7 +152,11 @@ def write_random_model(
     _add_keys(writer, sliding_window, context)
     _add_tokenizer(writer, template)
     writer.matrix("token_embd.weight", vocab, width, scale=1.0)
-    if rope_freqs:
+    has_factors = shape.has_rope_factors if rope_factors is None else rope_factors
+    if has_factors and arch == "phi3":
+        writer.vector("rope_factors_long.weight", plan.head_width // 2, 4.0)
+        writer.vector("rope_factors_short.weight", plan.head_width // 2, 2.0)
+    elif has_factors:
         writer.vector("rope_freqs.weight", plan.head_width // 2, 2.0)
     for layer in range(plan.n_layer):
         _add_attention(writer, f"blk.{layer}.")
@@ -166,16 +191,23 @@ def _add_keys(writer: _Writer, sliding_window: int | None, context: int) -> None
     if plan.experts:
         file.add_expert_count(plan.experts)
         file.add_expert_used_count(2)
-        if plan.arch != "llama":
+        if plan.arch not in ("llama", "granitemoe"):
             file.add_expert_feed_forward_length(plan.ff)
     if shape.shared_expert:
         file.add_expert_shared_feed_forward_length(plan.ff)
-    if plan.arch == "gemma3":
+    if shape.window:
         file.add_key_length(plan.head_width)
         file.add_value_length(plan.head_width)
         file.add_rope_freq_base_swa(500.0)
-        file.add_sliding_window(sliding_window or 512)
-    if plan.arch == "granite":
+        file.add_sliding_window(sliding_window or shape.window)
+    if plan.arch == "olmo2":
+        file.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        file.add_rope_scaling_factor(8.0)
+        file.add_rope_scaling_orig_ctx_len(context // 8)
+    if plan.arch == "mistral3":
+        file.add_rope_scaling_orig_ctx_len(16)  # short, so that a test's prompt reaches the temperature
+        file.add_float32("mistral3.attention.temperature_scale", 0.1)
+    if plan.arch.startswith("granite"):
         file.add_logit_scale(8.0)
         file.add_residual_scale(0.22)
         file.add_embedding_scale(12.0)
@@ -212,7 +244,8 @@ def _add_norm(writer: _Writer, name: str) -> None:
 def _add_attention(writer: _Writer, prefix: str) -> None:
     plan, shape = writer.plan, writer.plan.shape
     full, kv = plan.heads * plan.head_width, plan.kv_heads * plan.head_width
-    _add_norm(writer, prefix + "attn_norm")
+    if shape.has_attn_norm:
+        _add_norm(writer, prefix + "attn_norm")
     if shape.fused_qkv:
         writer.matrix(prefix + "attn_qkv.weight", full + 2 * kv, plan.width)
     else:
@@ -221,8 +254,10 @@ def _add_attention(writer: _Writer, prefix: str) -> None:
             if shape.qkv_bias:
                 writer.vector(f"{prefix}attn_{part}.bias", height, 0.0)
     writer.matrix(prefix + "attn_output.weight", plan.width, full)
-    if shape.ffn == "plain":
+    if shape.ffn == "plain" or shape.is_gpt_oss:
         writer.vector(prefix + "attn_output.bias", plan.width, 0.0)
+    if shape.is_gpt_oss:
+        writer.vector(prefix + "attn_sinks.weight", plan.heads, 0.0)
     if shape.qk_norm:
         widths = (plan.head_width, plan.head_width) if shape.qk_norm == "head" else (full, kv)
         writer.vector(prefix + "attn_q_norm.weight", widths[0])
@@ -240,6 +275,11 @@ def _add_feed_forward(writer: _Writer, prefix: str) -> None:
         writer.matrix(prefix + "ffn_gate_exps.weight", plan.experts, plan.ff, plan.width)
         writer.matrix(prefix + "ffn_up_exps.weight", plan.experts, plan.ff, plan.width)
         writer.matrix(prefix + "ffn_down_exps.weight", plan.experts, plan.width, plan.ff)
+    if shape.is_gpt_oss:
+        writer.vector(prefix + "ffn_gate_inp.bias", plan.experts, 0.0)
+        writer.biases(prefix + "ffn_gate_exps.bias", plan.experts, plan.ff)
+        writer.biases(prefix + "ffn_up_exps.bias", plan.experts, plan.ff)
+        writer.biases(prefix + "ffn_down_exps.bias", plan.experts, plan.width)
     if shape.shared_expert:
         writer.vector(prefix + "ffn_gate_inp_shexp.weight", plan.width, 0.0)
     if shape.shared_expert or not plan.experts:
@@ -252,5 +292,5 @@ def _add_feed_forward(writer: _Writer, prefix: str) -> None:
     if shape.ffn == "plain":
         writer.vector(prefix + "ffn_up.bias", plan.ff, 0.0)
         writer.vector(prefix + "ffn_down.bias", plan.width, 0.0)
-    if shape.post_norm:
+    if shape.post_norm == "both":
         writer.vector(prefix + "post_ffw_norm.weight", plan.width)

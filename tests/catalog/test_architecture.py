@@ -60,7 +60,7 @@ def test_a_model_of_each_can_be_cut_between_any_two_layers(name: str, tmp_path: 
     assert find_split_fault(model) is None
     n_layer = model.integer(f"{name}.block_count")
     assert n_layer is not None
-    assert cut_points(find_architecture(name), n_layer) == tuple(range(1, n_layer))
+    assert cut_points(n_layer) == tuple(range(1, n_layer))
 
 
 def test_asking_for_another_architecture_names_those_on_the_list() -> None:
@@ -119,6 +119,20 @@ def test_the_window_pattern_is_written_out_for_the_range(tmp_path: Path) -> None
         fields = shard_fields(entry, model.fields, 4, 9, 14)
         assert fields["gemma3.attention.sliding_window_pattern"].items == expected[4:9]
         assert fields["gemma3.block_count"].scalar == 5
+
+
+def test_a_range_of_layers_that_see_everything_has_no_window_or_one_that_hides_nothing(tmp_path: Path) -> None:
+    gemma = read_container(write_random_model(tmp_path / "g.gguf", "gemma3"))
+    fields = shard_fields(find_architecture("gemma3"), gemma.fields, 5, 6, 26)
+    assert not [key for key in fields if "sliding_window" in key]
+    oss = read_container(write_random_model(tmp_path / "o.gguf", "gpt-oss"))
+    fields = shard_fields(find_architecture("gpt-oss"), oss.fields, 1, 2, 24)
+    assert fields["gpt-oss.attention.sliding_window"].scalar == 1 << 24
+    assert fields["gpt-oss.attention.sliding_window_pattern"].items == [True]
+    assert fields["gpt-oss.rope.freq_base_swa"].scalar == oss.scalar("gpt-oss.rope.freq_base") == 10000.0
+    fields = shard_fields(find_architecture("gpt-oss"), oss.fields, 1, 3, 24)
+    assert fields["gpt-oss.attention.sliding_window"].scalar == 16
+    assert fields["gpt-oss.attention.sliding_window_pattern"].items == [False, True]
 
 
 def test_input_scales_go_into_the_look_up(tmp_path: Path) -> None:

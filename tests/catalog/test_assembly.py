@@ -38,7 +38,7 @@ class Holder:
 @pytest.fixture(scope="module")
 def holder(tmp_path_factory: pytest.TempPathFactory) -> Holder:
     return Holder(
-        write_random_model(tmp_path_factory.mktemp("models") / "m.gguf", n_layer=LAYERS, rope_freqs=True, vocab=400)
+        write_random_model(tmp_path_factory.mktemp("models") / "m.gguf", n_layer=LAYERS, rope_factors=True, vocab=400)
     )
 
 

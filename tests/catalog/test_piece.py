@@ -30,7 +30,7 @@ LAYERS = 6
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_model(tmp_path_factory.mktemp("models") / "m.gguf", "llama", n_layer=LAYERS, rope_freqs=True)
+    return write_random_model(tmp_path_factory.mktemp("models") / "m.gguf", "llama", n_layer=LAYERS, rope_factors=True)
 
 
 @pytest.fixture(scope="module")

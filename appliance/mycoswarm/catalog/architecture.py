@@ -43,6 +43,9 @@ ARRAY_KEYS = frozenset(
         WINDOW_PATTERN,
     }
 )
+_WINDOW = "attention.sliding_window"
+_ROPE_BASE = 10000.0  # llama.cpp's, where a file gives none
+_WIDE = 1 << 24  # a window that hides nothing; times 64 sequences it still fits llama.cpp's uint32
 _LAYER_TENSOR = re.compile(r"blk\.(0|[1-9]\d{0,2})\.(.+)")
 
 
@@ -50,19 +53,19 @@ _LAYER_TENSOR = re.compile(r"blk\.(0|[1-9]\d{0,2})\.(.+)")
 class Architecture:
     """How one architecture is cut.
 
-    `output_node` is what the graph calls a layer's output (with "-N" behind it). `input_scale`: "" none, "sqrt" the
-    square root of the width, else the key that holds it. `window_period`: each how-manieth layer sees everything,
-    where the file gives no pattern. `needs_output`: the loader wants output.weight in every file. `cut_step`: cuts lie
-    on its multiples.
+    `output_node` is what the graph calls a layer's output (with "-N" behind it). Models of `layers_below` layers or
+    more behave in another way. `input_scale`: "" none, "sqrt" the square root of the width, else the key that holds
+    it. `window_period`: each how-manieth layer sees everything, where the file gives no pattern. `needs_output`: the
+    loader wants output.weight in every file.
     """
 
     name: str
     output_node: str = "l_out"
     layers_below: int = MAX_LAYERS + 1
-    cut_step: int = 1
     input_scale: str = ""
     zeroed_keys: tuple[str, ...] = ()
     window_period: int | None = None
+    wants_window: bool = False
     needs_output: bool = False
     has_norm_bias: bool = False
     remark: str = ""
@@ -99,6 +102,26 @@ _ENTRIES = (
         name="command-r",
         layers_below=64,
         remark="from 64 layers on, and only then, the loader wants query and key norms. The output is always tied.",
+    ),
+    Architecture(name="mistral3", remark="its attention temperature depends on positions, which every stage knows."),
+    Architecture(
+        name="granitemoe",
+        input_scale="embedding_scale",
+        zeroed_keys=("embedding_scale",),
+        remark="granite's graph with experts.",
+    ),
+    Architecture(
+        name="olmo2",
+        needs_output=True,
+        window_period=4,
+        remark="OLMo 3 too, which has windows: RoPE is scaled where a layer sees everything, so the pattern decides.",
+    ),
+    Architecture(
+        name="gpt-oss",
+        needs_output=True,
+        window_period=2,
+        wants_window=True,
+        remark="the loader wants a window: a range without one is given a window wider than any context.",
     ),
 )
 ARCHITECTURES = {entry.name: entry for entry in _ENTRIES}
@@ -192,9 +215,13 @@ def is_dequantisable(kind: GGMLQuantizationType) -> bool:
     return True
 
 
-def cut_points(entry: Architecture, n_layer: int) -> tuple[int, ...]:
-    """Where a model of `n_layer` layers may be cut: a cut at 3 lies between layers 2 and 3."""
-    return tuple(range(entry.cut_step, n_layer, entry.cut_step))
+def cut_points(n_layer: int) -> tuple[int, ...]:
+    """Where a model of `n_layer` layers may be cut: a cut at 3 lies between layers 2 and 3.
+
+    All entries can be cut anywhere. What is hard-coded each few layers (smollm3, llama4) could be cut at multiples
+    only.
+    """
+    return tuple(range(1, n_layer))
 
 
 def input_scale(entry: Architecture, model: Container, n_embd: int) -> float:
@@ -218,13 +245,8 @@ def shard_fields(
         if field is not None and field.is_array:
             items = [item for item in field.items if not isinstance(item, str)]
             result[field.key] = array_field(field.key, field.item_kind, items[first:last])
-    pattern = fields.get(prefix + WINDOW_PATTERN)
-    if entry.window_period and (pattern is None or not pattern.is_array):
-        given = entry.window_period if pattern is None else pattern.scalar
-        period = given if isinstance(given, int) else entry.window_period
-        result[prefix + WINDOW_PATTERN] = array_field(
-            prefix + WINDOW_PATTERN, Kind.BOOL, _window_pattern(period, n_layer)[first:last]
-        )
+    if entry.window_period is not None and fields.keys() >= {prefix + _WINDOW}:
+        _cut_windows(entry, result, _window_pattern(entry, fields, n_layer)[first:last])
     for short in entry.zeroed_keys:
         field = fields.get(prefix + short)
         if field is not None and not field.is_array:
@@ -233,6 +255,29 @@ def shard_fields(
     return result
 
 
-def _window_pattern(period: int, n_layer: int) -> list[bool]:
-    """As llama_hparams::set_swa_pattern: True where a layer sees its window only."""
+def _cut_windows(entry: Architecture, fields: dict[str, Field], pattern: list[bool]) -> None:
+    """Write a range's window pattern out; llama.cpp asserts that at least one layer has a window, or that none is
+    named."""
+    prefix = entry.name + "."
+    if not any(pattern) and not entry.wants_window:
+        del fields[prefix + _WINDOW]
+        fields.pop(prefix + WINDOW_PATTERN, None)
+        return
+    if not any(pattern):
+        pattern = [True] * len(pattern)
+        fields[prefix + _WINDOW] = number_field(prefix + _WINDOW, Kind.UINT32, _WIDE)
+        base = fields.get(prefix + "rope.freq_base")
+        value = base.scalar if base is not None and base.kind is Kind.FLOAT32 else _ROPE_BASE
+        key = prefix + "rope.freq_base_swa"
+        fields[key] = number_field(key, Kind.FLOAT32, value if isinstance(value, float) else _ROPE_BASE)
+    fields[prefix + WINDOW_PATTERN] = array_field(prefix + WINDOW_PATTERN, Kind.BOOL, pattern)
+
+
+def _window_pattern(entry: Architecture, fields: dict[str, Field], n_layer: int) -> list[bool]:
+    """As llama.cpp's load_swa_pattern: True where a layer sees its window only."""
+    field = fields.get(f"{entry.name}.{WINDOW_PATTERN}")
+    if field is not None and field.is_array:
+        return [bool(item) for item in field.items]
+    given = entry.window_period if field is None else field.scalar
+    period = given if isinstance(given, int) else entry.window_period or 0
     return [period == 0 or layer % period < period - 1 for layer in range(n_layer)]

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from mycoswarm.base.errors import ModelFileError, SplitError, StorageError
-from mycoswarm.catalog.architecture import cut_points, find_architecture, input_scale
+from mycoswarm.catalog.architecture import find_architecture, input_scale
 from mycoswarm.catalog.container import Container, padded_bytes, read_container
 from mycoswarm.catalog.depot import PieceStore, check_space, translated
 from mycoswarm.catalog.piece import CHUNK_BYTES, Manifest, PieceFacts, pieces_for
@@ -67,7 +67,7 @@ def assemble(store: PieceStore | Path, manifest: Manifest, first: int, last: int
     is.
 
     Raises:
-        SplitError: no such range, a cut that this architecture does not allow, or a part of a path's model.
+        SplitError: no such range, or a part of a path's model.
         ModelFileError: the manifest or a piece is not sound. StorageError: a piece is missing, the disk is full or
         cannot be written, another range is being assembled for ever.
     """
@@ -77,9 +77,6 @@ def assemble(store: PieceStore | Path, manifest: Manifest, first: int, last: int
         return ShardFiles(paths=(store,))
     if missing := store.missing(manifest, first, last):
         raise StorageError(f"{len(missing)} pieces are not here yet, {missing[0].name} first", hint="Fetch them again.")
-    allowed = (0, manifest.n_layer, *cut_points(find_architecture(manifest.architecture), manifest.n_layer))
-    if first not in allowed or last not in allowed:
-        raise SplitError(f"a {manifest.architecture} model cannot be cut into layers [{first}, {last})")
     folder = store.folder / manifest.model_digest
     with translated(folder), _locked(folder / "lock"):
         return _Assembly(store, manifest, first, last).run()

@@ -6,6 +6,7 @@ checked against a limit and the file's size before it is used, so reading costs 
 and time in proportion. Not covered: whether the weights make sense; big-endian files and GGUF 1 are refused.
 """
 
+import os
 import stat
 import struct
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ MAGIC = b"GGUF"
 VERSION = 3
 MAX_HEADER_BYTES = 256 << 20  # the largest tokenizers (262k words with merges) take about 20 MB
 MAX_FIELDS = 1 << 14  # real files hold some dozens
-MAX_TENSORS = 1 << 16  # 512 layers (llama.cpp's limit) of a hundred tensors
+MAX_TENSORS = 1 << 16
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME - 1
 MAX_KEY_BYTES = 1 << 10  # the format allows 65535; real keys stay under 100
 MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
@@ -64,6 +65,8 @@ _LETTERS = {
     Kind.FLOAT64: "d",
 }
 _SIZES = {kind: struct.calcsize("<" + letter) for kind, letter in _LETTERS.items()}
+
+_read_length = struct.Struct("<Q").unpack_from
 
 Scalar = int | float | bool | str
 
@@ -156,7 +159,7 @@ def read_container(path: Path) -> Container:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ModelFileError(f"{path} is not a file", hint="Name the .gguf file itself.")
         with path.open("rb") as file:
-            return _Parser(file, file.seek(0, 2)).parse()
+            return _Parser(file, file.seek(0, os.SEEK_END)).parse()
     except FileNotFoundError as exc:
         raise ModelFileError(f"there is no file {path}", hint="Check the path.", code="no_such_file") from exc
     except OSError as exc:
@@ -188,13 +191,9 @@ class _Parser:
             fields[field.key] = field
         alignment = _alignment(fields)
         raw = [self._tensor() for _ in range(tensor_count)]
-        data_offset = _pad(self._position, alignment)
-        return Container(
-            fields=fields,
-            tensors=_place(raw, data_offset, alignment, self._file_bytes),
-            data_offset=data_offset,
-            file_bytes=self._file_bytes,
-        )
+        start = _pad(self._position, alignment)
+        tensors = _place(raw, start, alignment, self._file_bytes)
+        return Container(fields=fields, tensors=tensors, data_offset=start, file_bytes=self._file_bytes)
 
     @staticmethod
     def _check_version(version: int) -> None:
@@ -263,12 +262,15 @@ class _Parser:
 
     def _skip_strings(self, count: int) -> None:
         self._need(8 * count)  # refuses an absurd count before the loop
-        for _ in range(count):
-            self._need(8)
-            length = int.from_bytes(self._buffer[self._position : self._position + 8], "little")
-            self._position += 8
-            self._need(length)
-            self._position += length
+        position, buffer = self._position, self._buffer
+        for _ in range(count):  # half a million in a large tokenizer: kept lean
+            if position + 8 > len(buffer):
+                self._position = position
+                self._need(8)
+                buffer = self._buffer
+            position += 8 + _read_length(buffer, position)[0]
+        self._position = position
+        self._need(0)
 
     def _tensor(self) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
         name = self._name(MAX_NAME_BYTES)

@@ -18,7 +18,6 @@ from gguf import LlamaFileType
 
 from mycoswarm.base.errors import ModelFileError, SetupError, StorageError, SwarmError
 from mycoswarm.catalog.architecture import (
-    ARCHITECTURES,
     MAX_LAYERS,
     TABLE_TENSOR,
     cut_points,
@@ -28,7 +27,7 @@ from mycoswarm.catalog.architecture import (
 from mycoswarm.catalog.container import Container, read_container
 from mycoswarm.catalog.piece import Watcher, hash_file
 
-CHILD = (sys.executable, "-m", "mycoswarm.catalog.inspection")
+CHILD = (sys.executable, "-P", "-m", "mycoswarm.catalog.inspection")
 _MAX_TEMPLATE_CHARACTERS = 1 << 20  # the longest in use have about 20 thousand
 _MAX_ANSWER_BYTES = 16 << 20
 _MAX_NAME_CHARACTERS = 200
@@ -144,7 +143,7 @@ def read_facts(path: Path, watch: Watcher | None = None) -> ModelFacts:
         experts=max(0, model.integer(f"{architecture}.expert_count") or 0),
         splittable=fault is None,
         split_reason=fault or "listed",
-        cuts=() if fault else cut_points(ARCHITECTURES[architecture], n_layer),
+        cuts=() if fault else cut_points(n_layer),
     )
 
 
