@@ -72,7 +72,7 @@ class ChatTemplate:
         environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: now().strftime(str(form))}
         self.source, self._limit_s = source, limit_s
         self._names = {"bos_token": bos, "eos_token": eos}
-        with _limits("cannot be read", limit_s):
+        with _limits("cannot be read", limit_s, is_loop_bound=False):
             self._template = environment.from_string(source)
             self.words = _words(environment.parse(source))
 
@@ -90,14 +90,17 @@ class ChatTemplate:
 
 
 @contextmanager
-def _limits(what: str, limit_s: float) -> Iterator[None]:
-    """Run foreign template code in this thread: against the deadline, and with its errors made ours."""
+def _limits(what: str, limit_s: float, *, is_loop_bound: bool = True) -> Iterator[None]:
+    """Run what a template asks for in this thread: against the deadline, and with its errors made ours.
+
+    The deadline is looked at on each call, and, where code of the template itself can loop, on each line.
+    """
     deadline = time.monotonic() + limit_s
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:  # a tracer's type is recursive
         if time.monotonic() > deadline:
             raise _too_much(f"ran for more than {limit_s:g} s")
-        return trace
+        return trace if is_loop_bound else None
 
     before = sys.gettrace()
     sys.settrace(trace)
