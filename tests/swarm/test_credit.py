@@ -5,6 +5,7 @@ import asyncio
 import zttp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mycoswarm.base.errors import UnreachableError
 from mycoswarm.swarm.credit import (
     CONNECTION_WINDOW_BYTES,
     GREETING,
@@ -177,7 +178,7 @@ def test_a_closed_connection_fails_every_waiting_sender() -> None:
         credit.close()
         async with asyncio.timeout(5):
             results = await asyncio.gather(aside, *in_turn, return_exceptions=True)
-        assert all(isinstance(result, ConnectionError) for result in results)
+        assert all(isinstance(result, UnreachableError) for result in results)
 
     asyncio.run(main())
 

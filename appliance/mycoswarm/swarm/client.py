@@ -179,6 +179,7 @@ class Connection(asyncio.BufferedProtocol):
     # For asyncio
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TLS over TCP only
+        """TLS is up: greet."""
         self._transport = transport
         tls = transport.get_extra_info("ssl_object")
         self.peer_der = tls.getpeercert(True) or b""
@@ -190,9 +191,11 @@ class Connection(asyncio.BufferedProtocol):
         transport.write(self._http.data_to_send() + GREETING)
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came."""
         if self.is_closed:
             return
         try:
@@ -211,6 +214,7 @@ class Connection(asyncio.BufferedProtocol):
         """The other side closed; so do we."""
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone: every wait on it ends."""
         error = UnreachableError(f"the connection to {self.peer} was lost", code="connection_lost")
         error.__cause__ = exc
         self._lose(error)
@@ -218,9 +222,11 @@ class Connection(asyncio.BufferedProtocol):
             self._gone.set_result(None)
 
     def pause_writing(self) -> None:
+        """The socket takes no more."""
         self.sending.pause()
 
     def resume_writing(self) -> None:
+        """The socket takes bytes again."""
         self.sending.resume()
 
     def _take(self, event: object) -> None:

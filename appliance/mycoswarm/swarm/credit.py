@@ -13,6 +13,8 @@ from collections import Counter
 
 import zttp
 
+from mycoswarm.base.errors import UnreachableError
+
 STREAM_WINDOW_BYTES = 8 << 20
 CONNECTION_WINDOW_BYTES = 16 << 20
 MAX_UNREAD_BYTES = 64 << 20  # of all streams of one connection; beyond it the whole connection waits
@@ -118,7 +120,7 @@ class SendCredit:
         """Wait until this stream may send; returns how many bytes, to be sent before the caller's next await.
 
         Raises:
-            ConnectionError: the stream or the connection is closed.
+            UnreachableError: the stream or the connection is closed.
         """
         while True:
             while self._room(stream) <= 0:
@@ -158,7 +160,7 @@ class SendCredit:
     def _room(self, stream: zttp.Stream) -> int:
         window = None if self._is_closed else stream.send_window
         if window is None:
-            raise ConnectionError("the stream is closed")
+            raise UnreachableError("the stream is closed", code="stream_closed")
         return min(window, SLICE_BYTES)
 
     async def _wait_aside(self, stream_id: int) -> None:

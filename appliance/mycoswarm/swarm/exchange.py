@@ -87,9 +87,9 @@ class Stream:
             self._check_sendable()
             try:
                 room = await self._connection.sending.take(self._handle)
-            except ConnectionError:
+            except UnreachableError as exc:
                 self._check_sendable()
-                raise ProtocolError("the other side takes no more of this request", code="stream_ended") from None
+                raise ProtocolError("the other side takes no more of this request", code="stream_ended") from exc
             self._handle.send_data(view[:room])
             self._connection.flush()
             view = view[room:]

@@ -26,14 +26,13 @@ from typing import Any, Self
 from urllib.parse import unquote
 
 import zttp
-from starlette.requests import ClientDisconnect
 from uvicorn import Config
 from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HTTPScope
 from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.zttp_h2_impl import RequestResponseCycle, ZttpH2Protocol
 from uvicorn.server import ServerState
 
-from mycoswarm.base.errors import SetupError
+from mycoswarm.base.errors import SetupError, UnreachableError
 from mycoswarm.swarm.credit import GREETING, ReceiveCredit, SendCredit
 
 log = logging.getLogger(__name__)
@@ -44,6 +43,10 @@ IDLE_S = 3600  # an idle connection is kept warm for the next request
 
 _READ_BYTES = 1 << 16
 _PARTING_S = 0.25  # for each later step of stopping, so that all of it takes less than 2 s
+
+
+class _LeftError(OSError):
+    """The client has left; ASGI 2.4 wants an OSError, and starlette turns it into its ClientDisconnect."""
 
 
 class PeerCycle(RequestResponseCycle):
@@ -58,10 +61,10 @@ class PeerCycle(RequestResponseCycle):
         async def quiet(scope: Any, receive: Any, send: Any) -> None:
             try:
                 await app(scope, receive, send)
-            except (OSError, ClientDisconnect) as exc:
+            except Exception as exc:
                 if not self.disconnected:
                     raise
-                log.debug("the client of %s left: %s", scope["path"], exc)
+                log.info("%s ended because its client left: %r", scope["path"], exc)
 
         await super().run_asgi(quiet)
 
@@ -78,13 +81,17 @@ class PeerCycle(RequestResponseCycle):
             return
         at = 0
         while at < len(body):
-            room = await self.sending.take(self.stream)
+            try:
+                room = await self.sending.take(self.stream)
+            except UnreachableError as exc:
+                raise _LeftError("the client is gone") from exc
             self._check_connected()
             part, at = body[at : at + room], at + room
             is_last = at >= len(body) and not message.get("more_body", False)
             await super().send({"type": "http.response.body", "body": part, "more_body": not is_last})
 
     async def receive(self) -> ASGIReceiveEvent:
+        """Give out what has come of the request, and its room back to the client."""
         message = await super().receive()
         if message["type"] == "http.request" and message["body"]:
             self.on_read(self.stream.stream_id, len(message["body"]))
@@ -92,7 +99,7 @@ class PeerCycle(RequestResponseCycle):
 
     def _check_connected(self) -> None:
         if self.disconnected:
-            raise OSError("the client is gone")
+            raise _LeftError("the client is gone")
 
 
 class PeerProtocol(ZttpH2Protocol, asyncio.BufferedProtocol):
@@ -109,6 +116,7 @@ class PeerProtocol(ZttpH2Protocol, asyncio.BufferedProtocol):
     # For asyncio
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """TLS is up: let HTTP/2 in and nothing else."""
         self.transport = transport
         tls = transport.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != "h2":
@@ -119,32 +127,39 @@ class PeerProtocol(ZttpH2Protocol, asyncio.BufferedProtocol):
         transport.write(GREETING)
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came."""
         if not self.transport.is_closing():
             self.data_received(self._view[:nbytes])  # type: ignore[arg-type]  # zttp takes any buffer
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone: every app on it learns so."""
         self.sending.close()
         super().connection_lost(exc)
         if not self.gone.done():
             self.gone.set_result(None)
 
     def pause_writing(self) -> None:
+        """The socket takes no more."""
         self.sending.pause()
         super().pause_writing()
 
     def resume_writing(self) -> None:
+        """The socket takes bytes again."""
         super().resume_writing()
         self.sending.resume()
 
     # What uvicorn calls
 
     def flush(self) -> None:
+        """Write what zttp has queued while parsing."""
         self._write(self.receiving.outgoing(self.conn.data_to_send()))
 
     def handle_events(self) -> None:
+        """Act on what has been parsed."""
         for event in self.events():
             match event:
                 case zttp.Request():
@@ -166,6 +181,7 @@ class PeerProtocol(ZttpH2Protocol, asyncio.BufferedProtocol):
                     self.shutdown()
 
     def handle_request(self, event: zttp.Request) -> None:
+        """Start the app for a request."""
         try:
             scope = self._scope(event)
         except UnicodeDecodeError as exc:
@@ -194,6 +210,7 @@ class PeerProtocol(ZttpH2Protocol, asyncio.BufferedProtocol):
         self.tasks.add(task)
 
     def on_response_complete(self, stream_id: int) -> None:
+        """A request is done with."""
         self._forget(stream_id)
         self.receiving.close(stream_id)
         super().on_response_complete(stream_id)
