@@ -10,7 +10,7 @@ from mycoswarm.base.errors import NotFoundError, RingError, SwarmError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat import Chat, Job, Surroundings
 from mycoswarm.routing.rule import DEFAULT_RULE, Rule
-from mycoswarm.routing.snapshot import Narrowing, NodeState, SwarmState
+from mycoswarm.routing.snapshot import Narrowing, NodeState, SwarmState, WarmRing
 from mycoswarm.stage.pool import RingPool
 from mycoswarm.store.ledger import Answer
 from mycoswarm.wire.line import decode_order, encode_line
@@ -82,7 +82,7 @@ class FakeRing:
         self.is_closed = True
         self._lost = self._lost or lost_at(self.plan.head.node_id, "closed", "ring_closed")
 
-    async def generate(self, generation: Generation, rule: str) -> AsyncGenerator[AnyReport, None]:
+    async def generate(self, generation: Generation, rule: str, lifetime_s: float) -> AsyncGenerator[AnyReport, None]:
         """Speak the script, under the limits that were asked for."""
         order = Generate(generation=generation)
         assert decode_order(encode_line(order).rstrip(b"\n")) == order  # it can travel
@@ -166,6 +166,10 @@ class Bench:
         """A number of its own."""
         return f"id{next(self._numbers)}"
 
+    def _swarm(self, digest: str) -> SwarmState:
+        warm = tuple(WarmRing(ring.plan.model_digest, ring.shape) for ring in self.pool.warm())
+        return SwarmState("attic", self.nodes, {digest: frozenset({self.nodes[0].node_id})}, warm)
+
     def _note(self, row: Answer) -> None:
         if self.note_fault:
             raise self.note_fault
@@ -183,7 +187,7 @@ class Bench:
         """A chat; at the end its pool is closed, and no task may be left."""
         before = asyncio.all_tasks()
         around = Surroundings(
-            swarm=lambda digest: SwarmState("attic", self.nodes, {digest: frozenset({self.nodes[0].node_id})}),
+            swarm=self._swarm,
             models=self,
             rules=lambda: self.rules,
             conditions=lambda facts, ids: Conditions(n_ctx=512, n_ubatch=8),

@@ -28,7 +28,7 @@ from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.routing.decision import Decision, Refusal, decide
 from mycoswarm.routing.placement import Load, usable_bytes
 from mycoswarm.routing.rule import Rule
-from mycoswarm.routing.snapshot import Asked, Narrowing, SwarmState, WarmRing
+from mycoswarm.routing.snapshot import Asked, Narrowing, SwarmState
 from mycoswarm.stage.pool import RingPool, shape_of
 from mycoswarm.store.ledger import Answer
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
@@ -78,8 +78,8 @@ class Models(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a chat needs from outside. `swarm` gives the state, with the bytes of `RingPool.returning` counted as free;
-    the chat itself adds which rings are warm.
+    """What a chat needs from outside. `swarm` gives the state for a model's digest, with the rings of `RingPool.warm`,
+    and the bytes of `RingPool.returning` counted as free.
 
     `conditions` gives the ring's conditions for these facts and node ids. `note` keeps an answer's row.
     """
@@ -203,7 +203,10 @@ class Chat:
         generation = Generation(
             request_id=job.request_id, prompt=job.prompt, sampling=job.sampling, continued=tuple(record.tokens)
         )
-        async with lent as ring, contextlib.aclosing(ring.generate(generation, decision.rule)) as reports:
+        async with (
+            lent as ring,
+            contextlib.aclosing(ring.generate(generation, decision.rule, self._around.request_s)) as reports,
+        ):
             async for report in reports:
                 if isinstance(report, Piece):
                     record.tokens += report.token_ids
@@ -219,7 +222,6 @@ class Chat:
     ) -> tuple[Asked, Load, tuple[Rule, ...], SwarmState]:
         """All that `decide` looks at, as it is now."""
         swarm = self._around.swarm(facts.digest)
-        swarm = replace(swarm, warm=tuple(WarmRing(ring.plan.model_digest, ring.shape) for ring in self._rings.warm()))
         ids = tuple(node.node_id for node in swarm.nodes)
         asked = Asked(
             model=facts.name,
@@ -252,11 +254,19 @@ class Chat:
         return max(1, math.ceil(usual_s / MAX_AT_ONCE))
 
     async def _note(self, record: "_Record") -> None:
+        """Write the row to its end, also while being cancelled: it takes milliseconds."""
+        writing = asyncio.create_task(asyncio.to_thread(self._write, record.answer(self._around.wall_clock())))
         try:
-            row = record.answer(self._around.wall_clock())
-            await asyncio.shield(asyncio.to_thread(self._around.note, row))
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})
+            raise
+
+    def _write(self, row: Answer) -> None:
+        try:
+            self._around.note(row)
         except StorageError as error:
-            log.error("the ledger could not keep request %s: %s", record.job.request_id, error.message)
+            log.error("the ledger could not keep request %s: %s", row.request_id, error.message)
 
 
 @dataclass(slots=True)

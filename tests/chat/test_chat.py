@@ -4,6 +4,8 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mycoswarm.base.errors import (
     BusyError,
     CapacityError,
@@ -137,7 +139,7 @@ def test_a_bug_or_a_full_queue_is_not_tried_elsewhere(error: SwarmError) -> None
 def test_a_ring_that_ends_without_a_word_is_an_error() -> None:
     async def main() -> None:
         class Mute(FakeRing):
-            async def generate(self, generation, rule):  # type: ignore[no-untyped-def,override]  # as short as can be
+            async def generate(self, generation, rule, lifetime_s):  # type: ignore[no-untyped-def,override]  # as short as can be
                 return
                 yield
 
@@ -303,3 +305,47 @@ def test_what_stages_take_adds_up_to_the_whole_and_one_more_buffer() -> None:
     assert stage_bytes(load, plan(("a", 0, 6))) == {"a": load.total_bytes}
     split = stage_bytes(load, plan(("a", 0, 2), ("b", 2, 6)))
     assert sum(split.values()) == load.total_bytes + load.buffer_bytes
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=5),
+    st.sampled_from(["any", "split"]),
+    st.none() | st.integers(0, 40),
+)
+def test_whatever_is_lost_or_left_the_text_is_a_beginning_of_the_answer(
+    losses: list[int | None], mode: str, leave_after: int | None
+) -> None:
+    """`losses`: per node, after how many tokens it is lost when it is a head. `leave_after`: turns of the loop."""
+
+    async def main() -> None:
+        names = [f"n{i}" for i in range(len(losses))]
+        faults = {n: {at: lost_at(n)} for n, at in zip(names, losses, strict=True) if at is not None}
+        bench = Bench(nodes=tuple(map(node, names)), ring_for=failing_once(**faults))
+        heard_so_far: list[Event] = []
+        ended_well = False
+        async with bench.chat() as chat:
+
+            async def read() -> None:
+                nonlocal ended_well
+                async with aclosing(chat.answer(job(mode=mode))) as events:
+                    async for event in events:
+                        heard_so_far.append(event)
+                ended_well = True
+
+            reading = asyncio.create_task(read())
+            if leave_after is not None:
+                for _ in range(leave_after):
+                    await asyncio.sleep(0)
+                reading.cancel()
+            async with asyncio.timeout(10):
+                (result,) = await asyncio.gather(reading, return_exceptions=True)
+            assert result is None or isinstance(result, SwarmError | asyncio.CancelledError)
+        assert TEXT.startswith(text_of(heard_so_far)) and (text_of(heard_so_far) == TEXT or not ended_well)
+        tried = [event.plan for event in heard_so_far if isinstance(event, Decided)]
+        lost = [plan.head.node_id for plan in tried[:-1]]
+        assert all(not {stage.node_id for stage in plan.stages} & set(lost[:i]) for i, plan in enumerate(tried))
+        assert len(bench.rows) <= 1 and (not ended_well or bench.rows[0].outcome == "stop")
+
+    asyncio.run(main())

@@ -28,7 +28,7 @@ class OpenedRing(Protocol):
     def lost(self) -> RingError | None:
         """Why the ring broke, or None while it works."""
 
-    def generate(self, generation: Generation, rule: str) -> AsyncGenerator[AnyReport, None]:
+    def generate(self, generation: Generation, rule: str, lifetime_s: float) -> AsyncGenerator[AnyReport, None]:
         """Produce one answer: `Piece`s, then `Finished`. Closing the generator cancels it on every stage."""
 
     async def close(self) -> None:
