@@ -55,6 +55,14 @@ def test_a_whole_model_says_what_it_is(open_engine: Open) -> None:
     assert engine.vocabulary is not None
 
 
+def test_with_gpu_no_layer_stays_behind_on_the_cpu(open_engine: Open) -> None:
+    """llama.cpp counts n_gpu_layers from the end, so that layer 0 is the one to look at. Without a GPU all are there."""
+    devices = open_engine(gpu=True).layer_devices
+    assert "unknown" not in devices
+    assert len(devices) == N_LAYER
+    assert "CPU" not in devices or set(devices) == {"CPU"}
+
+
 def test_a_context_is_rounded_up_as_llama_cpp_does(open_engine: Open) -> None:
     assert open_engine(conditions=Conditions(n_ctx=8, n_ubatch=4, n_seq_max=64)).n_ctx == 256
 

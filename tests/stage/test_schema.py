@@ -110,8 +110,9 @@ def test_a_grammar_lets_through_what_keeps_the_schema(
         assert not allows(spore, schema, text), text
 
 
+@pytest.mark.slow
 @given(low=st.none() | st.integers(-3000, 3000), span=st.none() | st.integers(0, 4000), value=st.integers(-9000, 9000))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 def test_bounds_of_integers_are_kept(spore: Vocabulary, low: int | None, span: int | None, value: int) -> None:
     schema: dict[str, Any] = {"type": "integer"}
     high = None if span is None else (low or 0) + span
@@ -207,8 +208,9 @@ wild_schemas = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(schema=wild_schemas)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_any_schema_gives_a_sampler_or_a_typed_error(spore: Vocabulary, schema: dict[str, Any]) -> None:
     try:
         Sampler(spore, Sampling(json_schema=schema)).close()
