@@ -56,7 +56,7 @@ def test_a_whole_model_says_what_it_is(open_engine: Open) -> None:
 
 
 def test_with_gpu_no_layer_stays_behind_on_the_cpu(open_engine: Open) -> None:
-    """llama.cpp counts n_gpu_layers from the end, so that layer 0 is the one to look at. Without a GPU all are there."""
+    """llama.cpp counts n_gpu_layers from the end, so layer 0 is the one to look at. Without a GPU all are there."""
     devices = open_engine(gpu=True).layer_devices
     assert "unknown" not in devices
     assert len(devices) == N_LAYER
