@@ -1,20 +1,25 @@
 """Layer ranges put together: right headers, moved cuts, several at once; each architecture loads in llama.cpp."""
 
 import ctypes
+import hashlib
 import itertools
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
 import llama_cpp
+import msgspec
 import numpy as np
 import pytest
 from models import ARCHITECTURES, write_random_model
 from mycoswarm.base.errors import ModelFileError, SplitError, StorageError
 from mycoswarm.catalog.architecture import find_architecture
 from mycoswarm.catalog.assembly import ShardFiles, assemble, copy_file
+from mycoswarm.catalog.container import encode_header
 from mycoswarm.catalog.depot import PieceStore
-from mycoswarm.catalog.piece import Manifest, PieceSource, write_manifest
+from mycoswarm.catalog.field import Field, Kind, array_field, number_field, text_field
+from mycoswarm.catalog.piece import Manifest, PieceFacts, PieceSource, write_manifest
 
 LAYERS = 6
 
@@ -206,3 +211,46 @@ def test_shards_of_each_listed_architecture_load_in_llama_cpp(name: str, tmp_pat
 def test_every_listed_architecture_has_a_test_model() -> None:
     for name in ARCHITECTURES:
         assert find_architecture(name).output_node == "l_out"
+
+
+def test_a_piece_that_arrives_twice_does_not_disturb_a_range_in_use(holder: Holder, tmp_path: Path) -> None:
+    store = holder.store(tmp_path)
+    piece = next(piece for piece in holder.manifest.pieces if piece.name == "layer-0003")
+    with assemble(store, holder.manifest, 1, 4) as files:
+        store.receive(holder.manifest, piece, holder.source.open(piece.name))
+        check_shard(holder, files, 1, 4)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        text_field("llama.attention.head_count", "many"),
+        Field(key="llama.attention.head_count", kind=Kind.ARRAY, raw=struct.pack("<IQQ", 8, 1, 0)),
+        array_field("llama.attention.head_count", Kind.UINT32, [4] * 5),
+        array_field("llama.attention.head_count", Kind.UINT32, [4, 4, 4, 4, 4, 2]),
+        number_field("llama.block_count", Kind.UINT32, 7),
+        number_field("llama.block_count", Kind.UINT32, 2**31),
+        number_field("llama.embedding_length", Kind.UINT32, 32),
+    ],
+)
+def test_metadata_that_lies_is_a_typed_error_or_loads_as_the_layers_say(
+    holder: Holder, tmp_path: Path, change: Field
+) -> None:
+    keys = {field.key: field for field in (*holder.source.model.fields.values(), change)}
+    fields = [field for key, field in keys.items() if not key.startswith("tokenizer.")]
+    body = encode_header(fields, [])
+    pieces = [
+        PieceFacts("keys", len(body), hashlib.sha256(body).hexdigest()) if piece.name == "keys" else piece
+        for piece in holder.manifest.pieces
+    ]
+    lying = msgspec.structs.replace(holder.manifest, pieces=tuple(pieces))
+    store = PieceStore(tmp_path)
+    for piece in store.missing(lying, 1, 4):
+        store.receive(lying, piece, [body] if piece.name == "keys" else holder.source.open(piece.name))
+    try:
+        assemble(store, lying, 1, 4).close()
+    except ModelFileError as error:
+        assert "cannot be cut" in error.message
+    else:
+        assert change.kind is Kind.STRING, "the stage's llama.cpp refuses that one"

@@ -12,15 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import write_random_model
 from mycoswarm.base.errors import ModelFileError, StorageError, SwarmError
-from mycoswarm.catalog.container import (
-    Kind,
-    array_field,
-    encode_header,
-    number_field,
-    read_container,
-    text_field,
-)
+from mycoswarm.catalog.container import encode_header, read_container
 from mycoswarm.catalog.facts import facts_of, read_facts
+from mycoswarm.catalog.field import Kind, array_field, number_field, text_field
 
 MUTATIONS = 400
 

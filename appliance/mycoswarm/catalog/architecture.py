@@ -22,7 +22,8 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from mycoswarm.base.errors import SplitError
-from mycoswarm.catalog.container import Container, Field, Kind, array_field, number_field
+from mycoswarm.catalog.container import Container
+from mycoswarm.catalog.field import Field, Kind, array_field, number_field
 
 LLAMA_CPP = "llama-cpp-python 0.3.36"
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
@@ -161,10 +162,11 @@ def find_split_fault(model: Container) -> str | None:
         return "it has one layer only"
     if n_layer >= entry.layers_below:
         return f"llama.cpp treats {name} models of {entry.layers_below} layers or more in another way"
-    return _key_fault(model, entry, n_layer) or _tensor_fault(model, n_layer)
+    return find_key_fault(model, entry, n_layer) or _tensor_fault(model, n_layer)
 
 
-def _key_fault(model: Container, entry: Architecture, n_layer: int) -> str | None:
+def find_key_fault(model: Container, entry: Architecture, n_layer: int) -> str | None:
+    """Say which of a file's keys stands against cutting it, or None. Where it is None, `shard_fields` can be called."""
     prefix = entry.name + "."
     for key, field in model.fields.items():
         if not key.startswith(prefix) or not field.is_array:
@@ -172,13 +174,15 @@ def _key_fault(model: Container, entry: Architecture, n_layer: int) -> str | Non
         short = key.removeprefix(prefix)
         if short not in ARRAY_KEYS or field.item_kind is Kind.STRING:
             return f"its key {key!r} is a list that we do not know how to cut"
-        items = field.items
-        if len(items) != n_layer:
-            return f"its key {key!r} has {len(items)} items for {n_layer} layers"
-        if short != WINDOW_PATTERN and len(set(items)) > 1:
+        if field.count != n_layer:
+            return f"its key {key!r} has {field.count} items for {n_layer} layers"
+        if short != WINDOW_PATTERN and len(set(field.items)) > 1:
             return f"its key {key!r} differs from layer to layer"
     if prefix + WINDOW_PATTERN in model.fields and (model.integer(prefix + WINDOW_PATTERN) or 0) < 0:
         return "its sliding window pattern is not a count"
+    for short in entry.zeroed_keys:
+        if prefix + short in model.fields and model.fields[prefix + short].kind is not Kind.FLOAT32:
+            return f"its key {prefix + short!r} is not a number"
     if model.integer(prefix + "nextn_predict_layers"):
         return "it holds layers that predict further tokens"
     if model.scalar(prefix + "pooling_type") or model.scalar(prefix + "attention.causal") is False:

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from mycoswarm.base.errors import ModelFileError, SplitError, StorageError
-from mycoswarm.catalog.architecture import find_architecture, input_scale
+from mycoswarm.catalog.architecture import find_architecture, find_key_fault, input_scale
 from mycoswarm.catalog.container import Container, padded_bytes, read_container
 from mycoswarm.catalog.depot import PieceStore, check_space, translated
 from mycoswarm.catalog.piece import CHUNK_BYTES, Manifest, PieceFacts, pieces_for
@@ -98,6 +98,12 @@ class _Assembly:
         manifest, first, last = self._manifest, self._first, self._last
         pieces = {piece.name: piece for piece in pieces_for(manifest, first, last)}
         keys = read_container(self._store.path(manifest, pieces[KEYS]))
+        fault = find_key_fault(keys, self._entry, manifest.n_layer)
+        said = (keys.integer(f"{self._entry.name}.{key}") for key in ("block_count", "embedding_length"))
+        if fault is not None or tuple(said) != (manifest.n_layer, manifest.n_embd):
+            raise ModelFileError(
+                f"the model's metadata cannot be cut: {fault or 'its sizes are not the promised ones'}"
+            )
         tokenizer = read_container(self._store.path(manifest, pieces[TOKENIZER])) if TOKENIZER in pieces else None
         is_last, is_whole = last == manifest.n_layer, (first, last) == (0, manifest.n_layer)
         has_table = is_last and TABLE in pieces

@@ -11,13 +11,13 @@ import stat
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import BinaryIO
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from mycoswarm.base.errors import ModelFileError, StorageError
+from mycoswarm.catalog.field import LETTERS, Field, Kind, Scalar, encode_text, number_field
 
 MAGIC = b"GGUF"
 VERSION = 3
@@ -33,75 +33,9 @@ _OLD_ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT
 _PADDING_KEY = "mycoswarm.padding"
 
 
-class Kind(IntEnum):
-    """GGUF's value types."""
-
-    UINT8 = 0
-    INT8 = 1
-    UINT16 = 2
-    INT16 = 3
-    UINT32 = 4
-    INT32 = 5
-    FLOAT32 = 6
-    BOOL = 7
-    STRING = 8
-    ARRAY = 9
-    UINT64 = 10
-    INT64 = 11
-    FLOAT64 = 12
-
-
-_LETTERS = {
-    Kind.UINT8: "B",
-    Kind.INT8: "b",
-    Kind.UINT16: "H",
-    Kind.INT16: "h",
-    Kind.UINT32: "I",
-    Kind.INT32: "i",
-    Kind.FLOAT32: "f",
-    Kind.BOOL: "?",
-    Kind.UINT64: "Q",
-    Kind.INT64: "q",
-    Kind.FLOAT64: "d",
-}
-_SIZES = {kind: struct.calcsize("<" + letter) for kind, letter in _LETTERS.items()}
+_SIZES = {kind: struct.calcsize("<" + letter) for kind, letter in LETTERS.items()}
 
 _read_length = struct.Struct("<Q").unpack_from
-
-Scalar = int | float | bool | str
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One key and its value as the file's own bytes (an array's begin with its item kind and count)."""
-
-    key: str
-    kind: Kind
-    raw: bytes
-
-    @property
-    def is_array(self) -> bool:
-        """Whether `items` may be asked for."""
-        return self.kind is Kind.ARRAY
-
-    @property
-    def item_kind(self) -> Kind:
-        """The kind of an array's items."""
-        return Kind(struct.unpack_from("<I", self.raw)[0])
-
-    @property
-    def scalar(self) -> Scalar:
-        """The value of a field that is not an array."""
-        if self.kind is Kind.STRING:
-            return self.raw[8:].decode("utf-8", "replace")
-        value: Scalar = struct.unpack("<" + _LETTERS[self.kind], self.raw)[0]
-        return value
-
-    @property
-    def items(self) -> list[Scalar]:
-        """The values of an array of numbers or booleans."""
-        kind, count = struct.unpack_from("<IQ", self.raw)
-        return list(struct.unpack_from(f"<{count}{_LETTERS[Kind(kind)]}", self.raw, 12))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +156,7 @@ class _Parser:
         return self._buffer[self._position - count : self._position]
 
     def _number(self, kind: Kind) -> int:
-        value: int = struct.unpack("<" + _LETTERS[kind], self._take(_SIZES[kind]))[0]
+        value: int = struct.unpack("<" + LETTERS[kind], self._take(_SIZES[kind]))[0]
         return value
 
     def _kind(self) -> Kind:
@@ -320,43 +254,22 @@ def encode_header(
     plain.append(number_field("general.alignment", Kind.UINT32, PAGE_BYTES))
     infos, offset = [], 0
     for name, shape, kind in tensors:
-        infos.append(_text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset))
+        infos.append(encode_text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset))
         offset += _pad(tensor_bytes(shape, kind), PAGE_BYTES)
     start = MAGIC + struct.pack("<IQQ", VERSION, len(infos), len(plain) + 1)
-    body = b"".join(_text(field.key) + struct.pack("<I", field.kind) + field.raw for field in plain)
+    body = b"".join(encode_text(field.key) + struct.pack("<I", field.kind) + field.raw for field in plain)
     rest = b"".join(infos)
-    bare = len(start) + len(body) + len(_text(_PADDING_KEY)) + 4 + 8 + len(rest)
+    bare = len(start) + len(body) + len(encode_text(_PADDING_KEY)) + 4 + 8 + len(rest)
     region = _pad(bare, PAGE_BYTES) if region_bytes is None else region_bytes
     if bare > region or region % PAGE_BYTES:
         raise StorageError(f"a header of {bare} bytes does not fit {region}", hint="Please report this as a fault.")
-    padding = _text(_PADDING_KEY) + struct.pack("<I", Kind.STRING) + _text(" " * (region - bare))
+    padding = encode_text(_PADDING_KEY) + struct.pack("<I", Kind.STRING) + encode_text(" " * (region - bare))
     return start + body + padding + rest
 
 
 def padded_bytes(count: int) -> int:
     """`count` rounded up to whole pages, as tensors lie in our own files."""
     return _pad(count, PAGE_BYTES)
-
-
-def number_field(key: str, kind: Kind, value: int | float) -> Field:
-    """A field that holds one number or boolean."""
-    return Field(key=key, kind=kind, raw=struct.pack("<" + _LETTERS[kind], value))
-
-
-def text_field(key: str, value: str) -> Field:
-    """A field that holds a string."""
-    return Field(key=key, kind=Kind.STRING, raw=_text(value))
-
-
-def array_field(key: str, kind: Kind, values: Sequence[int | float | bool]) -> Field:
-    """A field that holds numbers or booleans."""
-    raw = struct.pack("<IQ", kind, len(values)) + struct.pack(f"<{len(values)}{_LETTERS[kind]}", *values)
-    return Field(key=key, kind=Kind.ARRAY, raw=raw)
-
-
-def _text(value: str) -> bytes:
-    data = value.encode("utf-8")
-    return struct.pack("<Q", len(data)) + data
 
 
 def _pad(count: int, alignment: int) -> int:

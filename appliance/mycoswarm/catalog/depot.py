@@ -33,7 +33,7 @@ class IncomingPiece:
         self._piece = piece
         self._hasher = hashlib.sha256()
         self._written = 0
-        # Two fetches of one piece at a time are wasteful, not wrong: each has its own file, the last rename wins.
+        # Two fetches of one piece at a time are wasteful, not wrong: each has its own file, the first to end counts.
         self._partial = path.with_suffix(f".{os.getpid()}-{id(self)}.partial")
         with translated(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +74,17 @@ class IncomingPiece:
         if fault is not None:
             raise _foul(self._piece, fault)
         with translated(self._path):
-            self._partial.replace(self._path)
+            self._let_count()
         return self._path
+
+    def _let_count(self) -> None:
+        """Give the piece its name, unless another fetch has: that file may be in use with a header of its own."""
+        try:
+            self._path.hardlink_to(self._partial)
+        except FileExistsError:
+            return
+        except OSError:
+            self._partial.replace(self._path)  # a file system without hard links
 
     def __enter__(self) -> Self:
         return self

@@ -174,8 +174,7 @@ def _kv_bytes(model: Container, architecture: str, n_layer: int, n_embd: int) ->
 def _per_layer(model: Container, key: str, n_layer: int) -> tuple[int, ...]:
     field = model.fields.get(key)
     if field is not None and field.is_array and field.item_kind.name in ("UINT32", "INT32"):
-        items = [item for item in field.items if isinstance(item, int)]
-        return tuple(items) if len(items) == n_layer else ()
+        return tuple(int(item) for item in field.items) if field.count == n_layer else ()
     value = model.integer(key)
     return () if value is None else (value,) * n_layer
 

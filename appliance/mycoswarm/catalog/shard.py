@@ -30,17 +30,8 @@ from mycoswarm.catalog.architecture import (
     layer_of,
     shard_fields,
 )
-from mycoswarm.catalog.container import (
-    Container,
-    Field,
-    Kind,
-    TensorFacts,
-    encode_header,
-    number_field,
-    padded_bytes,
-    tensor_bytes,
-    text_field,
-)
+from mycoswarm.catalog.container import Container, TensorFacts, encode_header, padded_bytes, tensor_bytes
+from mycoswarm.catalog.field import Field, Kind, number_field, text_field
 
 KEYS, TOKENIZER, TABLE, HEAD = "keys", "tokenizer", "table", "head"
 STAND_IN_ROWS = 32  # rows of the token table on a stage without a vocabulary; any small number does
