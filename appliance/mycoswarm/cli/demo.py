@@ -59,8 +59,20 @@ def demo(prompt: str, count: int, file: Path | None, max_tokens: int) -> None:
 
 def _model(call: Call, file: Path | None) -> dict[str, Any]:
     """The model to show: the embedded one, or a file put on the coordinator's shelf."""
-    if file is None:
-        return _named(call, "spore")
+    model = _named(call, "spore") if file is None else put_model(call, file)
+    say(
+        f"  Model {model['name']}: {model['architecture']}, {model['parameters'] / 1e6:.1f} million parameters, "
+        f"{model['layers']} layers, {model['quantisation']}"
+    )
+    return model
+
+
+def put_model(call: Call, file: Path) -> dict[str, Any]:
+    """Put a model file on a daemon's shelf, and wait until its swarm knows it.
+
+    Raises:
+        SwarmError: what the daemon said of the file.
+    """
     with Progress(console=err, transient=True) as progress:
         task = progress.add_task(f"Reading {file.name}", total=None)
         for line in call.stream("POST", "/api/models", {"path": str(file.expanduser().absolute()), "name": None}):
@@ -86,10 +98,6 @@ def _listed(call: Call, name: str) -> dict[str, Any]:
 def _named(call: Call, name: str) -> dict[str, Any]:
     models = call.ask("GET", "/api/models")["models"]
     found: dict[str, Any] = next(model for model in models if model["name"] == name)
-    say(
-        f"  Model {found['name']}: {found['architecture']}, {found['parameters'] / 1e6:.1f} million parameters, "
-        f"{found['layers']} layers, {found['quantisation']}"
-    )
     return found
 
 

@@ -24,15 +24,17 @@ class Reply:
     logprobs: list[dict[str, Any]] = field(default_factory=list)
 
 
-def stream_chat(call: Call, body: dict[str, Any], reply: Reply, route: str | None = None) -> Iterator[str]:
-    """Send a chat request and give its text as it comes; `reply` holds the rest afterwards.
+def stream_chat(
+    call: Call, body: dict[str, Any], reply: Reply, route: str | None = None, path: str = "/v1/chat/completions"
+) -> Iterator[str]:
+    """Send a chat or completion request and give its text as it comes; `reply` holds the rest afterwards.
 
     Raises:
         SwarmError: what the daemon said.
     """
     headers = {"x-mycoswarm-route": route} if route else {}
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    for line in call.stream("POST", "/v1/chat/completions", asked, headers):
+    for line in call.stream("POST", path, asked, headers):
         if not line.startswith(b"data: "):
             continue
         data = line[6:].strip()
@@ -46,7 +48,7 @@ def stream_chat(call: Call, body: dict[str, Any], reply: Reply, route: str | Non
         for choice in told["choices"]:
             reply.finish_reason = choice.get("finish_reason") or reply.finish_reason
             reply.logprobs += (choice.get("logprobs") or {}).get("content") or []
-            if text := choice.get("delta", {}).get("content"):
+            if text := choice.get("delta", {}).get("content") or choice.get("text"):
                 reply.text += text
                 yield text
     raise RingError("the answer broke off", hint="Send it again.")
