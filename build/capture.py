@@ -6,6 +6,7 @@ Does nothing when the library is newer than its source. $CC is used where set, e
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -32,18 +33,18 @@ class CompileError(Exception):
     """The library cannot be built; the message says what to install."""
 
 
-def find_compiler(environment: dict[str, str]) -> str:
-    """Path of the C compiler to use.
+def find_compiler(environment: dict[str, str]) -> list[str]:
+    """The command of the C compiler to use; $CC may hold words, such as "ccache gcc".
 
     Raises:
         CompileError: none on this machine.
     """
-    names = [environment["CC"]] if environment.get("CC") else ["cc", "gcc", "clang"]
-    for name in names:
-        found = shutil.which(name, path=environment.get("PATH", os.defpath))
+    commands = [shlex.split(environment["CC"])] if environment.get("CC") else [["cc"], ["gcc"], ["clang"]]
+    for program, *words in commands:
+        found = shutil.which(program, path=environment.get("PATH", os.defpath))
         if found:
-            return found
-    raise CompileError(f"no C compiler found (looked for {', '.join(names)}). {PACKAGES}")
+            return [found, *words]
+    raise CompileError(f"no C compiler found (looked for {', '.join(c[0] for c in commands)}). {PACKAGES}")
 
 
 def compile_capture(source: Path, target: Path, environment: dict[str, str]) -> bool:
@@ -58,7 +59,7 @@ def compile_capture(source: Path, target: Path, environment: dict[str, str]) -> 
     fresh = target.with_name(f".{os.getpid()}.{target.name}")
     try:
         done = subprocess.run(
-            [compiler, *FLAGS, "-o", str(fresh), str(source)],
+            [*compiler, *FLAGS, "-o", str(fresh), str(source)],
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
@@ -66,10 +67,10 @@ def compile_capture(source: Path, target: Path, environment: dict[str, str]) -> 
             env=environment,
         )
         if done.returncode != 0:
-            raise CompileError(f"{compiler} failed on {source.name}:\n{done.stderr.strip()}\n{PACKAGES}")
+            raise CompileError(f"{compiler[0]} failed on {source.name}:\n{done.stderr.strip()}\n{PACKAGES}")
         fresh.replace(target)
     except (OSError, subprocess.TimeoutExpired) as exc:
-        raise CompileError(f"{compiler} could not be run: {exc}. {PACKAGES}") from exc
+        raise CompileError(f"{compiler[0]} could not be run: {exc}. {PACKAGES}") from exc
     finally:
         fresh.unlink(missing_ok=True)
     return True

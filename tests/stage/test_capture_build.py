@@ -60,6 +60,11 @@ def test_a_compiler_named_in_cc_is_the_only_one_tried(tmp_path: Path) -> None:
         capture_build.find_compiler({"CC": "no-such-compiler", "PATH": os.environ["PATH"]})
 
 
+def test_a_compiler_may_come_with_words_of_its_own(tmp_path: Path) -> None:
+    found = capture_build.find_compiler({"CC": "cc -g -O0", "PATH": os.environ["PATH"]})
+    assert found[1:] == ["-g", "-O0"]
+
+
 def test_a_compiler_that_cannot_be_run_is_said_so(tmp_path: Path) -> None:
     source, target = make_source(tmp_path)
     broken = tmp_path / "cc"
@@ -82,6 +87,6 @@ def test_the_source_compiles_without_a_warning(tmp_path: Path) -> None:
     compiler = capture_build.find_compiler(environment)
     flags = [*capture_build.FLAGS, "-Werror", "-Wpedantic", "-Wconversion", "-o", str(tmp_path / "some.so")]
     done = subprocess.run(
-        [compiler, *flags, str(capture_build.SOURCE)], capture_output=True, text=True, timeout=120, check=False
+        [*compiler, *flags, str(capture_build.SOURCE)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
