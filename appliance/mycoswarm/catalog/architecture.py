@@ -56,8 +56,9 @@ class Architecture:
 
     `output_node` is what the graph calls a layer's output (with "-N" behind it). Models of `layers_below` layers or
     more behave in another way. `input_scale`: "" none, "sqrt" the square root of the width, else the key that holds
-    it. `window_period`: each how-manieth layer sees everything, where the file gives no pattern. `needs_output`: the
-    loader wants output.weight in every file.
+    it. `zeroed_keys` are 0 in every shard. `window_period`: each how-manieth layer sees everything, where the file
+    gives no pattern; None without windows. `wants_window`: the loader takes no file without one. `needs_output`: the
+    loader wants output.weight in every file; `has_norm_bias`: and output_norm.bias.
     """
 
     name: str
@@ -214,7 +215,7 @@ def is_dequantisable(kind: GGMLQuantizationType) -> bool:
     """Whether gguf's dequantiser knows a type."""
     try:
         gguf.quants.dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
-    except NotImplementedError:
+    except RuntimeError:  # its way to say that it does not know the type
         return False
     return True
 
