@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import psutil
@@ -124,8 +126,6 @@ async def dial_as(name: str, addresses: list[str]) -> Connection:
 
 
 def who(der: bytes) -> Who | None:
-    import ssl
-
     for name in NAMES:
         if ssl.PEM_cert_to_DER_cert(CERTIFICATES[name][0]) == der:
             return Who(name, "coordinator" if name == "coordinator" else "worker")
@@ -180,11 +180,11 @@ async def _node(name: str, folder: Path, swarm: Swarm) -> AsyncIterator[Node]:
     )
     services = PeerServices(who=who, host=host, library=library, card=card)
     context = server_context(*CERTIFICATES[name], trusted_pem=TRUSTED)
-    async with PeerServer(peer_app(services), context, bind(["127.0.0.1"], 0)) as server:
+    async with PeerServer(cast(Any, peer_app(services)), context, bind(["127.0.0.1"], 0)) as server:
         yield Node(name, library, server, services, tickets)
 
 
-def generation(request_id: str, text: str = "w1 w3 w5 hello", **sampling: object) -> Generation:
+def generation(request_id: str, text: str = "w1 w3 w5 hello", **sampling: Any) -> Generation:
     options = {"temperature": 0.0, "max_tokens": 12, **sampling}
     return Generation(request_id=request_id, prompt=Prompt(text=text), sampling=msgspec.convert(options, Sampling))
 

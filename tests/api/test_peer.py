@@ -142,7 +142,8 @@ def test_a_forged_altered_or_foreign_ticket_starts_nothing(tmp_path: Path) -> No
 
 def test_orders_out_of_place_end_the_stream_with_a_reason(tmp_path: Path) -> None:
     async def test(swarm: Swarm) -> None:
-        for order in (Ping(), Join(previous=None, following=None), Cancel(request_id="r")):
+        orders: list[AnyOrder] = [Ping(), Join(previous=None, following=None), Cancel(request_id="r")]
+        for order in orders:
             async with line_to(swarm, "a") as (line, _):
                 await line.tell(order)
                 assert (await failure(line)).code == "protocol_error"
@@ -170,7 +171,7 @@ def test_a_request_needs_its_own_fresh_ticket_on_an_open_ring(tmp_path: Path) ->
             await line.tell(Join(previous=None, following=None))
             assert isinstance(await heard(line), Joined)
             one = seal_ticket(ticket(plan, "a", nonce=nonce, sequence=1, request_id="one"), seal)
-            refused = [
+            refused: list[AnyOrder] = [
                 Generate(generation=generation("one")),
                 Admit(request_id="one", ticket=None),
                 Admit(request_id="one", ticket=Sealed(one.body, b"forged")),

@@ -6,16 +6,20 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+
 from mycoswarm.base.errors import (
     ModelFileError,
     RingError,
     StageError,
     SwarmError,
 )
+from mycoswarm.stage.measure import measure_ring
 from mycoswarm.stage.ring import Ring
 from mycoswarm.swarm.server import bind
 from mycoswarm.wire.report import AnyReport, Piece
@@ -23,7 +27,7 @@ from nodes import Swarm, answer, generation, stage_processes, swarm_of, until
 
 pytestmark = pytest.mark.slow
 
-ENDLESS = {"max_tokens": 450, "logit_bias": {2: -100.0, 4: -100.0}}
+ENDLESS: dict[str, Any] = {"max_tokens": 450, "logit_bias": {2: -100.0, 4: -100.0}}
 
 
 async def first_pieces(reports: AsyncIterator[AnyReport], count: int) -> None:
@@ -76,6 +80,17 @@ def test_several_requests_on_one_ring_get_what_each_would_get_alone(tmp_path: Pa
             at_once = [tokens for tokens, _ in await asyncio.gather(*work)]
             assert at_once == alone
             assert len(swarm.nodes["a"].tickets) == len(swarm.nodes["b"].tickets) == 1 + 2 * len(texts)
+
+    asyncio.run(main())
+
+
+def test_a_ring_can_be_measured(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), swarm_of(tmp_path) as swarm, swarm.ring(("a", 3), ("b", 6)) as ring:
+            speed = await measure_ring(ring, rule="1: all", steps=40)
+            assert speed.hops == 2 and speed.steps >= 40
+            assert speed.hop_overhead_s is not None and 0 < speed.hop_overhead_s < speed.step_s
+            assert 0 < speed.compute_s < speed.step_s and speed.tokens_per_s == 1 / speed.step_s
 
     asyncio.run(main())
 
@@ -238,6 +253,10 @@ def test_closing_a_ring_ends_its_stages_before_it_returns(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
+def _are_running(count: int) -> bool:
+    return len(stage_processes()) >= count
+
+
 def test_opening_that_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> None:
     async def main() -> None:
         async def open_ring(swarm: Swarm) -> Ring:
@@ -247,7 +266,7 @@ def test_opening_that_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> None
         async with asyncio.timeout(60), swarm_of(tmp_path) as swarm:
             for moment in range(3):
                 task = asyncio.create_task(open_ring(swarm))
-                await until(lambda moment=moment: len(stage_processes()) >= moment)
+                await until(partial(_are_running, moment))
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 await until(lambda: not stage_processes())

@@ -22,7 +22,7 @@ from mycoswarm.stage.supervisor import Launch, StageProcess, load_limit_s
 from mycoswarm.wire.line import LineSplitter, decode_order, encode_line
 from mycoswarm.wire.order import Admit, AnyOrder, Cancel, Configure, Generate, Join, Open, Ping
 from mycoswarm.wire.plan import RingPlan
-from mycoswarm.wire.report import AnyReport, Failed, Joined, Nonce, Pong, Progress, Ready
+from mycoswarm.wire.report import AnyReport, Failed, Finished, Joined, Nonce, Pong, Progress, Ready
 from mycoswarm.wire.ticket import Sealed, Ticket
 
 OPEN_S = 10.0  # from our nonce to the coordinator's ticket
@@ -30,7 +30,7 @@ SILENT_S = 2.0  # DESIGN 7; the coordinator pings every half second
 JOIN_S = 90.0  # the other stages may still be loading: the coordinator joins all at once
 SAY_S = 30.0  # the coordinator takes no reports
 EXPIRY_S = 0.5  # how often tickets are looked at
-GRACE_S = 3.0  # the head stops an expired request itself, in the ring's order; only then do other stages insist
+GRACE_S = 60.0  # the head ends a request in the ring's order; rows under way may take a slow stage so long
 
 OnProgress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -105,6 +105,7 @@ class Host:
         self._saying = asyncio.Lock()
         self._stage: StageProcess | None = None
         self._is_head = False
+        self._ending: list[tuple[float, str]] = []  # bounded by what may be admitted in `GRACE_S`
 
     async def run(self) -> None:
         """Serve the stream until it ends. What goes wrong is told to the coordinator; nothing is raised."""
@@ -142,9 +143,9 @@ class Host:
                     await self._admit(request_id, order)
                 case Generate(generation=generation):
                     await self._generate(generation.request_id, order)
-                case Cancel():
-                    if self._stage is not None and self._is_head:
-                        await self._stage.tell(order)
+                case Cancel(request_id=request_id):
+                    if self._permits.dismiss(request_id):
+                        await self._end_request(request_id)
                 case _:
                     raise ProtocolError(f"an order {type(order).__name__} has no place on an open ring stream")
 
@@ -157,6 +158,7 @@ class Host:
             await self._say(describe(exc, request_id=request_id))
             return
         assert order.ticket is not None
+        self._ending = [(when, each) for when, each in self._ending if each != request_id]
         await self._services.record(order.ticket, ticket)
         await stage.tell(Admit(request_id=request_id))
 
@@ -168,6 +170,13 @@ class Host:
         else:
             error = TicketError(f"request {request_id} has no valid ticket at this node")
             await self._say(describe(error, request_id=request_id))
+
+    async def _end_request(self, request_id: str) -> None:
+        """The head ends a request at once; on other stages its rows may still be under way."""
+        if self._is_head:
+            await self._ready_stage().tell(Cancel(request_id=request_id))
+        else:
+            self._ending.append((self._services.clock() + GRACE_S, request_id))
 
     async def _work(self, plan: RingPlan, index: int, order: Open) -> None:
         """Get the pieces, run the stage, pass its reports on until it ends."""
@@ -220,7 +229,9 @@ class Host:
                     if isinstance(report, until):
                         return report
                     await self._say(report)
-                    if isinstance(report, Failed) and report.request_id is None:
+                    if isinstance(report, Finished | Failed) and report.request_id is not None:
+                        self._permits.dismiss(report.request_id)
+                    elif isinstance(report, Failed):
                         return None
         except TimeoutError as exc:
             error = StageError(f"a stage did not {doing} in {limit_s:.0f} s", last_words=stage.last_words)
@@ -253,16 +264,16 @@ class Host:
 
     async def _expire(self) -> None:
         """End what has no valid ticket any more."""
-        due: list[tuple[float, str]] = []
         while True:
             await asyncio.sleep(EXPIRY_S)
             now = self._services.clock()
-            due += [(now if self._is_head else now + GRACE_S, each) for each in self._permits.expired()]
-            for when, request_id in list(due):
-                if when <= now:
-                    due.remove((when, request_id))
-                    await self._ready_stage().tell(Cancel(request_id=request_id))
-            if self._permits.is_over and not due:
+            for request_id in self._permits.expired():
+                await self._end_request(request_id)
+            due = [request_id for when, request_id in self._ending if when <= now]
+            self._ending = [(when, request_id) for when, request_id in self._ending if when > now]
+            for request_id in due:
+                await self._ready_stage().tell(Cancel(request_id=request_id))
+            if self._permits.is_over:
                 raise TicketError("the ring's tickets are over", code="ticket_expired", hint="Send the request again.")
 
     def _ready_stage(self) -> StageProcess:

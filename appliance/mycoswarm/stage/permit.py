@@ -130,6 +130,10 @@ class Permits:
         """The request has a ticket that is still valid."""
         return self._admitted.get(request_id, 0.0) > self._clock()
 
+    def dismiss(self, request_id: str) -> bool:
+        """The request is over, whatever its ticket says. Gives whether it was admitted."""
+        return self._admitted.pop(request_id, None) is not None
+
     def expired(self) -> list[str]:
         """Take out the requests whose time is over."""
         now = self._clock()

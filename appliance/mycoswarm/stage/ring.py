@@ -151,8 +151,8 @@ class Ring:
             raise RingError(f"request {request_id} took longer than {lifetime_s:.0f} s") from exc
         finally:
             del self._requests[request_id]
-            if not is_over and self._error is None:
-                self._start(self._cancel(request_id))
+            if self._error is None:
+                self._start(self._dismiss(request_id))
 
     async def close(self) -> None:
         """End the ring on every node; returns when the stages are gone. Requests that still run get an error."""
@@ -237,9 +237,11 @@ class Ring:
             for future in request.admitted.values():
                 _drop(future)
 
-    async def _cancel(self, request_id: str) -> None:
+    async def _dismiss(self, request_id: str) -> None:
+        """The request is over: the head stops where it still works, and every node forgets its ticket."""
         try:
-            await self._seats[self.plan.head.node_id].tell(Cancel(request_id=request_id))
+            for seat in reversed(self._seats.values()):
+                await seat.tell(Cancel(request_id=request_id))
         except RingError as exc:
             _log.debug("request %s ended with its ring: %s", request_id, exc.message)
 
