@@ -192,6 +192,7 @@ class Bench:
             rules=lambda: self.rules,
             conditions=lambda facts, ids: Conditions(n_ctx=512, n_ubatch=8),
             note=self._note,
+            grade=lambda plan, facts, finished: None,
             new_id=self.new_id,
             wall_clock=lambda: 1000.0,
             request_s=self.request_s,

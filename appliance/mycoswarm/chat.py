@@ -82,6 +82,7 @@ class Surroundings:
     and the bytes of `RingPool.returning` counted as free.
 
     `conditions` gives the ring's conditions for these facts and node ids. `note` keeps an answer's row.
+    `grade` is told how a finished answer really ran.
     """
 
     swarm: Callable[[str], SwarmState]
@@ -89,6 +90,7 @@ class Surroundings:
     rules: Callable[[], Sequence[Rule]]
     conditions: Callable[[ModelFacts, tuple[str, ...]], Conditions]
     note: Callable[[Answer], None]
+    grade: Callable[[RingPlan, ModelFacts, Finished], None]
     new_id: Callable[[], str]
     wall_clock: Callable[[], float]
     request_s: float
@@ -213,6 +215,7 @@ class Chat:
                     tell(report)
                 elif isinstance(report, Finished):
                     record.outcome, record.prompt_tokens = report.reason, report.prompt_tokens
+                    self._around.grade(plan, record.facts, report)
                     tell(report)
                     return
         raise RingError("the ring ended its answer without saying why")

@@ -18,7 +18,7 @@ from mycoswarm.catalog.depot import PieceStore
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.catalog.piece import Manifest, write_manifest
 from mycoswarm.catalog.shelf import Shelf, ShelfModel
-from mycoswarm.daemon.measure import OwnMachine
+from mycoswarm.daemon.gauge import OwnMachine
 from mycoswarm.stage.crash import CrashTable
 from mycoswarm.store.apikey import Keys
 from mycoswarm.store.database import Store

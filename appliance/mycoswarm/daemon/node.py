@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,10 +21,12 @@ from mycoswarm.api.membership import membership_routes
 from mycoswarm.api.owner import owner_routes
 from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.base.errors import StorageError, SwarmError
-from mycoswarm.base.settings import split_address
+from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat import Chat, Surroundings
+from mycoswarm.daemon.gauge import graded_bytes_per_s
 from mycoswarm.daemon.home import STAGE_ARGV, Home
 from mycoswarm.daemon.outlook import Outlook, Sources
+from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
 from mycoswarm.routing.rule import DEFAULT_RULE
@@ -34,7 +36,6 @@ from mycoswarm.stage.pool import OpenedRing, RingPool
 from mycoswarm.stage.ring import Ring
 from mycoswarm.stage.supervisor import Launch, stage_environment
 from mycoswarm.store.ledger import Receipt
-from mycoswarm.swarm.address import advertised, chosen, interfaces
 from mycoswarm.swarm.candidate import Announcement
 from mycoswarm.swarm.card import WIRE_VERSION, Card, encode_card, llama_version
 from mycoswarm.swarm.client import Connection
@@ -42,13 +43,13 @@ from mycoswarm.swarm.condition import Condition
 from mycoswarm.swarm.contact import Contacts
 from mycoswarm.swarm.discovery import Discovery
 from mycoswarm.swarm.roster import Entry
-from mycoswarm.swarm.server import PeerServer, bind
+from mycoswarm.swarm.server import PeerServer
 from mycoswarm.swarm.tls import client_context, fingerprint, server_context
 from mycoswarm.wire.plan import Conditions, RingPlan
+from mycoswarm.wire.report import Finished
 from mycoswarm.wire.ticket import Sealed, Ticket
 
 SHARD_FORMAT = 1
-SOCKET_NAME = "owner.sock"
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Node:
     def __init__(self, home: Home, standing: Standing, restart: Callable[[], None]) -> None:
         self._home, self._standing, self._restart = home, standing, restart
         self._stack = contextlib.AsyncExitStack()
-        self._peer_port = self._console_port = 0
+        self._site = Site(home.settings, home.ports)
         self._server: PeerServer | None = None
         self._rings: RingPool | None = None
         self._speeds = {node_id: speed for node_id, (speed, _) in home.speeds.known().items()}
@@ -68,6 +69,7 @@ class Node:
         self._contacts: Contacts
         self._discovery: Discovery | None = None
         self._steward: Steward
+        self._keeping: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         try:
@@ -81,12 +83,12 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
 
     @property
     def console_address(self) -> str:
         """Where clients connect, "host:port"; empty on workers."""
-        host, _ = split_address(self._home.settings.console)
-        return f"{host or '127.0.0.1'}:{self._console_port}" if self._console_port else ""
+        return self._site.console_address() if self._standing.decides else ""
 
     async def _start(self) -> None:
         home, standing, enter = self._home, self._standing, self._stack.enter_async_context
@@ -101,8 +103,7 @@ class Node:
             met=self._met,
             polls=standing.decides,
         )
-        sockets = self._bind(home.settings.peer, "peer")
-        self._peer_port = sockets[0].getsockname()[1]
+        sockets = self._own(self._site.bind_peer())
         app = peer_app(self._peer_services(), membership_routes(lambda: standing.roster()[0], self._accept, self._cut))
         serving = server_context(standing.certificate_pem, key_pem, standing.authority_pem)
         self._server = await enter(PeerServer(app, serving, sockets))  # type: ignore[arg-type]  # starlette types its ASGI more widely
@@ -110,11 +111,11 @@ class Node:
             home=home,
             standing=standing,
             contacts=self._contacts,
-            addresses=self._own_addresses,
+            addresses=self._site.addresses,
             restart=self._restart,
             cut=self._cut,
         )
-        self._steward = await enter(Steward(parts, door_hosts=self._hosts(), door_port=self._door_port()))
+        self._steward = await enter(Steward(parts, door_hosts=self._site.hosts, door_port=self._site.door_port()))
         if home.settings.discovery:
             self._discovery = await enter(self._discover())
         self._steward.watch(self._discovery)
@@ -130,18 +131,19 @@ class Node:
         self._rings = rings
         chat = Chat(self._surroundings(outlook), rings)
         if self._standing.decides:
-            sockets = self._bind(home.settings.console, "console")
-            self._console_port = sockets[0].getsockname()[1]
+            sockets = self._own(self._site.bind_console())
         services = ConsoleServices(
             completions=Completions(chat, time.time, lambda: secrets.token_hex(12)),
-            doorway=Doorway(names=self._names, check=home.keys.check, note=self._note_key),
+            doorway=Doorway(
+                names=lambda: self._site.names(home.identity.name), check=home.keys.check, note=self._note_key
+            ),
             models=outlook.models,
             health=self._health,
         )
-        if self._console_port:
+        if self._standing.decides:
             await enter(Listener(console_app(services), sockets))
         owner = owner_routes(self._steward.services(chat, outlook, self._status))
-        await enter(Listener(socket_app(services, owner), [_bind_unix(home.folder / SOCKET_NAME)]))
+        await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
 
     # What the parts ask of each other
 
@@ -155,7 +157,7 @@ class Node:
             record=self._record,
             prepare=Delivery(home.shelf, home.pieces, self._dial),
             launch=Launch(argv=STAGE_ARGV, cwd=home.folder, environment=environment),
-            addresses=self._stage_hosts,
+            addresses=self._site.stage_hosts,
             gpu=home.settings.gpu,
             crashes=home.crashes,
         )
@@ -179,6 +181,7 @@ class Node:
             rules=lambda: (DEFAULT_RULE,),
             conditions=conditions,
             note=self._home.ledger.add_answer,
+            grade=self._grade,
             new_id=lambda: secrets.token_hex(8),
             wall_clock=time.time,
             request_s=settings.request_s,
@@ -192,6 +195,7 @@ class Node:
                 contacts=self._contacts,
                 settings=self._home.settings,
                 rings=rings,
+                returning=lambda: self._rings.returning() if self._rings else {},
                 speeds=lambda: self._speeds,
                 conditions=self._conditions,
             )
@@ -251,6 +255,21 @@ class Node:
     def _note_own_speed(self, bytes_per_s: float, now: float) -> None:
         self._home.speeds.note(self._home.identity.node_id, bytes_per_s, now)
 
+    def _grade(self, plan: RingPlan, facts: ModelFacts, finished: Finished) -> None:
+        """Let what an answer showed of a node's speed count from now on."""
+        speed, node_id = graded_bytes_per_s(plan, facts, finished), plan.head.node_id
+        if speed is not None:
+            self._speeds[node_id] = speed
+            keeping = asyncio.create_task(self._keep_speed(node_id, speed), name="keep a speed")
+            self._keeping.add(keeping)
+            keeping.add_done_callback(self._keeping.discard)
+
+    async def _keep_speed(self, node_id: str, bytes_per_s: float) -> None:
+        try:
+            await asyncio.to_thread(self._home.speeds.note, node_id, bytes_per_s, time.time())
+        except StorageError as error:
+            log.error("the speed of node %s was not kept: %s", node_id, error.message)
+
     # What this node says of itself
 
     async def _encoded_card(self) -> bytes:
@@ -262,7 +281,7 @@ class Node:
             node_id=home.identity.node_id,
             instance_id=home.instance_id,
             name=home.identity.name,
-            addresses=self._own_addresses(),
+            addresses=self._site.addresses(),
             wire_version=WIRE_VERSION,
             llama_version=llama_version(),
             shard_format=SHARD_FORMAT,
@@ -282,7 +301,7 @@ class Node:
             "role": self._standing.role,
             "swarm_id": None if self._standing.role == "unclaimed" else self._standing.swarm_id,
             "console": self.console_address,
-            "peer_port": self._peer_port,
+            "peer_port": self._site.peer_port,
             "door_port": self._steward.door_port,
             "roster": self._standing.roster()[0].number,
             "conditions": [{"code": c.code, "message": c.message, "hint": c.hint} for c in self._conditions()],
@@ -296,54 +315,18 @@ class Node:
             found.append(Condition("expelled", "the coordinator has expelled this node", hint))
         return tuple(found)
 
-    # Addresses
-
-    def _bind(self, address: str, what: str) -> tuple[socket.socket, ...]:
-        host, port = split_address(address, what)
-        port = port or self._home.ports.get(what, 0)
-        sockets = bind([host] if host else _all_hosts(), port)
-        self._home.ports[what] = sockets[0].getsockname()[1]
-        for sock in sockets:
-            self._stack.callback(sock.close)
-        return sockets
-
-    def _hosts(self) -> tuple[str, ...]:
-        host, _ = split_address(self._home.settings.peer)
-        return (host,) if host else _all_hosts()
-
-    def _door_port(self) -> int:
-        """A free port for the door, the same for as long as the daemon runs: join tokens name it."""
-        if "door" not in self._home.ports:
-            with socket.socket() as probe:
-                probe.bind(("", 0))
-                self._home.ports["door"] = probe.getsockname()[1]
-        return self._home.ports["door"]
-
-    def _stage_hosts(self) -> tuple[str, ...]:
-        host, _ = split_address(self._home.settings.peer)
-        return (host,) if host else tuple(each.address for each in self._reachable())
-
-    def _reachable(self) -> tuple[Any, ...]:
-        host, _ = split_address(self._home.settings.peer)
-        return chosen((host,)) if host else interfaces()
-
-    def _own_addresses(self) -> tuple[str, ...]:
-        return advertised(self._reachable(), self._peer_port, override=self._home.settings.advertise)
-
-    def _addresses(self, node_id: str, hints: Any) -> tuple[str, ...]:
+    def _addresses(self, node_id: str, hints: Sequence[str]) -> tuple[str, ...]:
+        """Where a node of the roster may answer; our own listener is always where we bound it."""
         if node_id == self._home.identity.node_id:
-            host = self._hosts()[0]
-            return (f"{'127.0.0.1' if host in ('', '0.0.0.0', '::') else host}:{self._peer_port}",)  # noqa: S104  # compared, not bound
+            return (self._site.own_address(),)
         if self._discovery is not None:
             return self._discovery.addresses_of(node_id, hints)
         return tuple(dict.fromkeys((*hints, *self._home.settings.peers)))
 
-    def _names(self) -> frozenset[str]:
-        """Host names and addresses that the console answers to."""
-        name = self._home.identity.name
-        own = {each.address.partition("%")[0] for each in self._reachable()}
-        said = {text.rpartition(":")[0] or text for text in self._home.settings.advertise}
-        return frozenset({"localhost", "127.0.0.1", "::1", name, f"{name}.local", *own, *said})
+    def _own(self, sockets: tuple[socket.socket, ...]) -> tuple[socket.socket, ...]:
+        for sock in sockets:
+            self._stack.callback(sock.close)
+        return sockets
 
     def _discover(self) -> Discovery:
         settings, identity = self._home.settings, self._home.identity
@@ -353,7 +336,7 @@ class Node:
             name=identity.name,
             role=self._standing.role,
             swarm=None if self._standing.role == "unclaimed" else self._standing.swarm_id[:16],
-            peer_port=self._peer_port,
+            peer_port=self._site.peer_port,
             door_port=self._steward.door_port,
             version=WIRE_VERSION,
         )
@@ -370,24 +353,3 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
     (result,) = await asyncio.gather(task, return_exceptions=True)
     if isinstance(result, SwarmError):
         log.error("this machine could not be looked at: %s", result.message)
-
-
-def _all_hosts() -> tuple[str, ...]:
-    return ("::", "0.0.0.0") if socket.has_ipv6 else ("0.0.0.0",)  # noqa: S104  # peers come from all networks; mutual TLS guards
-
-
-def _bind_unix(path: Any) -> socket.socket:
-    """Bind the owner's socket, for this user only."""
-    path.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX)
-    before = os.umask(0o177)
-    try:
-        listening.bind(str(path))
-    except OSError as exc:
-        listening.close()
-        raise StorageError(
-            f"the socket {path} cannot be made: {exc}", hint="A data folder's path may have about 90 characters."
-        ) from exc
-    finally:
-        os.umask(before)
-    return listening

@@ -1,7 +1,7 @@
 """The swarm as its coordinator sees it now: what deciding gets to know. Reads only what others measured."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,14 @@ from mycoswarm.swarm.roster import Entry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where the outlook looks. `speeds`: bytes per second by node id, from real answers."""
+    """Where the outlook looks. `speeds`: bytes per second by node id, from real answers.
+    `returning`: bytes by node id that rings would give back, or are giving back."""
 
     standing: Standing
     contacts: Contacts
     settings: Settings
     rings: Callable[[], tuple[Warm, ...]]
+    returning: Callable[[], Mapping[str, int]]
     speeds: Callable[[], dict[str, float]]
     conditions: Callable[[], tuple[Condition, ...]]
 
@@ -37,10 +39,10 @@ class Outlook:
         self._from = sources
 
     def swarm(self, digest: str) -> SwarmState:
-        """The swarm for a request for one model: memory of its own rings and of idle ones counts as free."""
+        """The swarm for a request for one model: memory that idle rings would give back counts as free."""
         entries = self._from.standing.roster()[0].entries
         rings = self._from.rings()
-        freed = _evictable(rings, digest)
+        freed = self._from.returning()
         holders = frozenset(e.node_id for e in entries if any(f.digest == digest for f in self._held(e.node_id)))
         return SwarmState(
             coordinator_id=self._from.standing.coordinator_id,
@@ -112,6 +114,7 @@ class Outlook:
             round_trip_s=contact.round_trip_s,
             tags=frozenset(entry.tags),
             trouble=contact.trouble or blocked,
+            uses_gpu=bool(card and card.facts.get("uses_gpu") is True),
             bad_models=_words(card.facts.get("bad_models") if card else None),
         )
 
@@ -127,13 +130,3 @@ def _facts(data: dict[str, Any]) -> ModelFacts | None:
 def _words(value: Any) -> frozenset[str]:
     """A list of texts out of a card; whatever else stands there is nothing."""
     return frozenset(text for text in value if isinstance(text, str)) if isinstance(value, list) else frozenset()
-
-
-def _evictable(rings: tuple[Warm, ...], digest: str) -> dict[str, int]:
-    """Bytes by node that rings would give back: those of this model, and those that nobody uses."""
-    freed: dict[str, int] = {}
-    for ring in rings:
-        if ring.plan.model_digest == digest or not ring.users:
-            for node_id, count in ring.node_bytes.items():
-                freed[node_id] = freed.get(node_id, 0) + count
-    return freed

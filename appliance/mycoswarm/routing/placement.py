@@ -16,8 +16,11 @@ from mycoswarm.routing.snapshot import NodeState
 MARGIN = 0.2  # of free memory is left alone: other programs grow, and llama.cpp's buffers are estimated
 EXACT_NODES = 8
 UNKNOWN_BYTES_PER_S = 4e9  # a node without a measured speed counts as a Raspberry Pi 4; the decision says so
+UNKNOWN_GPU_BYTES_PER_S = 100e9  # the slowest memory of cards that people still compute on
 UNKNOWN_ROUND_TRIP_S = 0.001  # an ordinary switched LAN
-EVENNESS = 0.25  # of the whole time, as a quadratic charge: measured speeds are no better, so near-equal nodes share evenly
+EVENNESS = (
+    0.25  # of the whole time, as a quadratic charge: measured speeds are no better, so near-equal nodes share evenly
+)
 
 Floats = NDArray[np.float64]
 
@@ -127,7 +130,7 @@ def _hop_s(one: NodeState, other: NodeState) -> float:
 
 
 def _speed(node: NodeState) -> float:
-    return node.bytes_per_s or UNKNOWN_BYTES_PER_S
+    return node.bytes_per_s or (UNKNOWN_GPU_BYTES_PER_S if node.uses_gpu else UNKNOWN_BYTES_PER_S)
 
 
 def _whole_s(load: Load, node: NodeState) -> float:

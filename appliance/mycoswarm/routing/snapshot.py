@@ -24,7 +24,7 @@ class NodeState:
     tags: frozenset[str] = frozenset()
     trouble: str | None = None
     bad_models: frozenset[str] = frozenset()
-    engine: str = ""
+    uses_gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)

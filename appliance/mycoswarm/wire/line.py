@@ -34,7 +34,7 @@ def decode_order(line: bytes) -> AnyOrder:
     try:
         order: AnyOrder = _orders.decode(line)
         return order
-    except (msgspec.MsgspecError, RecursionError) as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise ProtocolError(f"an order cannot be read: {exc}") from exc
 
 
@@ -47,7 +47,7 @@ def decode_report(line: bytes) -> AnyReport:
     try:
         report: AnyReport = _reports.decode(line)
         return report
-    except (msgspec.MsgspecError, RecursionError) as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise ProtocolError(f"a report cannot be read: {exc}") from exc
 
 

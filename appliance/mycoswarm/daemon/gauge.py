@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mycoswarm.base.units import MIB
+from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.hardware.cgroup import read_allowance
 from mycoswarm.hardware.gpu import Gpu
 from mycoswarm.hardware.grade import classify
@@ -15,10 +16,14 @@ from mycoswarm.hardware.inventory import inspect_machine
 from mycoswarm.hardware.machine import Machine
 from mycoswarm.hardware.memory import read_memory
 from mycoswarm.hardware.sheet import to_json
+from mycoswarm.wire.plan import RingPlan
+from mycoswarm.wire.report import Finished
 
 BLOCK_BYTES = 64 * MIB  # past every cache
 ROUNDS = 12
 PAUSE_S = 0.05  # between rounds: other programs take turns, and the best round is the machine's own
+MIN_GRADED_BYTES = 256 * MIB
+MIN_GRADED_STEPS = 16
 FRESH_S = 30 * 86400.0  # machines change seldom; memory is measured again after a month
 
 log = logging.getLogger(__name__)
@@ -38,6 +43,19 @@ def measure_bytes_per_s() -> float:
         best_s = min(best_s, time.perf_counter() - began)
         time.sleep(PAUSE_S)
     return 2 * BLOCK_BYTES / best_s
+
+
+def graded_bytes_per_s(plan: RingPlan, facts: ModelFacts, finished: Finished) -> float | None:
+    """How fast an answer of a whole model really streamed its weights on its one node, in bytes per second.
+
+    None where that says nothing of the node: several stages share the time, few tokens, or a model so small that it
+    stays in caches.
+    """
+    timing = finished.timing
+    weights = sum(facts.layer_bytes) + facts.output_bytes
+    if len(plan.stages) != 1 or weights < MIN_GRADED_BYTES or timing is None or timing.steps < MIN_GRADED_STEPS:
+        return None
+    return weights * timing.steps / timing.compute_s if timing.compute_s > 0 else None
 
 
 class OwnMachine:
