@@ -334,9 +334,9 @@ def load_of(facts: ModelFacts, conditions: Conditions) -> Load:
     return Load(
         layer_bytes=facts.layer_bytes,
         kv_bytes=tuple(per_token * c.n_ctx for per_token in facts.kv_bytes_per_token),
+        output_bytes=facts.output_bytes,
         head_bytes=facts.output_bytes + c.n_ubatch * facts.n_vocab * F32_BYTES,
         buffer_bytes=c.n_ubatch * facts.n_embd * BUFFER_ROWS * F32_BYTES + scores,
-        hidden_bytes=facts.n_embd * F32_BYTES,
         cuts=facts.cuts,
     )
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from mycoswarm.base.errors import SettingError
 from mycoswarm.base.settings import FILE_NAME, load_settings, meanings, split_address
 

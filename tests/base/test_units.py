@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mycoswarm.base.errors import InputError
 from mycoswarm.base.units import format_bytes, format_seconds, parse_bytes, parse_seconds
 

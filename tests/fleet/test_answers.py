@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+
 from mycoswarm.cli.fleet import Fleet
 
 pytestmark = pytest.mark.slow

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from mycoswarm.base.errors import SwarmError, TrustError, UnreachableError
 from mycoswarm.cli.fleet import Fleet
 from mycoswarm.cli.talk import Reply, stream_chat

@@ -2,13 +2,14 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.routing.decision import Decision, Refusal, decide
 from mycoswarm.routing.placement import Load
 from mycoswarm.routing.rule import DEFAULT_RULE, Rule, Run
 from mycoswarm.routing.snapshot import Asked, Narrowing, NodeState, SwarmState, WarmRing
 
 LOAD = Load(
-    layer_bytes=(100,) * 6, kv_bytes=(1,) * 6, head_bytes=50, buffer_bytes=10, hidden_bytes=8, cuts=(1, 2, 3, 4, 5)
+    layer_bytes=(100,) * 6, kv_bytes=(1,) * 6, output_bytes=50, head_bytes=50, buffer_bytes=10, cuts=(1, 2, 3, 4, 5)
 )
 
 

@@ -4,7 +4,8 @@ from itertools import combinations, permutations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mycoswarm.routing.placement import EVENNESS, Load, place_ring, place_whole, usable_bytes
+
+from mycoswarm.routing.placement import EVENNESS, Load, alike_speeds, place_ring, place_whole, usable_bytes
 from mycoswarm.routing.snapshot import NodeState
 
 
@@ -16,14 +17,14 @@ def load(layers: list[int], *, kv: int = 10, head: int = 50, buffer: int = 20) -
     return Load(
         layer_bytes=tuple(layers),
         kv_bytes=(kv,) * len(layers),
+        output_bytes=head // 2,
         head_bytes=head,
         buffer_bytes=buffer,
-        hidden_bytes=8,
         cuts=tuple(range(1, len(layers))),
     )
 
 
-def charged(case: Load, order: list[NodeState], bounds: list[int]) -> float | None:
+def charged(case: Load, order: list[NodeState], bounds: list[int], speeds: dict[str, float]) -> float | None:
     """The search's own objective, written the slow way: None where a stage does not fit."""
     total, whole = 0.0, sum(case.layer_bytes)
     for index, one in enumerate(order):
@@ -33,8 +34,8 @@ def charged(case: Load, order: list[NodeState], bounds: list[int]) -> float | No
         needed = taken + sum(case.kv_bytes[a:b]) + case.buffer_bytes + case.head_bytes * is_head
         if needed > (usable_bytes(one) or 0):
             return None
-        speed = one.bytes_per_s or 1
-        total += (taken + case.head_bytes * is_head) / speed + EVENNESS * whole / speed * (taken / whole) ** 2
+        speed = speeds[one.node_id]
+        total += (taken + case.output_bytes * is_head) / speed + EVENNESS * whole / speed * (taken / whole) ** 2
         following = order[(index + 1) % len(order)]
         total += ((one.round_trip_s or 0) + (following.round_trip_s or 0)) / 4
     return total
@@ -52,11 +53,11 @@ def test_the_ring_is_the_cheapest_of_all_orders_subsets_and_cuts(
 ) -> None:
     case = load(layers)
     group = [node(f"n{i}", free, speed, trip) for i, (free, speed, trip) in enumerate(specs)]
-    best = None
+    best, speeds = None, alike_speeds(group)
     for count in range(2, min(len(group), len(layers)) + 1):
         for order in permutations(group, count):
             for cuts in combinations(range(1, len(layers)), count - 1):
-                cost = charged(case, list(order), [0, *cuts, len(layers)])
+                cost = charged(case, list(order), [0, *cuts, len(layers)], speeds)
                 if cost is not None and (best is None or cost < best):
                     best = cost
     placed = place_ring(case, group)
@@ -65,7 +66,7 @@ def test_the_ring_is_the_cheapest_of_all_orders_subsets_and_cuts(
     else:
         assert placed is not None
         order = [share.node for share in placed.shares]
-        got = charged(case, order, [0, *(share.last for share in placed.shares)])
+        got = charged(case, order, [0, *(share.last for share in placed.shares)], speeds)
         assert got is not None and abs(got - best) <= 1e-9 * max(1, best)
 
 
@@ -99,3 +100,22 @@ def test_more_than_eight_nodes_are_searched_over_the_best_eight_and_the_note_say
 def test_an_unmeasured_speed_is_named() -> None:
     placed = place_whole(load([100]), [node("pi", speed=None)])
     assert placed is not None and "pi not measured" in placed.note
+
+
+def test_noise_in_measured_speeds_decides_nothing_but_a_clear_difference_does() -> None:
+    case = load([100] * 8, head=0)
+    noisy = place_ring(case, [node("a", speed=1.0e9), node("b", speed=1.4e9)])
+    assert noisy is not None and [share.last for share in noisy.shares] == [4, 8]
+    clear = place_ring(case, [node("a", speed=1.0e9), node("b", speed=4.0e9)])
+    assert clear is not None and max((s.last - s.first, s.node.name) for s in clear.shares) == (7, "b")
+
+
+def test_a_further_node_is_not_used_for_evenness_alone() -> None:
+    placed = place_ring(load([1_000_000] * 8), [node(name) for name in "abcd"])
+    assert placed is not None and len(placed.shares) == 2
+
+
+def test_logits_take_memory_but_are_not_streamed() -> None:
+    case = Load(layer_bytes=(100,), kv_bytes=(0,), output_bytes=0, head_bytes=10**6, buffer_bytes=0, cuts=())
+    placed = place_whole(case, [node("a", 10**8, 100.0)])
+    assert placed is not None and placed.token_s == 1.0

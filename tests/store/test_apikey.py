@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+
 from mycoswarm.base.errors import InputError, NotFoundError, StorageError
-from mycoswarm.store.database import Store
 from mycoswarm.store.apikey import Keys
+from mycoswarm.store.database import Store
 
 
 def test_a_key_works_until_it_is_revoked(tmp_path: Path) -> None:

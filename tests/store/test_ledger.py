@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from mycoswarm.store.database import Store
 from mycoswarm.store.ledger import Answer, Ledger, Receipt, Speeds
 

@@ -18,7 +18,7 @@ def membership_routes(
     accept: Callable[[SignedRoster], frozenset[str]],
     changed: Callable[[frozenset[str]], None],
 ) -> list[Route]:
-    """Build `POST /peer/roster`. `accept` checks and stores; `changed` closes the connections of those who left."""
+    """Build `POST /peer/roster`, and `GET /peer/ping` to time the way. `accept` checks and stores; `changed` closes the connections of those who left."""
 
     async def take(request: Request) -> Response:
         caller = fingerprint(request.scope["state"].get("peer_der", b""))
@@ -39,4 +39,7 @@ def membership_routes(
         changed(await asyncio.to_thread(accept, signed))
         return Response(status_code=204)
 
-    return [Route("/peer/roster", take, methods=["POST"])]
+    async def ping(request: Request) -> Response:
+        return Response(status_code=204)
+
+    return [Route("/peer/roster", take, methods=["POST"]), Route("/peer/ping", ping, methods=["GET"])]

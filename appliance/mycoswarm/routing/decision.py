@@ -89,7 +89,10 @@ def _run(
     asked: Asked, load: Load, rule: Rule, swarm: SwarmState, passed: tuple[tuple[str, str], ...]
 ) -> Decision | Refusal:
     faults = {node.node_id: _fault(node, asked, rule) for node in swarm.nodes}
-    able = [node for node in swarm.nodes if faults[node.node_id] is None]
+    # Holders first: among alike nodes the first is taken, and a holder needs no pieces sent.
+    holders = swarm.holders.get(asked.model_digest, frozenset())
+    ordered = sorted(swarm.nodes, key=lambda node: node.node_id not in holders)
+    able = [node for node in ordered if faults[node.node_id] is None]
     placed, reason, code = _place(asked, load, rule, able)
     placed, reason = _kept(asked, load, rule, able, swarm, placed, reason)
     chosen = {share.node.node_id: share for share in placed.shares} if placed else {}

@@ -5,6 +5,7 @@ node's measured bytes per second, a hop costs half the round trips of its two en
 Exact up to `EXACT_NODES` nodes: dynamic programming over (set of nodes used, last node, layer boundary).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,9 +19,8 @@ EXACT_NODES = 8
 UNKNOWN_BYTES_PER_S = 4e9  # a node without a measured speed counts as a Raspberry Pi 4; the decision says so
 UNKNOWN_GPU_BYTES_PER_S = 100e9  # the slowest memory of cards that people still compute on
 UNKNOWN_ROUND_TRIP_S = 0.001  # an ordinary switched LAN
-EVENNESS = (
-    0.25  # of the whole time, as a quadratic charge: measured speeds are no better, so near-equal nodes share evenly
-)
+ALIKE = 1.5  # measured speeds of one machine differ by this much from one measurement to the next
+EVENNESS = 0.001  # of a stage's time, charged quadratically: only alike nodes feel it, and share evenly
 
 Floats = NDArray[np.float64]
 
@@ -29,15 +29,16 @@ Floats = NDArray[np.float64]
 class Load:
     """What a model costs. Bytes per layer, KV bytes per layer for the whole context, and what only the head holds.
 
-    `head_bytes`: output matrix and logits. `buffer_bytes`: compute buffers of any stage. `cuts`: allowed interior
+    `output_bytes`: the output matrix, which the head streams for each token. `head_bytes`: what the head's memory holds
+    beside its layers: that matrix and the logits. `buffer_bytes`: compute buffers of any stage. `cuts`: allowed interior
     layer boundaries; empty where the model cannot be split.
     """
 
     layer_bytes: tuple[int, ...]
     kv_bytes: tuple[int, ...]
+    output_bytes: int
     head_bytes: int
     buffer_bytes: int
-    hidden_bytes: int
     cuts: tuple[int, ...]
 
     @property
@@ -70,11 +71,12 @@ def usable_bytes(node: NodeState) -> int | None:
 
 
 def place_whole(load: Load, nodes: Sequence[NodeState]) -> Placed | None:
-    """The fastest node that holds the whole model, or None where none does."""
+    """The fastest node that holds the whole model, the first among alike ones; None where none does."""
     fitting = [node for node in nodes if (usable_bytes(node) or 0) >= load.total_bytes]
     if not fitting:
         return None
-    best = min(fitting, key=lambda node: (_whole_s(load, node), node.node_id))
+    speeds = alike_speeds(fitting)
+    best = max(fitting, key=lambda node: speeds[node.node_id])
     return Placed((Share(best, 0, len(load.layer_bytes)),), _whole_s(load, best), _assumed([best]))
 
 
@@ -120,7 +122,7 @@ def _token_s(load: Load, shares: Sequence[Share]) -> float:
 
 def _stage_s(load: Load, share: Share) -> float:
     is_head = share.last == len(load.layer_bytes)
-    streamed = sum(load.layer_bytes[share.first : share.last]) + (load.head_bytes if is_head else 0)
+    streamed = sum(load.layer_bytes[share.first : share.last]) + (load.output_bytes if is_head else 0)
     return streamed / _speed(share.node)
 
 
@@ -133,8 +135,14 @@ def _speed(node: NodeState) -> float:
     return node.bytes_per_s or (UNKNOWN_GPU_BYTES_PER_S if node.uses_gpu else UNKNOWN_BYTES_PER_S)
 
 
+def alike_speeds(nodes: Sequence[NodeState]) -> dict[str, float]:
+    """Speeds to choose by, by node id: in steps of `ALIKE` below the fastest, so that noise decides nothing."""
+    fastest = max(map(_speed, nodes))
+    return {node.node_id: fastest / ALIKE ** math.floor(math.log(fastest / _speed(node), ALIKE)) for node in nodes}
+
+
 def _whole_s(load: Load, node: NodeState) -> float:
-    return (sum(load.layer_bytes) + load.head_bytes) / _speed(node)
+    return (sum(load.layer_bytes) + load.output_bytes) / _speed(node)
 
 
 def _assumed(nodes: Sequence[NodeState]) -> str:
@@ -151,9 +159,10 @@ class _Search:
 
     def __init__(self, load: Load, nodes: Sequence[NodeState], bounds: Sequence[int], stages: int | None) -> None:
         self._load, self._nodes, self._bounds, self._stages = load, nodes, bounds, stages
-        self._stage_cost = [self._costs(node) for node in nodes]
+        speeds = alike_speeds(nodes)
+        self._stage_cost = [self._costs(node, speeds[node.node_id]) for node in nodes]
 
-    def _costs(self, node: NodeState) -> Floats:
+    def _costs(self, node: NodeState, speed: float) -> Floats:
         """Seconds for layers [bounds[a], bounds[b]) on the node; infinite where they do not fit or b <= a."""
         load, bounds = self._load, np.array(self._bounds)
         weights = np.concatenate([[0], np.cumsum(load.layer_bytes)])[bounds]
@@ -162,9 +171,9 @@ class _Search:
         needed = memory[None, :] - memory[:, None] + load.buffer_bytes
         streamed = taken.astype(np.float64)
         needed[:, -1] += load.head_bytes
-        streamed[:, -1] += load.head_bytes
-        whole_s = weights[-1] / _speed(node)
-        cost: Floats = streamed / _speed(node) + EVENNESS * whole_s * (taken / max(weights[-1], 1)) ** 2
+        streamed[:, -1] += load.output_bytes
+        whole_s = weights[-1] / speed
+        cost: Floats = streamed / speed + EVENNESS * whole_s * (taken / max(weights[-1], 1)) ** 2
         cost[(needed > (usable_bytes(node) or 0)) | (np.tri(len(bounds), dtype=bool))] = np.inf
         return cost
 

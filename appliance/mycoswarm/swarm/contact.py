@@ -142,13 +142,13 @@ class Contacts:
             connection = await self.connect(node_id)
             if node_id != self._own_id:
                 await self._tell_roster(line, connection)
-            began = time.monotonic()
             reply = await connection.request("GET", "/peer/card", timeout_s=ANSWER_S, limit_bytes=MAX_CARD_BYTES)
-            trip = time.monotonic() - began
             if reply.status != 200:
                 raise UnreachableError(f"the node answered with HTTP {reply.status}")
             line.card = decode_card(reply.body, node_id=node_id)
-            line.trips.append(trip)
+            began = time.monotonic()
+            await connection.request("GET", "/peer/ping", timeout_s=ANSWER_S, limit_bytes=1 << 16)
+            line.trips.append(time.monotonic() - began)
             self._met(node_id, line.card.instance_id)
             check_versions(self._card(), line.card)
             line.trouble = None
