@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 import uvloop
+
 from mycoswarm.swarm.dial import dial
 from mycoswarm.swarm.server import PeerServer, bind
 from mycoswarm.swarm.tls import client_context, server_context

@@ -138,9 +138,9 @@ def test_several_requests_at_once_each_get_their_own_answer(fleet: Fleet, client
 
 def test_a_wrong_key_and_no_key_are_refused(fleet: Fleet) -> None:
     for key in ("msk-wrong", "x"):
-        with openai.OpenAI(base_url=f"http://{fleet.console()}/v1", api_key=key, max_retries=0) as stranger:
-            with pytest.raises(openai.AuthenticationError):
-                stranger.models.list()
+        stranger = openai.OpenAI(base_url=f"http://{fleet.console()}/v1", api_key=key, max_retries=0)
+        with stranger, pytest.raises(openai.AuthenticationError):
+            stranger.models.list()
 
 
 def test_an_unknown_model_is_named_with_those_there_are(client: openai.OpenAI) -> None:

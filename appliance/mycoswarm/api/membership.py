@@ -18,7 +18,10 @@ def membership_routes(
     accept: Callable[[SignedRoster], frozenset[str]],
     changed: Callable[[frozenset[str]], None],
 ) -> list[Route]:
-    """Build `POST /peer/roster`, and `GET /peer/ping` to time the way. `accept` checks and stores; `changed` closes the connections of those who left."""
+    """Build `POST /peer/roster`, and `GET /peer/ping` to time the way.
+
+    `accept` checks and stores; `changed` closes the connections of those who left.
+    """
 
     async def take(request: Request) -> Response:
         caller = fingerprint(request.scope["state"].get("peer_der", b""))

@@ -29,8 +29,8 @@ Floats = NDArray[np.float64]
 class Load:
     """What a model costs. Bytes per layer, KV bytes per layer for the whole context, and what only the head holds.
 
-    `output_bytes`: the output matrix, which the head streams for each token. `head_bytes`: what the head's memory holds
-    beside its layers: that matrix and the logits. `buffer_bytes`: compute buffers of any stage. `cuts`: allowed interior
+    `output_bytes`: the output matrix, which the head streams for each token. `head_bytes`: what its memory holds beside
+    its layers: that matrix and the logits. `buffer_bytes`: compute buffers of any stage. `cuts`: allowed interior
     layer boundaries; empty where the model cannot be split.
     """
 
