@@ -9,14 +9,15 @@ from pathlib import Path
 
 import openai
 import uvicorn
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
 from mycoswarm.api.completion import USUAL_WAITS, Completions, Waits
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
 from mycoswarm.api.gate import Doorway
 from mycoswarm.base.errors import StorageError
 from rings import FACTS, Bench, FakeRing, until
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 KEY = "msk-right"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import openai
 import pytest
+
 from consoles import Console, console
 from mycoswarm.api.completion import Waits
 from mycoswarm.wire.plan import RingPlan

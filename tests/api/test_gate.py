@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 import pytest
-from consoles import KEY, Console, console
 from hypothesis import given
 from hypothesis import strategies as st
+
+from consoles import KEY, Console, console
 from mycoswarm.api.gate import Doorway, Gate, host_of
 from mycoswarm.base.errors import StorageError
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+
 from consoles import Console, console
 from mycoswarm.base.errors import BusyError, CaptureError, SwarmError
 from mycoswarm.wire.plan import RingPlan

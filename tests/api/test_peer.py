@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from mycoswarm.catalog.piece import pieces_for
 from mycoswarm.stage.delivery import ticket_header
 from mycoswarm.stage.permit import seal_ticket

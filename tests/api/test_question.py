@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.api.question import Question, read_chat, read_completion, read_route
 from mycoswarm.base.errors import InputError, UnsupportedError
 from mycoswarm.routing.snapshot import Narrowing

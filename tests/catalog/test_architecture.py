@@ -5,6 +5,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+
 from models import ARCHITECTURES as TESTED
 from models import write_random_model
 from mycoswarm.base.errors import SplitError

@@ -12,6 +12,7 @@ import llama_cpp
 import msgspec
 import numpy as np
 import pytest
+
 from models import ARCHITECTURES, write_random_model
 from mycoswarm.base.errors import ModelFileError, SplitError, StorageError
 from mycoswarm.catalog.architecture import find_architecture

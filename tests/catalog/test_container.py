@@ -10,6 +10,7 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from models import write_random_model
 from mycoswarm.base.errors import ModelFileError, StorageError, SwarmError
 from mycoswarm.catalog.container import encode_header, read_container

@@ -8,6 +8,7 @@ import gguf
 import msgspec
 import numpy as np
 import pytest
+
 from models import TEMPLATE, write_random_model
 from mycoswarm.base.errors import ModelFileError, SetupError, StorageError
 from mycoswarm.catalog.facts import ModelFacts, facts_of, read_facts

@@ -11,6 +11,7 @@ import gguf
 import msgspec
 import numpy as np
 import pytest
+
 from models import write_random_model
 from mycoswarm.base.errors import ModelFileError, SplitError, StorageError
 from mycoswarm.catalog.container import read_container

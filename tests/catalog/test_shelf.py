@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from models import write_random_model
 from mycoswarm.base.errors import InputError, ModelFileError, NotFoundError, StorageError
 from mycoswarm.catalog.piece import write_manifest

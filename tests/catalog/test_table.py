@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from llama_cpp import _ggml
+
 from models import write_random_model
 from mycoswarm.base.errors import ModelFileError, ProtocolError
 from mycoswarm.catalog.architecture import is_dequantisable

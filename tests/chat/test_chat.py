@@ -6,6 +6,7 @@ from contextlib import aclosing
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.base.errors import (
     BusyError,
     CapacityError,

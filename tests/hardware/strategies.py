@@ -1,6 +1,7 @@
 """Arbitrary machines, for properties that hold for all of them."""
 
 from hypothesis import strategies as st
+
 from mycoswarm.hardware.board import Board
 from mycoswarm.hardware.disk import Disk
 from mycoswarm.hardware.gpu import Gpu

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from mycoswarm.hardware.board import UNKNOWN_BOARD, Board, read_board
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.base.units import GIB
 from mycoswarm.hardware.cgroup import Allowance, parse_membership, read_allowance
 

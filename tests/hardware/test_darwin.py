@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+
 from mycoswarm.hardware.board import Board
 from mycoswarm.hardware.darwin import Darwin, ask_darwin, parse_board, parse_memory, parse_system
 

@@ -3,6 +3,7 @@
 import importlib.util
 
 import pytest
+
 from mycoswarm.hardware.listing import list_devices
 
 pytestmark = [

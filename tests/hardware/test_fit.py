@@ -1,9 +1,10 @@
 import dataclasses
 
-from hardware.recording import load_machine
-from hardware.strategies import machines
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from hardware.recording import load_machine
+from hardware.strategies import machines
 from mycoswarm.base.units import GIB
 from mycoswarm.hardware.fit import MARGIN, find_rooms, fitting, largest
 from mycoswarm.hardware.gpu import Gpu

@@ -1,9 +1,10 @@
 import dataclasses
 
 import pytest
+from hypothesis import given, settings
+
 from hardware.recording import load_machine
 from hardware.strategies import machines
-from hypothesis import given, settings
 from mycoswarm.base.units import GIB
 from mycoswarm.hardware.gpu import Gpu
 from mycoswarm.hardware.grade import classify

@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from hardware.recording import FOLDER, NAMES, RecordedNvidia, load_expected, load_machine
 from mycoswarm.hardware.disk import UNKNOWN_DISK
 from mycoswarm.hardware.fit import fitting, largest

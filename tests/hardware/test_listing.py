@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.hardware.listing import Listing, device_command, list_devices, parse_pci_address, read_listing
 from mycoswarm.hardware.probe import Outcome
 

@@ -1,5 +1,6 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.base.units import GIB
 from mycoswarm.hardware.cgroup import Allowance
 from mycoswarm.hardware.memory import UNKNOWN_MEMORY, combine, parse_meminfo

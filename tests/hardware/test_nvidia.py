@@ -1,4 +1,5 @@
 import pytest
+
 from hardware.recording import RecordedNvidia
 from mycoswarm.hardware.nvidia import NvidiaLibrary, load_nvidia, read_nvidia
 

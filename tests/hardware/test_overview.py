@@ -1,7 +1,8 @@
 import pytest
+from hypothesis import given, settings
+
 from hardware.recording import NAMES, load_machine
 from hardware.strategies import machines
-from hypothesis import given, settings
 from mycoswarm.hardware.machine import Machine
 from mycoswarm.hardware.overview import list_rows
 

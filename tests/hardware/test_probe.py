@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+
 from mycoswarm.hardware.probe import run_briefly
 
 PYTHON = (sys.executable, "-S", "-E", "-c")

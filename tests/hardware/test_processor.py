@@ -2,6 +2,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.hardware.processor import UNKNOWN_PROCESSOR, parse_cpuinfo, parse_sysctl, read_processor
 from mycoswarm.hardware.root import parse_table
 

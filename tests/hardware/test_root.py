@@ -2,6 +2,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.hardware.root import (
     WORD_LIMIT,
     clean,

@@ -2,10 +2,11 @@ import json
 from typing import Any
 
 import pytest
-from hardware.recording import NAMES, load_machine
-from hardware.strategies import machines
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from hardware.recording import NAMES, load_machine
+from hardware.strategies import machines
 from mycoswarm.base.errors import ProtocolError
 from mycoswarm.hardware.machine import Machine
 from mycoswarm.hardware.sheet import from_json, to_json

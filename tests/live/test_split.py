@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import mycoswarm.catalog
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+import mycoswarm.catalog
 from models import ARCHITECTURES as MODELS
 from models import SHAPES, write_random_model
 from mycoswarm.base.errors import CaptureError
@@ -22,7 +24,6 @@ from mycoswarm.catalog.piece import open_piece, write_manifest
 from mycoswarm.catalog.table import Table
 from mycoswarm.stage.engine import Batch, Engine
 from mycoswarm.wire.plan import Conditions
-from numpy.typing import NDArray
 
 SPORE = Path(mycoswarm.catalog.__file__).with_name("spore.gguf")
 CONDITIONS = Conditions(n_ctx=512, n_ubatch=16, n_seq_max=4, n_threads=1)

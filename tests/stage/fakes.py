@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
+
 from mycoswarm.base.errors import StageError
 from mycoswarm.stage.engine import Batch, Decoded
 from mycoswarm.wire.request import Sampling
-from numpy.typing import NDArray
 
 FIRST_CHARACTER = 1000  # ids below are special tokens
 END_TEXT, BOS_TEXT = "<|im_end|>", "<s>"

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
 from mycoswarm.base.errors import RingError
 from mycoswarm.stage.equipment import Equipment
 from mycoswarm.stage.head import Head

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mycoswarm.base.errors import CaptureError, SetupError
 from mycoswarm.stage.capture import LIBRARY, Capture, TensorFunctions
 

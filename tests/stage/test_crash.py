@@ -1,6 +1,7 @@
 """Backoff, and when a model is marked bad. The clock is passed in."""
 
 import pytest
+
 from mycoswarm.base.errors import StageError
 from mycoswarm.stage.crash import BAD_AFTER, CrashTable
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from models import write_random_model
 from mycoswarm.base.errors import ModelFileError, StageError
 from mycoswarm.stage.engine import Batch, Engine
 from mycoswarm.wire.plan import Conditions
-from numpy.typing import NDArray
 
 CONDITIONS = Conditions(n_ctx=256, n_ubatch=8, n_seq_max=2)
 N_LAYER = 3

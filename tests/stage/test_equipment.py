@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import mycoswarm.catalog
 import numpy as np
 import pytest
 from gguf import GGUFReader
+
+import mycoswarm.catalog
 from mycoswarm.base.errors import StageError
 from mycoswarm.stage.engine import Batch, Engine
 from mycoswarm.stage.equipment import Equipment, equip

@@ -1,6 +1,7 @@
 """Errors cross a wire and come back as themselves."""
 
 import pytest
+
 from mycoswarm.base.errors import (
     BusyError,
     CapacityError,

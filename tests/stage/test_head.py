@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from mycoswarm.stage.loop import Loop, Loopback
 from mycoswarm.wire.frame import Remove, Step
 from mycoswarm.wire.report import Finished, Piece

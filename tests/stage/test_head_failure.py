@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+
 from mycoswarm.base.errors import BusyError, ProtocolError, RingError, TicketError
 from mycoswarm.wire.frame import Begin, Remove
 from mycoswarm.wire.report import Failed, Finished

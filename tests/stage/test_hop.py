@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+
 from mycoswarm.base.errors import CaptureError, ProtocolError, RingError
 from mycoswarm.stage.hop import MAX_QUEUED, Hops, Identity, Terms
 from mycoswarm.swarm.dial import dial

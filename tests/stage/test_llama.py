@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
+
 from mycoswarm.stage.llama import shared_log, tensor_functions
 from mycoswarm.stage.log import KEPT_LINES, LAST_WORDS, Log
 

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mycoswarm.base.errors import TicketError
 from mycoswarm.stage.permit import MAX_ADMITTED, Permits, PiecePermits, read_sealed, seal_ticket, write_sealed
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan

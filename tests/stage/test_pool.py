@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
+
 from mycoswarm.base.errors import RingError, StageError
 from mycoswarm.stage.pool import RingPool, shape_of
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan

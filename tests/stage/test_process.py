@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from models import write_random_model
 from mycoswarm.stage.process import FAILED
 from mycoswarm.wire.line import decode_report, encode_line

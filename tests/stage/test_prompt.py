@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import mycoswarm.catalog
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import mycoswarm.catalog
 from models import write_random_model
 from mycoswarm.base.errors import InputError, ModelError, UnsupportedError
 from mycoswarm.stage.llama import Model

@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from mycoswarm.base.errors import CaptureError, ProtocolError, RingError, StageError
 from mycoswarm.stage.engine import Batch, Decoded
 from mycoswarm.stage.relay import Relay, Work
 from mycoswarm.wire.frame import Begin, Change, Remove, Step
-from numpy.typing import NDArray
 
 WIDTH = 8
 

@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import mycoswarm.catalog
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import mycoswarm.catalog
 from mycoswarm.base.errors import InputError, StageError
 from mycoswarm.stage.llama import Model
 from mycoswarm.stage.sampler import Sampler, token_logprob
 from mycoswarm.stage.vocabulary import Vocabulary
 from mycoswarm.wire.request import Sampling
-from numpy.typing import NDArray
 
 SPORE = Path(mycoswarm.catalog.__file__).with_name("spore.gguf")
 GREEDY = {"temperature": 0.0}

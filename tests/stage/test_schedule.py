@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.base.errors import BusyError, InputError
 from mycoswarm.stage.schedule import Schedule, Turn
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mycoswarm.catalog
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import mycoswarm.catalog
 from mycoswarm.base.errors import InputError, UnsupportedError
 from mycoswarm.stage.llama import Model
 from mycoswarm.stage.sampler import Sampler

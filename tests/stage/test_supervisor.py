@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from mycoswarm.base.errors import StageError
 from mycoswarm.stage.supervisor import Launch, StageProcess, load_limit_s, stage_environment, telling_lines
 from mycoswarm.wire.order import Admit, Cancel

@@ -4,6 +4,7 @@ import time
 from datetime import datetime
 
 import pytest
+
 from mycoswarm.base.errors import InputError, ModelError
 from mycoswarm.stage.template import MAX_SOURCE_CHARS, ChatTemplate
 

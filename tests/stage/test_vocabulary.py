@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import mycoswarm.catalog
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import mycoswarm.catalog
 from models import TEMPLATE, write_random_model
 from mycoswarm.base.errors import InputError
 from mycoswarm.stage.llama import Model

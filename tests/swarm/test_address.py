@@ -1,6 +1,7 @@
 """Addresses: what a node tells of itself, and what it must dial."""
 
 import pytest
+
 from mycoswarm.base.errors import InputError, SettingError
 from mycoswarm.swarm.address import Interface, advertised, chosen, interfaces, scoped
 

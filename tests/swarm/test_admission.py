@@ -5,9 +5,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from household import make_node, make_swarm
 from hypothesis import given
 from hypothesis import strategies as st
+
+from household import make_node, make_swarm
 from mycoswarm.base.errors import EnrolmentError, ProtocolError, SwarmError
 from mycoswarm.swarm.admission import Admitter, Joiner
 from mycoswarm.swarm.enrolment import Message, decode_message, encode_message

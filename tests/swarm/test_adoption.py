@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from household import make_node, make_swarm
 from mycoswarm.base.errors import BusyError, EnrolmentError, ProtocolError
 from mycoswarm.swarm.adoption import MAX_OFFERS, MAX_PENDING, OFFER_WINDOW_S, Adoptee, Adopter, OfferLimit

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+
 from household import make_node, make_swarm, run, take_in
 from mycoswarm.base.errors import NotFoundError, TrustError
 from mycoswarm.swarm.authority import Authority, verify

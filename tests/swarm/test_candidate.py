@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from household import make_node, make_swarm
 from hypothesis import given
 from hypothesis import strategies as st
+
+from household import make_node, make_swarm
 from mycoswarm.swarm.candidate import (
     BURST,
     EXPIRY_S,

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mycoswarm.base.errors import ProtocolError, UnsupportedError
 from mycoswarm.swarm.card import (
     WIRE_VERSION,

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from mycoswarm.base.errors import ProtocolError, UnreachableError
 from mycoswarm.swarm.client import MAX_RESETS, MAX_STREAMS
 from peers import Run, Witness, ask, both_loops, child, connect, pair, serving

@@ -5,6 +5,7 @@ import asyncio
 import zttp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.base.errors import UnreachableError
 from mycoswarm.swarm.credit import (
     CONNECTION_WINDOW_BYTES,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.base.errors import InputError, TrustError, UnreachableError
 from mycoswarm.swarm.dial import Address, dial, parse_address
 from mycoswarm.swarm.tls import client_context, server_context

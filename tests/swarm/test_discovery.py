@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
+
 from household import run
 from mycoswarm.base.errors import InputError
 from mycoswarm.swarm.candidate import Announcement, Candidate

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from household import make_node, make_swarm, take_in
 from hypothesis import given
 from hypothesis import strategies as st
+
+from household import make_node, make_swarm, take_in
 from mycoswarm.base.errors import EnrolmentError, InputError, SetupError, StorageError
 from mycoswarm.swarm.enrolment import open_grant, take_up
 from mycoswarm.swarm.identity import Identity, clean_name, is_name

@@ -5,6 +5,11 @@ import ssl
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
 from household import make_node, make_swarm, run, take_in
 from mycoswarm.base.errors import SwarmError, TrustError
 from mycoswarm.swarm.dial import dial
@@ -13,10 +18,6 @@ from mycoswarm.swarm.key import node_id_of
 from mycoswarm.swarm.registrar import Registrar
 from mycoswarm.swarm.server import PeerServer, bind
 from mycoswarm.swarm.tls import client_context, fingerprint, server_context
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 
 async def _hello(_: Request) -> Response:

@@ -6,7 +6,6 @@ Needs root and `ip` (iproute2). Nothing of it touches the machine's own network,
 import json
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import sys
@@ -17,53 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from networks import inside, lay_network, why_not
+
 LIMIT_S = 0.3
 NODES = 3
 ROUNDS = {"IPv4 and IPv6": 5, "IPv4 alone": 3, "IPv6 alone": 3}
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=10)
-
-
-def _reason() -> str | None:
-    """Why this machine cannot do it, or None."""
-    if not sys.platform.startswith("linux") or shutil.which("ip") is None:
-        return "network namespaces need Linux with iproute2's `ip`"
-    if os.geteuid() != 0:
-        return "making network namespaces needs root"
-    name = f"myco-try-{os.getpid()}"
-    try:
-        _ip("netns", "add", name)
-        _ip("netns", "del", name)
-    except (subprocess.SubprocessError, OSError) as exc:
-        return f"network namespaces cannot be made here: {getattr(exc, 'stderr', exc)}"
-    return None
-
-
-def _lay(stack: ExitStack) -> list[str]:
-    """Lay a bridge and three nodes on it; gives the nodes' namespaces. The stack takes all down again."""
-    names = [f"myco{os.getpid()}-{part}" for part in ("bridge", *map(str, range(NODES)))]
-    for name in names:
-        _ip("netns", "add", name)
-        stack.callback(_ip, "netns", "del", name)
-        for conf in ("all", "default"):
-            path = f"/proc/sys/net/ipv6/conf/{conf}/accept_dad"
-            # Duplicate address detection would keep each IPv6 address unusable for its first second.
-            subprocess.run(["ip", "netns", "exec", name, "sh", "-c", f"echo 0 > {path}"], check=True, timeout=10)
-        _ip("-n", name, "link", "set", "lo", "up")
-    bridge, *nodes = names
-    _ip("-n", bridge, "link", "add", "br0", "type", "bridge", "forward_delay", "0")
-    _ip("-n", bridge, "link", "set", "br0", "up")
-    for number, node in enumerate(nodes):
-        port = f"port{number}"
-        _ip("-n", bridge, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", node)
-        _ip("-n", bridge, "link", "set", port, "master", "br0", "up")
-        _ip("-n", node, "link", "set", "eth0", "up")
-        _ip("-n", node, "addr", "add", f"10.77.0.{number + 1}/24", "dev", "eth0")
-        _ip("-n", node, "addr", "add", f"fd77::{number + 1}/64", "dev", "eth0", "nodad")
-    return nodes
 
 
 class _Node:
@@ -72,7 +30,7 @@ class _Node:
     def __init__(self, namespace: str, name: str) -> None:
         script = Path(__file__).with_name("discoverer.py")
         self.process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, sys.executable, str(script), name, str(NODES - 1)],
+            [*inside(namespace), sys.executable, str(script), name, str(NODES - 1)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -102,12 +60,11 @@ class _Node:
 
 @pytest.fixture
 def nodes() -> Iterator[list[_Node]]:
-    reason = _reason()
-    if reason is not None:
+    if reason := why_not():
         pytest.skip(reason)
     with ExitStack() as stack:
         started = []
-        for number, namespace in enumerate(_lay(stack)):
+        for number, namespace in enumerate(lay_network(stack, NODES)):
             node = _Node(namespace, f"node{number}")
             stack.callback(node.end)
             started.append(node)

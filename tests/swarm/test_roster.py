@@ -6,9 +6,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from household import make_node, make_swarm, take_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from household import make_node, make_swarm, take_in
 from mycoswarm.base.errors import InputError, NotFoundError, StorageError, SwarmError, TrustError
 from mycoswarm.swarm.authority import Authority
 from mycoswarm.swarm.enrolment import MAX_LINE_BYTES, Grant, encode_message

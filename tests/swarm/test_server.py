@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import zttp
+from starlette.types import Receive, Scope, Send
+
 from mycoswarm.base.errors import SetupError, TrustError, UnreachableError
 from mycoswarm.swarm.credit import STREAM_WINDOW_BYTES
 from mycoswarm.swarm.dial import dial
 from mycoswarm.swarm.server import PeerServer, bind
 from mycoswarm.swarm.tls import client_context, fingerprint, server_context
 from peers import CLIENT, SERVER, STRANGER, Run, Witness, ask, both_loops, child, connect, pair, serving
-from starlette.types import Receive, Scope, Send
 
 
 async def _raw(port: int, context: ssl.SSLContext | None, data: bytes) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mycoswarm.base.errors import EnrolmentError, InputError, StorageError
 from mycoswarm.swarm.folder import Folder
 from mycoswarm.swarm.token import MAX_TOKENS, JoinToken, TokenBook, parse_token

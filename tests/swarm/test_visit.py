@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from household import make_node, make_swarm, run
 from mycoswarm.base.errors import EnrolmentError, SwarmError, UnreachableError
 from mycoswarm.swarm.adoption import Adoption

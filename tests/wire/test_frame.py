@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.base.errors import ProtocolError
 from mycoswarm.wire.frame import (
     MAX_REQUEST_ID_BYTES,

@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mycoswarm.base.errors import ProtocolError
 from mycoswarm.wire.line import MAX_LINE_BYTES, LineSplitter, decode_order, decode_report, encode_line
 from mycoswarm.wire.order import AnyOrder, Cancel, Generate, Ping
