@@ -99,7 +99,6 @@ async def console(
                 names=lambda: frozenset({"127.0.0.1", "localhost", "::1", "attic.local"}),
                 check=lambda secret: "desk" if secret == KEY else None,
                 note=note,
-                grade=lambda plan, facts, finished: None,
             ),
             models=lambda: [(FACTS, ("attic",))],
             health=lambda: {"status": "ok"},

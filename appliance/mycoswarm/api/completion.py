@@ -154,7 +154,7 @@ class Completions:
             await _body(request, self._waits.body_s),
             request_id=self._new_id(),
             key_name=request.scope["state"]["key_name"],
-            route=request.headers.get("x-mycoswarm-route"),
+            route="; ".join(request.headers.getlist("x-mycoswarm-route")),
         )
         answer, events = _Answer(question, int(self._clock())), self._chat.answer(question.job)
         work = _begin(answer, events, self._waits) if question.stream else _gather(answer, events)

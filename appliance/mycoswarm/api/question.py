@@ -124,19 +124,26 @@ def read_completion(body: bytes, *, request_id: str, key_name: str | None, route
 def read_route(text: str | None) -> Narrowing:
     """Read `X-Mycoswarm-Route`: "solo" or "split", `stages=N`, `nodes=a,b`, parted by semicolons.
 
+    Each at most once: of two, either one would have to be overheard, and the request would run where it must not.
+
     Raises:
         InputError: anything else.
     """
     mode: Literal["any", "solo", "split"] = "any"
     stages: int | None = None
     nodes: tuple[str, ...] = ()
+    seen: set[str] = set()
     for part in filter(None, (part.strip() for part in (text or "").split(";"))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
+        kind = name if equals else "mode"
+        if kind in seen:
+            raise InputError(f"X-Mycoswarm-Route names {kind} more than once", hint="Name it once.")
+        seen.add(kind)
         if not equals and name in _MODES:
             mode = _MODES[name]
         elif name == "stages" and value.isascii() and value.isdecimal() and len(value) < 3 and int(value) > 0:
             stages = int(value)
-        elif name == "nodes" and value:
+        elif name == "nodes" and value.strip(", "):
             nodes = tuple(node.strip() for node in value.split(",") if node.strip())
         else:
             raise InputError(
