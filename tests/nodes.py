@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 import psutil
+
 from models import write_random_model
 from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.catalog.depot import PieceStore

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from models import write_random_model
 from mycoswarm.base.errors import RingError
 from mycoswarm.catalog.assembly import assemble

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from mycoswarm.stage.worker import Worker
 from mycoswarm.wire.frame import Step
 

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
@@ -36,6 +36,7 @@ from mycoswarm.stage.head import Head
 from mycoswarm.stage.hop import Hops, Identity, Terms
 from mycoswarm.stage.loop import Loop, Loopback
 from mycoswarm.stage.relay import Relay, Work
+from mycoswarm.stage.worker import Worker
 from mycoswarm.swarm.server import bind
 from mycoswarm.swarm.tls import ephemeral_certificate
 from mycoswarm.wire.line import LineSplitter, decode_order, encode_line
@@ -119,9 +120,7 @@ class RelayDriver:
 class Stage:
     """One stage from its first order to its end."""
 
-    def __init__(
-        self, orders: "asyncio.Queue[AnyOrder | SwarmError]", report: Report, worker: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, orders: "asyncio.Queue[AnyOrder | SwarmError]", report: Report, worker: Executor) -> None:
         self._orders, self._report, self._worker = orders, report, worker
         self._join: asyncio.Future[Join] = asyncio.get_running_loop().create_future()
         self._driver: Driver | None = None
@@ -335,10 +334,16 @@ def read_orders(fd: int, put: Callable[[AnyOrder | SwarmError], None], end: Call
 
 
 class _Mouth(asyncio.BaseProtocol):
-    """Writes reports to the pipe, without ever waiting for its reader."""
+    """Writes reports to the pipe, without ever waiting for its reader.
+
+    Not at once but two turns of the event loop later: by then a head has sent its next step, and the daemon, which the
+    write wakes, works while the ring does.
+    """
 
     def __init__(self) -> None:
         self._transport: asyncio.WriteTransport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._lines: list[bytes] = []
         self._written = asyncio.Event()
         self._written.set()
 
@@ -356,15 +361,22 @@ class _Mouth(asyncio.BaseProtocol):
         self._written.set()
 
     def say(self, report: AnyReport) -> None:
-        """Write one report."""
+        """Write one report, soon."""
+        self._lines.append(encode_line(report))
+        if len(self._lines) == 1:
+            self._loop.call_soon(self._loop.call_soon, self._write)
+
+    def _write(self) -> None:
         assert self._transport is not None
-        self._transport.write(encode_line(report))
+        lines, self._lines = self._lines, []
+        self._transport.write(b"".join(lines))
         if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             _log.error("the daemon takes no reports")
             os._exit(BROKEN)
 
     async def flush(self) -> None:
         """Wait until all is written, a moment at most."""
+        self._write()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S):
                 await self._written.wait()
@@ -387,7 +399,7 @@ async def run_stage(stdin: int, stdout: int) -> int:
     threading.Thread(target=read_orders, args=(stdin, put, lambda: os._exit(CLOSED)), daemon=True).start()
     mouth.say(Pong())
     try:
-        await Stage(orders, mouth.say, ThreadPoolExecutor(1, "llama")).run()
+        await Stage(orders, mouth.say, Worker()).run()
     except SwarmError as exc:
         _log.error("the stage ends: %s", exc.message)
         mouth.say(describe(exc, node_id=node_id))

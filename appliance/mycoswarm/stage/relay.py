@@ -1,8 +1,9 @@
 """What a stage that is not the head does: take a change, apply it to its own layers, pass it on. Arithmetic only.
 
 The first stage turns token ids into hidden states by its table; all others are given hidden states. Everything that
-touches llama.cpp runs in one worker thread. A request id that this node never admitted, a row of a sequence that no
-admitted request opened, or anything but exactly n fresh rows out of llama.cpp ends the ring: nothing is sent on.
+touches llama.cpp goes through one worker, one thing at a time. A request id that this node never admitted, a row of a
+sequence that no admitted request opened, or anything but exactly n fresh rows out of llama.cpp ends the ring: nothing
+is sent on.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ class Look(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The parts of one stage that compute. `table` is there on the first stage alone; `worker` has one thread."""
+    """The parts of one stage that compute. `table`: on the first stage alone. `worker` does one thing at a time."""
 
     layers: Layers
     table: Look | None
@@ -108,7 +109,7 @@ class Relay:
             raise ProtocolError("token ids go to the first stage, hidden states to all others")
 
     def _compute(self, step: Step) -> Step:
-        """In the worker thread: the layers over the step's rows. Only decoding counts as time inside llama.cpp."""
+        """By the worker: the layers over the step's rows. Only decoding counts as time inside llama.cpp."""
         hidden = step.hidden
         if self._work.table is not None and step.tokens is not None:
             hidden = self._work.table.rows(step.tokens)
