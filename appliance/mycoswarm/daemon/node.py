@@ -20,7 +20,7 @@ from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
 from mycoswarm.api.owner import owner_routes
 from mycoswarm.api.peer import PeerServices, peer_app
-from mycoswarm.base.errors import StorageError, SwarmError
+from mycoswarm.base.errors import RefusedError, StorageError, SwarmError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat import Chat, Surroundings
 from mycoswarm.daemon.gauge import graded_bytes_per_s
@@ -42,6 +42,7 @@ from mycoswarm.swarm.client import Connection
 from mycoswarm.swarm.condition import Condition
 from mycoswarm.swarm.contact import Contacts
 from mycoswarm.swarm.discovery import Discovery
+from mycoswarm.swarm.place import PLACES, place_of
 from mycoswarm.swarm.roster import Entry
 from mycoswarm.swarm.server import PeerServer
 from mycoswarm.swarm.tls import client_context, fingerprint, server_context
@@ -207,13 +208,28 @@ class Node:
         directory = {node_id: self._contacts.addresses(node_id) for node_id in wanted}
         return await Ring.open(
             plan,
-            connect=self._contacts.fresh,
+            connect=self._reach,
             seal=self._standing.sign,
             swarm_id=self._standing.swarm_id,
             rule=rule,
             directory=directory,
             request_id=request_id,
         )
+
+    async def _reach(self, node_id: str) -> Connection:
+        """Dial a node for a ring, and hold the way there against the place that was decided on.
+
+        Addresses race: a node decided on as one of this LAN could answer first over a routed address.
+
+        Raises:
+            SwarmError: it does not answer, or only from further away.
+        """
+        connection = await self._contacts.fresh(node_id)
+        decided, now = self._contacts.contact(node_id).place, place_of(connection.peer)
+        if PLACES.index(now) > PLACES.index(decided):
+            await connection.close()
+            raise RefusedError(f"node {node_id} answers from {now}, and the decision counted on {decided}")
+        return connection
 
     async def _dial(self, node_id: str, directory: Mapping[str, tuple[str, ...]]) -> Connection:
         return await self._contacts.fresh(node_id, directory.get(node_id, ()))

@@ -156,6 +156,10 @@ class Contacts:
             if line.trouble is None:
                 log.warning("node %s: %s", node_id, error.message)
             line.trouble = f"it cannot work now: {error.message}"
+            if isinstance(error, UnreachableError) and line.connection is not None:
+                # A machine that lost its power never says so: the next look dials anew, wherever it is then.
+                line.connection.abort()
+                line.connection = None
         return self.contact(node_id)
 
     def forget(self, node_id: str) -> None:
@@ -190,10 +194,20 @@ class Contacts:
         line.told_number = roster.number
 
     async def _poll(self) -> None:
-        while True:
-            await self.tell_all()
-            self._retired = [one for one in self._retired if not one.is_closed]
-            await asyncio.sleep(POLL_S)
+        """Look at every node each `POLL_S`; one that takes long delays no other."""
+        looking: dict[str, asyncio.Task[Contact]] = {}
+        try:
+            while True:
+                for entry in self._roster()[0].entries:
+                    if entry.node_id not in looking or looking[entry.node_id].done():
+                        looking[entry.node_id] = asyncio.create_task(self.refresh(entry.node_id))
+                looking = {node_id: task for node_id, task in looking.items() if not task.done()}
+                self._retired = [one for one in self._retired if not one.is_closed]
+                await asyncio.sleep(POLL_S)
+        finally:
+            for task in looking.values():
+                task.cancel()
+            await asyncio.gather(*looking.values(), return_exceptions=True)
 
     def _line(self, node_id: str) -> _Line:
         return self._lines.setdefault(node_id, _Line(asyncio.Lock(), deque(maxlen=KEPT_TRIPS)))

@@ -7,6 +7,7 @@ from typing import Literal
 import psutil
 
 Place = Literal["this-machine", "LAN", "outside"]
+PLACES: tuple[Place, ...] = ("this-machine", "LAN", "outside")  # from near to far
 
 
 def place_of(address: str) -> Place:
