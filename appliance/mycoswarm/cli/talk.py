@@ -65,14 +65,15 @@ def where(reply: Reply) -> str:
 
 def _options(command: Any) -> Any:
     """The options that both commands share."""
-    for option in (
+    options = (
         click.option("--model", default="spore", show_default=True, help="Which model answers."),
         click.option("--route", help='Narrow where it may run: "solo", "split; stages=2", "nodes=attic".'),
         click.option("--temperature", type=float, help="0 is always the likeliest word."),
         click.option("--max-tokens", type=int, help="The longest answer."),
         click.option("--seed", type=int, help="The same seed gives the same answer."),
         click.option("--system", help="A system prompt."),
-    ):
+    )
+    for option in reversed(options):  # the last one put on is shown first
         command = option(command)
     return command
 
