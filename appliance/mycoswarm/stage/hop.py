@@ -27,6 +27,7 @@ from typing import Any, Self
 
 from mycoswarm.base.errors import ProtocolError, RingError, SwarmError
 from mycoswarm.stage.failure import lost, retold
+from mycoswarm.swarm.address import interfaces, scoped
 from mycoswarm.swarm.client import Connection, Stream
 from mycoswarm.swarm.dial import dial
 from mycoswarm.swarm.server import PeerServer
@@ -196,7 +197,7 @@ class Hops:
         )
         addresses = [_address(host, self._following.port) for host in self._following.addresses]
         try:
-            self._connection = await dial(addresses, context, lambda der: der == pinned, JOIN_S)
+            self._connection = await dial(scoped(addresses, interfaces()), context, lambda der: der == pinned, JOIN_S)
             self._stack.push_async_callback(self._connection.close)
             self._stream = await self._connection.open("POST", "/hop", self._terms.headers())
             await self._stream.response(JOIN_S)

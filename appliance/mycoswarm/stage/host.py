@@ -27,7 +27,7 @@ from mycoswarm.wire.ticket import Sealed, Ticket
 
 OPEN_S = 10.0  # from our nonce to the coordinator's ticket
 SILENT_S = 2.0  # DESIGN 7; the coordinator pings every half second
-JOIN_S = 90.0  # the other stages may still be loading: the coordinator joins all at once
+JOIN_S = 3600.0  # the other stages may still be loading, or fetching: the coordinator joins all at once
 SAY_S = 30.0  # the coordinator takes no reports
 EXPIRY_S = 0.5  # how often tickets are looked at
 GRACE_S = 60.0  # the head ends a request in the ring's order; rows under way may take a slow stage so long

@@ -64,7 +64,8 @@ class Ring:
         self._moved_s = 0.0  # when some node last said how far it is
         self._requests: dict[str, _Request] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._readers: set[asyncio.Task[None]] = set()
+        self._readers: dict[str, asyncio.Task[None]] = {}
+        self._silent: set[str] = set()  # nodes that will not say either when their stage is gone
         self._error: SwarmError | None = None
         self._suspicion: asyncio.TimerHandle | None = None
         self._is_closing = False
@@ -155,7 +156,10 @@ class Ring:
                 self._start(self._dismiss(request_id))
 
     async def close(self) -> None:
-        """End the ring on every node; returns when the stages are gone. Requests that still run get an error."""
+        """End the ring on every node; returns when the stages are gone, but for those of nodes that are silent.
+
+        Requests that still run get an error.
+        """
         if not self._is_closing:
             self._is_closing = True
             self._fail(lost(self.plan.head.node_id, "the ring was closed", "ring_closed"))
@@ -163,8 +167,9 @@ class Ring:
             self._suspicion.cancel()
         for seat in self._seats.values():
             await seat.end()
-        if self._readers:
-            await asyncio.wait(self._readers, timeout=CLOSE_S)
+        ending = [task for node_id, task in self._readers.items() if node_id not in self._silent]
+        if ending:
+            await asyncio.wait(ending, timeout=CLOSE_S)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -176,9 +181,7 @@ class Ring:
         self._joined = {node_id: loop.create_future() for node_id in self._seats}
         await _all(seat.connect(connect) for seat in self._seats.values())
         for seat in self._seats.values():
-            reader = self._start(self._follow(seat, seat.read(self._take)))
-            self._readers.add(reader)
-            reader.add_done_callback(self._readers.discard)
+            self._readers[seat.node_id] = self._start(self._follow(seat, seat.read(self._take)))
 
     async def _load(self, grant: Grant, directory: Mapping[str, Sequence[str]]) -> None:
         shown = {node_id: tuple(addresses) for node_id, addresses in directory.items()}
@@ -305,6 +308,7 @@ class Ring:
                 if now - before > MAX_LAG_S:
                     seat.heard_s = now
                 if now - seat.heard_s > SILENT_S:
+                    self._silent.add(seat.node_id)
                     message = f"node {seat.node_id} has been silent for {SILENT_S:.0f} s"
                     self._fail(lost(seat.node_id, message, "node_silent"))
             before = now

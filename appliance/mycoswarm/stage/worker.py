@@ -42,7 +42,7 @@ class Worker(Executor):
             future: Future[T] = Future()
             try:
                 future.set_result(self._timed(step, fn, *args, **kwargs))
-            except BaseException as exc:
+            except Exception as exc:
                 future.set_exception(exc)
             return future
         self._under_way += 1
