@@ -21,7 +21,7 @@ from typing import Any, NoReturn, cast
 
 from mycoswarm.base.errors import ProtocolError, StageError, SwarmError
 from mycoswarm.stage.failure import describe
-from mycoswarm.stage.service import Stage
+from mycoswarm.stage.lifetime import Stage
 from mycoswarm.stage.worker import Worker
 from mycoswarm.wire.line import LineSplitter, decode_order, encode_line
 from mycoswarm.wire.order import AnyOrder, Configure
