@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,8 @@ def graded_bytes_per_s(plan: RingPlan, facts: ModelFacts, finished: Finished) ->
     weights = sum(facts.layer_bytes) + facts.output_bytes
     if len(plan.stages) != 1 or weights < MIN_GRADED_BYTES or timing is None or timing.steps < MIN_GRADED_STEPS:
         return None
-    return weights * timing.steps / timing.compute_s if timing.compute_s > 0 else None
+    speed = weights * timing.steps / timing.compute_s if timing.compute_s > 0 else math.inf
+    return speed if math.isfinite(speed) else None  # the head may be another machine, and say anything
 
 
 class OwnMachine:

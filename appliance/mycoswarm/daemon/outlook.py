@@ -17,6 +17,12 @@ from mycoswarm.swarm.condition import Condition
 from mycoswarm.swarm.contact import Contact, Contacts
 from mycoswarm.swarm.roster import Entry
 
+# What a card may say before it counts as nothing: far past every machine and model, and safe to reckon with.
+MAX_BYTES_PER_S = 1e15
+MAX_THREADS = 512  # as wire/plan.py
+MAX_SIZE = 1 << 50
+MAX_COUNT = 1 << 31
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
@@ -87,7 +93,7 @@ class Outlook:
         for node_id in node_ids:
             card = self.contact(node_id).card
             usable = card.facts.get("usable_threads") if card else None
-            if isinstance(usable, int | float) and usable >= 1:
+            if isinstance(usable, int | float) and 1 <= usable <= MAX_THREADS:
                 known.append(math.floor(usable))
         return max(1, min(known, default=1))
 
@@ -100,8 +106,8 @@ class Outlook:
         card = contact.card
         own = entry.node_id == self._from.standing.identity.node_id
         free = None if card is None or card.free_memory_bytes is None else card.free_memory_bytes + freed
-        said = card.facts.get("bytes_per_s") if card else None
-        speed = self._from.speeds().get(entry.node_id, said if isinstance(said, int | float) and said > 0 else None)
+        said = _speed(card.facts.get("bytes_per_s") if card else None)
+        speed = self._from.speeds().get(entry.node_id, said)
         blocked = next(
             (c.message for c in self._from.conditions() if c.blocks_work and entry.node_id in c.node_ids), None
         )
@@ -120,11 +126,26 @@ class Outlook:
 
 
 def _facts(data: dict[str, Any]) -> ModelFacts | None:
-    """A model of a card; None for one that another version wrote in a way we cannot read."""
+    """A model of a card; None for one that another version wrote in a way we cannot read, or that cannot be."""
     try:
-        return msgspec.convert(data, ModelFacts)
+        facts = msgspec.convert(data, ModelFacts)
     except msgspec.ValidationError:
         return None
+    sizes = (*facts.layer_bytes, *facts.kv_bytes_per_token, facts.output_bytes, facts.file_bytes)
+    counts = (facts.n_layer, facts.n_embd, facts.n_vocab)
+    is_sound = (
+        len(facts.layer_bytes) == len(facts.kv_bytes_per_token) == facts.n_layer
+        and all(0 <= size < MAX_SIZE for size in sizes)
+        and all(0 < count < MAX_COUNT for count in counts)
+        and 0 <= facts.n_ctx_train <= MAX_COUNT
+        and all(0 < cut < facts.n_layer for cut in facts.cuts)
+    )
+    return facts if is_sound else None
+
+
+def _speed(said: Any) -> float | None:
+    """A speed out of a card, in bytes per second; what no machine has is unknown."""
+    return float(said) if isinstance(said, int | float) and 0 < said < MAX_BYTES_PER_S else None
 
 
 def _words(value: Any) -> frozenset[str]:

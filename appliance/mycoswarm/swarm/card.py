@@ -2,15 +2,19 @@
 
 import importlib.metadata
 import secrets
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from mycoswarm.base.errors import ProtocolError, UnsupportedError
+from mycoswarm.base.errors import InputError, ProtocolError, UnsupportedError
+from mycoswarm.swarm.dial import parse_address
+from mycoswarm.swarm.identity import is_name
 
 WIRE_VERSION = 1  # of frames, orders, reports and tickets together; raised when any of them changes
 MAX_CARD_BYTES = 4 << 20  # dozens of models with their chat templates
 _MAX_ADDRESSES = 32
+_MAX_MODELS = 1024
+_MAX_BYTES = 1 << 60  # of memory, which sums and speeds are reckoned with
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,7 +32,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     shard_format: int
     facts: dict[str, Any] = {}
     models: tuple[dict[str, Any], ...] = ()
-    free_memory_bytes: int | None = None
+    free_memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=_MAX_BYTES)] | None = None
 
 
 def encode_card(card: Card) -> bytes:
@@ -57,8 +61,15 @@ def decode_card(data: bytes, *, node_id: str) -> Card:
         raise ProtocolError(f"a card cannot be read: {exc}") from exc
     if card.node_id != node_id:
         raise ProtocolError(f"node {node_id} showed the card of {card.node_id}")
-    if len(card.addresses) > _MAX_ADDRESSES or len(card.instance_id) > 64 or len(card.name) > 63:
+    if len(card.addresses) > _MAX_ADDRESSES or len(card.models) > _MAX_MODELS:
+        raise ProtocolError(f"the card of node {node_id} lists too much")
+    if not is_name(card.name) or max(len(card.instance_id), len(card.llama_version)) > 64:
         raise ProtocolError(f"the card of node {node_id} is out of bounds")
+    try:
+        for address in card.addresses:
+            parse_address(address)
+    except InputError as exc:
+        raise ProtocolError(f"the card of node {node_id} names an address that is none") from exc
     return card
 
 
@@ -96,4 +107,4 @@ def new_instance_id() -> str:
 
 
 def _parts(version: str | int) -> tuple[int, ...]:
-    return tuple(int(part) for part in str(version).split(".") if part.isdigit())
+    return tuple(int(part) for part in str(version).split(".") if part.isascii() and part.isdigit())

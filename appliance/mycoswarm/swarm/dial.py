@@ -42,11 +42,20 @@ def parse_address(text: str) -> Address:
     if bracketed:
         host = host[1:-1]
     is_whole = bool(colon and host) and bracketed == (":" in host) and host.isascii() and not set(host) & set("[]/ \0")
-    if not (is_whole and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+    if not (is_whole and _can_be_looked_up(host) and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
         raise InputError(
             f"{text!r} is not an address with a port", hint='Write "192.168.1.5:6927" or "[fe80::1%eth0]:6927".'
         )
     return Address(host, int(port))
+
+
+def _can_be_looked_up(host: str) -> bool:
+    """Whether the resolver takes the name; Python raises UnicodeError for labels that are empty or too long."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 async def dial(

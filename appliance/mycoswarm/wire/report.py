@@ -1,6 +1,10 @@
 """Reports: what a stage says back, over stdout to its daemon and over the ring stream to the coordinator."""
 
+from typing import Annotated
+
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]  # exact in a double and in SQLite, whoever sent it
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="report"):
@@ -17,8 +21,8 @@ class Progress(Report, frozen=True, tag="progress"):
     """How far loading is. `what`: "fetching pieces", "loading layers"."""
 
     what: str
-    done_bytes: int
-    total_bytes: int
+    done_bytes: Count
+    total_bytes: Count
 
 
 class Ready(Report, frozen=True, tag="ready"):
@@ -71,7 +75,7 @@ class Piece(Report, frozen=True, tag="piece"):
 
     request_id: str
     text: str
-    token_ids: tuple[int, ...]
+    token_ids: tuple[Count, ...]
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
@@ -81,10 +85,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
     prefill_s: float
     decode_s: float
-    steps: int
+    steps: Count
     step_s: float
     compute_s: float
-    hops: int
+    hops: Count
     hop_overhead_median_s: float | None = None
 
 
@@ -93,11 +97,11 @@ class Finished(Report, frozen=True, tag="finished"):
     "cancelled"."""
 
     request_id: str
-    reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int = 0
-    seed: int = 0
+    reason: Annotated[str, msgspec.Meta(max_length=32)]
+    prompt_tokens: Count
+    completion_tokens: Count
+    cached_tokens: Count = 0
+    seed: Count = 0
     timing: Timing | None = None
 
 
@@ -105,11 +109,11 @@ class Failed(Report, frozen=True, tag="failed"):
     """A typed error. `request_id` None: the stage or ring itself is lost, and every request on it."""
 
     request_id: str | None
-    code: str
+    code: Annotated[str, msgspec.Meta(max_length=64)]
     message: str
     hint: str
     status: int = 500
-    retry_after_s: int | None = None
+    retry_after_s: Count | None = None
     last_words: tuple[str, ...] = ()
     lost_node_id: str | None = None
 
