@@ -116,6 +116,8 @@ def read_facts(path: Path, watch: Watcher | None = None) -> ModelFacts:
             f"{path.name} holds no language model (its architecture is {architecture!r})",
             hint="Name the model's main .gguf file, not a projector, adapter or vocabulary.",
         )
+    if model.integer(f"{architecture}.embedding_length") not in (None, table.shape[0]):
+        raise ModelFileError(f"{path.name} contradicts itself: its table of tokens is not as wide as it says")
     template = model.text("tokenizer.chat_template")
     if template is not None and len(template) > _MAX_TEMPLATE_CHARACTERS:
         raise ModelFileError(f"the chat template of {path.name} has {len(template)} characters")

@@ -95,7 +95,11 @@ class Fleet:
         return self.members[1:]
 
     def restart(self, member: Member) -> Member:
-        """Start a member again on its folder, after its process ended."""
+        """Start a member again on its folder; what is left of its process ends first."""
+        if member.process.stdin:
+            member.process.stdin.close()
+        member.process.kill()
+        member.process.wait(timeout=STOP_S)
         fresh = self._start(member.name)
         self.members[self.members.index(member)] = fresh
         self._wait(fresh, START_S, fresh.call.is_alive, "start")

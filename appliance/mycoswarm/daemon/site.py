@@ -81,8 +81,10 @@ class Site:
         return self._ports["door"]
 
     def stage_hosts(self) -> tuple[str, ...]:
-        """Addresses that stages listen on for their neighbours."""
-        return (self._host,) if self._host else tuple(each.address for each in self._reachable())
+        """Addresses that stages listen on for their neighbours; link-local ones with the scope that binding needs."""
+        if self._host:
+            return (self._host,)
+        return tuple(f"{e.address}%{e.name}" if e.is_link_local else e.address for e in self._reachable())
 
     def addresses(self) -> tuple[str, ...]:
         """Where others reach the peer listener, "host:port"."""

@@ -327,7 +327,7 @@ class Steward:
             model = work.result()
         finally:
             await asyncio.gather(work, return_exceptions=True)
-        shelf.refresh()
+        await self._show_shelf()
         yield {
             "model": _model(msgspec.structs.replace(model.facts, name=model.name), (self._parts.home.identity.name,))
         }
@@ -337,8 +337,14 @@ class Steward:
         digest = (await asyncio.to_thread(shelf.shelf.find, name)).facts.digest
         await asyncio.to_thread(shelf.shelf.remove, name)
         await asyncio.to_thread(self._parts.home.pieces.remove, digest)
-        shelf.refresh()
+        await self._show_shelf()
         return {"name": name}
+
+    async def _show_shelf(self) -> None:
+        """Let what the shelf holds now count at once: a coordinator knows its own models from its card, as all do."""
+        self._parts.home.shelf.refresh()
+        if self._parts.standing.decides:
+            await self._parts.contacts.refresh(self._parts.home.identity.node_id)
 
 
 def _model(facts: ModelFacts, holders: tuple[str, ...]) -> dict[str, Any]:

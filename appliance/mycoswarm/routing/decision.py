@@ -142,7 +142,14 @@ def _place(asked: Asked, load: Load, rule: Rule, able: list[NodeState]) -> tuple
     if not split_allowed:
         return None, "it fits no allowed node whole, and splitting is not allowed here", "out_of_memory"
     if not load.cuts:
-        return None, "this model cannot be split and fits no allowed node whole", "cannot_split"
+        asks = "the request asks for a split" if not solo_allowed else "it fits no allowed node whole"
+        return None, f"this model cannot be split, and {asks}", "cannot_split"
+    if len(able) < (wanted.stages or 2):
+        return (
+            None,
+            f"a split needs {wanted.stages or 2} nodes; {len(able)} of the allowed ones can work now",
+            "refused_by_rules",
+        )
     ring = place_ring(load, able, stages=wanted.stages)
     if ring is None:
         need = f"{len(able)} allowed node{'s' if len(able) != 1 else ''}"

@@ -30,6 +30,11 @@ class Interface:
         return ":" in self.address
 
     @property
+    def is_link_local(self) -> bool:
+        """Whether it is an IPv6 address that means something on its own network only, so that it needs a scope."""
+        return _is_link_local(self.address)
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
         return ipaddress.ip_address(self.address).is_loopback
