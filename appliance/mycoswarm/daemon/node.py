@@ -225,7 +225,7 @@ class Node:
             SwarmError: it does not answer, or only from further away.
         """
         connection = await self._contacts.fresh(node_id)
-        decided, now = self._contacts.contact(node_id).place, place_of(connection.peer)
+        decided, now = self._contacts.contact(node_id).place, place_of(connection.remote)
         if PLACES.index(now) > PLACES.index(decided):
             await connection.close()
             raise RefusedError(f"node {node_id} answers from {now}, and the decision counted on {decided}")

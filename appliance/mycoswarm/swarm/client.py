@@ -62,6 +62,13 @@ class Connection(asyncio.BufferedProtocol):
         await self.close()
 
     @property
+    def remote(self) -> str:
+        """The address that answered, "host:port", whatever name it was dialled by."""
+        assert self._transport is not None  # dial gives out none before
+        host, port = self._transport.get_extra_info("peername")[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
     def is_closed(self) -> bool:
         """The connection is lost or closed."""
         return self._loss is not None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import ssl
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class Contacts:
         self._card, self._met, self._polls = card, met, polls
         self._lines: dict[str, _Line] = {}
         self._retired: list[Connection] = []
+        self._lent: dict[str, weakref.WeakSet[Connection]] = {}  # those of `fresh`, which others close
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -110,7 +112,7 @@ class Contacts:
                 self._retired.append(held)  # spent: its open streams go on, new ones go elsewhere
             line.connection, line.told_number = None, -1
             line.connection = await self.fresh(node_id, hints)
-            line.place = place_of(line.connection.peer)
+            line.place = place_of(line.connection.remote)
             return line.connection
 
     async def fresh(self, node_id: str, hints: Sequence[str] = ()) -> Connection:
@@ -127,7 +129,12 @@ class Contacts:
         if not targets:
             raise UnreachableError(f"no address of {entry.name} is known")
         wanted = entry.fingerprint
-        return await dial(targets, self._context, lambda der: fingerprint(der) == wanted, DIAL_S)
+        connection = await dial(targets, self._context, lambda der: fingerprint(der) == wanted, DIAL_S)
+        if not self._roster()[0].holds(wanted):
+            connection.abort()
+            raise TrustError(f"node {node_id} has just left this swarm")
+        self._lent.setdefault(node_id, weakref.WeakSet()).add(connection)
+        return connection
 
     def addresses(self, node_id: str, hints: Sequence[str] = ()) -> tuple[str, ...]:
         """Every address, "host:port", at which a node of the roster may answer."""
@@ -167,6 +174,8 @@ class Contacts:
         line = self._lines.pop(node_id, None)
         if line and line.connection:
             line.connection.abort()
+        for connection in self._lent.pop(node_id, ()):
+            connection.abort()
 
     async def tell_all(self, *, farewell: str | None = None) -> None:
         """Bring the newest roster to every node that answers; to one that just left it, too, while its line lasts."""

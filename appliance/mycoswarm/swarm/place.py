@@ -2,19 +2,36 @@
 
 import ipaddress
 import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import psutil
 
 Place = Literal["this-machine", "LAN", "outside"]
-PLACES: tuple[Place, ...] = ("this-machine", "LAN", "outside")  # from near to far
+PLACES: tuple[Place, ...] = ("this-machine", "LAN", "outside")  # ever further away
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """An address of this machine with its netmask. `is_tunnel`: what is behind it is a VPN's or a provider's."""
+
+    address: str
+    mask: str
+    is_tunnel: bool = False
 
 
 def place_of(address: str) -> Place:
     """Say where "host:port" (an address, not a name) is, by the networks that this machine is on now.
 
-    LAN is on-link: inside the network of one of our interfaces, or link-local. Everything routed is outside.
+    LAN is on-link: inside the network of one of our interfaces, or link-local. Everything routed is outside, and so is
+    everything behind a tunnel, whatever network it pretends to be.
     """
+    return place_among(address, _networks())
+
+
+def place_among(address: str, networks: Iterable[Network]) -> Place:
+    """Say the same by given networks."""
     host = address.rpartition(":")[0].strip("[]").partition("%")[0]
     try:
         wanted = ipaddress.ip_address(host)
@@ -22,23 +39,27 @@ def place_of(address: str) -> Place:
         return "outside"
     if wanted.is_loopback:
         return "this-machine"
-    if wanted.is_link_local:
+    known = tuple(networks)
+    if any(each.address == str(wanted) for each in known):
+        return "this-machine"
+    if wanted.is_link_local or any(_holds(each, wanted) for each in known if not each.is_tunnel):
         return "LAN"
-    for listed in psutil.net_if_addrs().values():
-        for each in listed:
-            if each.family not in (socket.AF_INET, socket.AF_INET6) or not each.netmask:
-                continue
-            mine = each.address.partition("%")[0]
-            if mine == str(wanted):
-                return "this-machine"
-            if _holds(mine, each.netmask, wanted):
-                return "LAN"
     return "outside"
 
 
-def _holds(mine: str, mask: str, wanted: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def _networks() -> list[Network]:
+    stats = psutil.net_if_stats()
+    return [
+        Network(each.address.partition("%")[0], each.netmask, name in stats and "pointopoint" in stats[name].flags)
+        for name, listed in psutil.net_if_addrs().items()
+        for each in listed
+        if each.family in (socket.AF_INET, socket.AF_INET6) and each.netmask
+    ]
+
+
+def _holds(network: Network, wanted: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     try:
-        length = int(ipaddress.ip_address(mask)).bit_count()
-        return wanted in ipaddress.ip_network(f"{mine}/{length}", strict=False)
+        length = int(ipaddress.ip_address(network.mask)).bit_count()
+        return wanted in ipaddress.ip_network(f"{network.address}/{length}", strict=False)
     except (ValueError, TypeError):
         return False
