@@ -20,7 +20,6 @@ from mycoswarm.base.errors import (
     StageError,
     SwarmError,
 )
-from mycoswarm.stage.measure import measure_ring
 from mycoswarm.stage.ring import Ring
 from mycoswarm.swarm.server import bind
 from mycoswarm.wire.report import AnyReport, Piece
@@ -81,17 +80,6 @@ def test_several_requests_on_one_ring_get_what_each_would_get_alone(tmp_path: Pa
             at_once = [tokens for tokens, _ in await asyncio.gather(*work)]
             assert at_once == alone
             assert len(swarm.nodes["a"].tickets) == len(swarm.nodes["b"].tickets) == 1 + 2 * len(texts)
-
-    asyncio.run(main())
-
-
-def test_a_ring_can_be_measured(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with asyncio.timeout(60), swarm_of(tmp_path) as swarm, swarm.ring(("a", 3), ("b", 6)) as ring:
-            speed = await measure_ring(ring, rule="1: all", steps=40)
-            assert speed.hops == 2 and speed.steps >= 40
-            assert speed.hop_overhead_s is not None and 0 < speed.hop_overhead_s < speed.step_s
-            assert 0 < speed.compute_s < speed.step_s and speed.tokens_per_s == 1 / speed.step_s
 
     asyncio.run(main())
 

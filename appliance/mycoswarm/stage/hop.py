@@ -29,7 +29,7 @@ from mycoswarm.base.errors import ProtocolError, RingError, SwarmError
 from mycoswarm.stage.failure import lost, retold
 from mycoswarm.swarm.address import interfaces, scoped
 from mycoswarm.swarm.client import Connection, Stream
-from mycoswarm.swarm.dial import dial
+from mycoswarm.swarm.dial import Address, dial
 from mycoswarm.swarm.server import PeerServer
 from mycoswarm.swarm.tls import client_context, server_context
 from mycoswarm.wire.frame import (
@@ -195,7 +195,9 @@ class Hops:
         context = client_context(
             self._identity.certificate_pem, self._identity.key_pem, self._following.certificate_pem
         )
-        addresses = [_address(host, self._following.port) for host in self._following.addresses]
+        hosts = self._following.addresses
+        own = await asyncio.to_thread(interfaces) if any(":" in host for host in hosts) else ()
+        addresses = scoped((str(Address(host, self._following.port)) for host in hosts), own)
         try:
             self._connection = await dial(scoped(addresses, interfaces()), context, lambda der: der == pinned, JOIN_S)
             self._stack.push_async_callback(self._connection.close)
@@ -375,10 +377,6 @@ class Hops:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _gone(node_id: str) -> RingError:

@@ -170,11 +170,11 @@ class Stage:
         loaded = await self._load(configure)
         certificate_pem, key_pem = ephemeral_certificate(f"stage-{configure.index}")
         is_alone = len(plan.stages) == 1
-        listeners = () if is_alone else _listen(configure.addresses)
+        listeners, hosts = ((), ()) if is_alone else _listen(configure.addresses)
         self._report(
             Ready(
                 certificate_pem=certificate_pem,
-                addresses=tuple(host.partition("%")[0] for host in configure.addresses),
+                addresses=tuple(host.partition("%")[0] for host in hosts),
                 port=0 if is_alone else int(listeners[0].getsockname()[1]),
                 devices=tuple(dict.fromkeys(loaded.engine.layer_devices)),
                 layer_devices=loaded.engine.layer_devices,
@@ -274,12 +274,22 @@ def _sizes(configure: Configure) -> list[int]:
     return sizes
 
 
-def _listen(hosts: tuple[str, ...]) -> tuple[socket.socket, ...]:
-    """Listen on all addresses at one free port."""
-    for attempt in range(BIND_TRIES):
-        try:
-            return bind(hosts, 0)
-        except SetupError as exc:
-            if exc.code != "port_in_use" or attempt == BIND_TRIES - 1:
-                raise
-    raise AssertionError("unreachable")
+def _listen(hosts: tuple[str, ...]) -> tuple[tuple[socket.socket, ...], tuple[str, ...]]:
+    """Listen at one free port on all addresses that can be listened on; gives these too. One is enough."""
+    for _ in range(BIND_TRIES):
+        sockets: list[socket.socket] = []
+        used: list[str] = []
+        refusal: SetupError | None = None
+        for host in hosts:
+            try:
+                sockets += bind((host,), sockets[0].getsockname()[1] if sockets else 0)
+                used.append(host)
+            except SetupError as exc:
+                refusal = exc
+                if exc.code == "port_in_use":
+                    break
+        if sockets and (refusal is None or refusal.code != "port_in_use"):
+            return tuple(sockets), tuple(used)
+        for listener in sockets:
+            listener.close()
+    raise refusal or SetupError("a stage was given no address to listen on")
