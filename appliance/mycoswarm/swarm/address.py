@@ -41,7 +41,9 @@ class Interface:
 
 
 def interfaces() -> tuple[Interface, ...]:
-    """List the addresses of all interfaces that are up, container bridges left out.
+    """List the addresses of all interfaces that are up, container bridges and tunnels left out.
+
+    What is behind a VPN is outside (place.py): no stage listens there, unless the owner names that address.
 
     Loopback (127.0.0.1) is listed only where nothing else is. Each call asks the operating system
     anew: networks come and go.
@@ -49,7 +51,7 @@ def interfaces() -> tuple[Interface, ...]:
     stats = psutil.net_if_stats()
     found = []
     for name, addresses in psutil.net_if_addrs().items():
-        if name not in stats or not stats[name].isup or _INNER.match(name):
+        if name not in stats or not stats[name].isup or _INNER.match(name) or "pointopoint" in stats[name].flags:
             continue
         found += [
             Interface(name, _index(name), text) for text in (_plain(a.family, a.address) for a in addresses) if text
