@@ -29,6 +29,8 @@ CLOSE_S = 7.0  # a node ends its stage within 6 s, by force if need be
 WORDS_S = 0.25  # for the lost node's own words
 WATCH_S = 0.25
 MAX_LAG_S = 1.0  # this process itself slept: no node can be blamed for that silence
+MAX_TOKEN_BYTES = 4096  # kept of one token: its text, and twenty likely others with their log-probabilities
+PIECE_BYTES = 64  # kept of a piece that says nothing
 RING_LIFETIME_S = 3600.0  # of the opening ticket; every request's ticket extends the ring's life to its own
 REQUEST_LIFETIME_S = 1800.0  # half an hour for one answer
 
@@ -40,9 +42,22 @@ _log = logging.getLogger(__name__)
 class _Request:
     """One running request: which nodes have admitted it, and what its head said."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_ctx: int) -> None:
         self.admitted: dict[str, asyncio.Future[None]] = {}
-        self.news: asyncio.Queue[AnyReport | SwarmError] = asyncio.Queue()  # bounded by the answer's tokens
+        self.news: asyncio.Queue[AnyReport | SwarmError] = asyncio.Queue()  # bounded by `_room_bytes`
+        self._room_bytes = (n_ctx + 1) * MAX_TOKEN_BYTES
+
+    def hear(self, report: Piece | Finished) -> None:
+        """Take what the head says.
+
+        Raises:
+            ProtocolError: it says more than an answer can hold.
+        """
+        if isinstance(report, Piece):
+            self._room_bytes -= PIECE_BYTES + _weight_bytes(report)
+            if self._room_bytes < 0:
+                raise ProtocolError("the head says more than its context can hold")
+        self.news.put_nowait(report)
 
     def fail(self, error: SwarmError) -> None:
         """End the request with an error, whatever it waits for."""
@@ -135,7 +150,7 @@ class Ring:
             raise self._error
         if request_id in self._requests:
             raise InputError(f"request {request_id} is already running")
-        request = self._requests[request_id] = _Request()
+        request = self._requests[request_id] = _Request(self.plan.conditions.n_ctx)
         is_over = False
         try:
             await self._admit(request_id, request, Grant(self._swarm_id, self.plan, rule, lifetime_s, request_id))
@@ -272,7 +287,7 @@ class Ring:
                 if seat.node_id != self.plan.head.node_id:
                     raise ProtocolError(f"node {seat.node_id} is no head and has nothing to say about an answer")
                 if request := self._requests.get(request_id):
-                    request.news.put_nowait(report)
+                    request.hear(report)
             case _:
                 raise ProtocolError(f"a report {type(report).__name__} has no place here")
 
@@ -339,6 +354,12 @@ class Ring:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _weight_bytes(piece: Piece) -> int:
+    """About what a piece keeps in memory."""
+    shown = [token for entry in piece.logprobs or () for token in (entry, *entry.top)]
+    return len(piece.text) + 8 * len(piece.token_ids) + sum(PIECE_BYTES + len(token.token) for token in shown)
 
 
 async def _all(works: Any) -> None:
