@@ -1,28 +1,29 @@
 """`demo`: the main job, shown for real on this machine: daemons, discovery, trust, a cut model, one answer."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import Progress
+from rich.text import Text
 
-from mycoswarm.base.errors import InputError, SwarmError
+from mycoswarm.base.errors import NotFoundError, SwarmError
 from mycoswarm.base.units import format_seconds
-from mycoswarm.cli.call import Call, as_error
+from mycoswarm.cli.call import Call
 from mycoswarm.cli.fleet import Fleet
-from mycoswarm.cli.screen import err, guarded, note, out, say, show_table, write
+from mycoswarm.cli.screen import clean, guarded, note, out, say, show_table, write
 from mycoswarm.cli.talk import Reply, stream_chat
+from mycoswarm.cli.things import upload
 
 MAX_NODES = 8
 PROMPT = "What is mycoSwarm?"
+LIST_S = 15.0  # the coordinator looks at its own card each 2 s
 
 
 @click.command()
 @click.option("--prompt", default=PROMPT, show_default=True, help="What to ask.")
 @click.option(
-    "--nodes", "count", default=2, show_default=True, type=click.IntRange(1, MAX_NODES), help="How many workers."
+    "--nodes", "count", default=2, show_default=True, type=click.IntRange(2, MAX_NODES), help="How many workers."
 )
 @click.option("--model", "file", type=click.Path(path_type=Path), help="A GGUF file instead of the embedded model.")
 @click.option("--max-tokens", default=120, show_default=True, type=click.IntRange(1, 4096), help="The longest answer.")
@@ -34,7 +35,7 @@ def demo(prompt: str, count: int, file: Path | None, max_tokens: int) -> None:
     """
     began = time.monotonic()
     with Fleet(workers=count) as fleet:
-        _step(f"1 coordinator and {count} worker{'s' if count > 1 else ''} run as daemons of their own", began)
+        _step(f"1 coordinator and {count} workers run as daemons of their own", began)
         took_s = fleet.find()
         _step(f"They found each other by multicast DNS on 127.0.0.1 in {format_seconds(took_s)}", began)
         fleet.enrol()
@@ -50,8 +51,7 @@ def demo(prompt: str, count: int, file: Path | None, max_tokens: int) -> None:
         }
         _honest(call, body)
         names = [worker.name for worker in fleet.workers]
-        mode = "split" if count > 1 else "solo"
-        split = _answer(call, body, f"{mode}; stages={count}; nodes={','.join(names)}", prompt)
+        split = _answer(call, body, f"split; stages={count}; nodes={','.join(names)}", prompt)
         _report(call, split, body)
         _compare(call, body, split)
         _step("Stopping the daemons; their folders are removed", began)
@@ -73,21 +73,12 @@ def put_model(call: Call, file: Path) -> dict[str, Any]:
     Raises:
         SwarmError: what the daemon said of the file.
     """
-    with Progress(console=err, transient=True) as progress:
-        task = progress.add_task(f"Reading {file.name}", total=None)
-        for line in call.stream("POST", "/api/models", {"path": str(file.expanduser().absolute()), "name": None}):
-            told = json.loads(line)
-            if "error" in told:
-                raise as_error(line)
-            if "model" in told:
-                return _listed(call, str(told["model"]["name"]))
-            progress.update(task, completed=told["done_bytes"], total=told["total_bytes"])
-    raise InputError(f"{file} could not be added")
+    return _listed(call, str(upload(call, file)["name"]))
 
 
 def _listed(call: Call, name: str) -> dict[str, Any]:
     """Wait until the swarm knows the new model: the coordinator reads its own card like everybody's."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + LIST_S
     while time.monotonic() < deadline:
         if any(one["id"] == name for one in call.ask("GET", "/v1/models")["data"]):
             return _named(call, name)
@@ -97,7 +88,9 @@ def _listed(call: Call, name: str) -> dict[str, Any]:
 
 def _named(call: Call, name: str) -> dict[str, Any]:
     models = call.ask("GET", "/api/models")["models"]
-    found: dict[str, Any] = next(model for model in models if model["name"] == name)
+    found: dict[str, Any] | None = next((model for model in models if model["name"] == name), None)
+    if found is None:
+        raise NotFoundError(f"there is no model {name!r} here", hint="Name a file with `--model FILE.gguf`.")
     return found
 
 
@@ -114,7 +107,7 @@ def _honest(call: Call, body: dict[str, Any]) -> None:
 def _answer(call: Call, body: dict[str, Any], route: str, prompt: str | None) -> Reply:
     reply = Reply()
     if prompt is not None:
-        out.print(f"\n  [bold]{prompt}[/bold]" if "[" not in prompt else f"\n  {prompt}", markup="[" not in prompt)
+        out.print(Text(f"\n  {clean(prompt)}", style="bold"))
         write("  ")
     for text in stream_chat(call, body, reply, route):
         if prompt is not None:
@@ -154,10 +147,14 @@ def _compare(call: Call, body: dict[str, Any], split: Reply) -> None:
     """
     whole = _answer(call, body, "solo; nodes=coordinator", None)
     same_tokens = [entry["bytes"] for entry in split.logprobs] == [entry["bytes"] for entry in whole.logprobs]
-    same_bits = [entry["logprob"] for entry in split.logprobs] == [entry["logprob"] for entry in whole.logprobs]
     if not same_tokens or split.text != whole.text:
         raise SwarmError("the split answer differs from the uncut model's", hint="This is a bug: please report it.")
-    bits = "and so are their log-probabilities, bit for bit" if same_bits else "their log-probabilities differ slightly"
+    furthest = max(
+        (abs(a["logprob"] - b["logprob"]) for a, b in zip(split.logprobs, whole.logprobs, strict=True)), default=0.0
+    )
+    bits = "and so are their log-probabilities, bit for bit"
+    if furthest:
+        bits = f"their log-probabilities differ by at most {furthest:.2g}"
     say(f"  Split = whole: all {len(split.logprobs)} greedy tokens are the uncut model's, {bits}")
 
 

@@ -14,8 +14,8 @@ from mycoswarm.cli.screen import guarded, say, show_json
 def version(as_json: bool) -> None:
     """Show the versions of this program and of what it stands on."""
     found = {
-        "mycoswarm": importlib.metadata.version("mycoswarm"),
-        "llama-cpp-python": importlib.metadata.version("llama-cpp-python"),
+        "mycoswarm": _installed("mycoswarm"),
+        "llama-cpp-python": _installed("llama-cpp-python"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -26,3 +26,10 @@ def version(as_json: bool) -> None:
             f"mycoswarm-node {found['mycoswarm']} (llama-cpp-python {found['llama-cpp-python']}, "
             f"Python {found['python']}, {found['system']})"
         )
+
+
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mycoswarm.base.errors import SwarmError
+from mycoswarm.base.errors import SwarmError, TrustError
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -24,16 +25,25 @@ EXIT_WRONG = 1  # something did not work
 EXIT_USAGE = 2  # the command line was wrong (click's own)
 EXIT_REFUSED = 3  # the rules, or a missing trust, do not allow it
 EXIT_UNREACHABLE = 4  # no daemon or node answers
+EXIT_STOPPED = 130  # by Ctrl-C, as shells count it
+
+# Marks that turn the direction of the text around them (UAX 9): what is shown would not be what is there.
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def fail(error: SwarmError) -> NoReturn:
     """Say an error and its cure, and end with the fitting exit code."""
+    complain(error)
+    sys.exit(_code(error))
+
+
+def complain(error: SwarmError) -> None:
+    """Say an error and its cure."""
     err.print(Text("error: ", style="bold red") + Text(clean(error.message)))
     for line in getattr(error, "last_words", ()):
         err.print(Text(f"  | {clean(line)}", style="dim"))
     if error.hint:
         err.print(Text(f"  {clean(error.hint)}"))
-    sys.exit(_code(error))
 
 
 def guarded(command: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -46,7 +56,7 @@ def guarded(command: Callable[Given, Result]) -> Callable[Given, Result]:
         except SwarmError as error:
             fail(error)
         except KeyboardInterrupt:
-            sys.exit(130)
+            sys.exit(EXIT_STOPPED)
         except BrokenPipeError:
             sys.exit(EXIT_WRONG)
 
@@ -54,8 +64,11 @@ def guarded(command: Callable[Given, Result]) -> Callable[Given, Result]:
 
 
 def clean(text: str) -> str:
-    """Take control characters out of text that came from elsewhere, so that it cannot move the cursor."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+    """Take out of text that came from elsewhere what moves the cursor, turns the text or cannot be written.
+
+    All else stays: the joiners in Persian words and emoji, no-break and ideographic spaces, letters newer than Python.
+    """
+    return "".join("�" if _is_harmful(c) else c for c in text)
 
 
 def show_json(value: Any) -> None:
@@ -63,9 +76,9 @@ def show_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def show_table(headings: Iterable[str], rows: Iterable[Iterable[object]], title: str | None = None) -> None:
+def show_table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a plain table."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
@@ -89,7 +102,13 @@ def note(text: str) -> None:
     err.print(Text(clean(text), style="dim"))
 
 
+def _is_harmful(character: str) -> bool:
+    if character in "\n\t":
+        return False
+    return character in _TURNING or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
 def _code(error: SwarmError) -> int:
     if error.code in ("unreachable", "timeout"):
         return EXIT_UNREACHABLE
-    return EXIT_REFUSED if error.status in (401, 403) or error.code == "refused_by_rules" else EXIT_WRONG
+    return EXIT_REFUSED if isinstance(error, TrustError) else EXIT_WRONG

@@ -1,6 +1,5 @@
 """`ask` and `chat`: prompts from the terminal, with where each one ran."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import click
 
-from mycoswarm.base.errors import RingError
-from mycoswarm.cli.call import Call, as_error
-from mycoswarm.cli.screen import clean, guarded, note, out, say, show_json, write
+from mycoswarm.base.errors import RingError, SwarmError
+from mycoswarm.cli.call import SILENCE_S, Call, as_error, decode
+from mycoswarm.cli.screen import complain, guarded, note, out, say, show_json, write
 
 
 @dataclass(slots=True)
@@ -30,7 +29,7 @@ def stream_chat(
     """Send a chat or completion request and give its text as it comes; `reply` holds the rest afterwards.
 
     Raises:
-        SwarmError: what the daemon said.
+        SwarmError: what the daemon said; `RingError` where the answer ends without its end.
     """
     headers = {"x-mycoswarm-route": route} if route else {}
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
@@ -40,12 +39,12 @@ def stream_chat(
         data = line[6:].strip()
         if data == b"[DONE]":
             return
-        told = json.loads(data)
+        told = decode(data)
         if "error" in told:
             raise as_error(data)
         reply.usage = told.get("usage") or reply.usage
         reply.mycoswarm = told.get("mycoswarm") or reply.mycoswarm
-        for choice in told["choices"]:
+        for choice in told.get("choices", ()):
             reply.finish_reason = choice.get("finish_reason") or reply.finish_reason
             reply.logprobs += (choice.get("logprobs") or {}).get("content") or []
             if text := choice.get("delta", {}).get("content") or choice.get("text"):
@@ -109,7 +108,7 @@ def ask(
         return
     if as_json:
         headers = {"x-mycoswarm-route": route} if route else {}
-        show_json(json.loads(b"".join(call.stream("POST", "/v1/chat/completions", body, headers))))
+        show_json(call.ask("POST", "/v1/chat/completions", body, headers, timeout_s=SILENCE_S))
         return
     reply = Reply()
     for text in stream_chat(call, body, reply, route):
@@ -166,13 +165,14 @@ def chat(folder: Path, /, model: str, route: str | None, system: str | None, **s
         elif word.startswith("/"):
             note("There are /model NAME, /route TEXT, /new and /quit.")
         elif line:
-            messages.append({"role": "user", "content": line})
-            messages.append(
-                {"role": "assistant", "content": _turn(call, {"model": model, "messages": messages, **given}, route)}
-            )
+            asked = [*messages, {"role": "user", "content": line}]
+            answer = _turn(call, {"model": model, "messages": asked, **given}, route)
+            if answer:
+                messages = [*asked, {"role": "assistant", "content": answer}]
 
 
 def _turn(call: Call, body: dict[str, Any], route: str | None) -> str:
+    """One answer, or as much of it as came; an error is said, and the chat goes on."""
     reply = Reply()
     try:
         for text in stream_chat(call, body, reply, route):
@@ -182,4 +182,7 @@ def _turn(call: Call, body: dict[str, Any], route: str | None) -> str:
     except KeyboardInterrupt:
         say()
         note("stopped")
-    return clean(reply.text)
+    except SwarmError as error:
+        say()
+        complain(error)
+    return reply.text

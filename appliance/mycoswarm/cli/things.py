@@ -1,16 +1,17 @@
 """What a node holds: `models` and `keys`."""
 
-import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import click
 from rich.progress import Progress
 
-from mycoswarm.base.errors import InputError
+from mycoswarm.base.errors import UnreachableError
 from mycoswarm.base.units import format_bytes
-from mycoswarm.cli.call import Call, as_error
+from mycoswarm.cli.call import Call, as_error, decode
 from mycoswarm.cli.screen import err, guarded, note, say, show_json, show_table
 
 
@@ -26,20 +27,30 @@ def models() -> None:
 @guarded
 def add_model(folder: Path, file: Path, name: str | None) -> None:
     """Put FILE on this node's shelf. It is checked first, in a process of its own."""
-    call, absolute = Call(folder), file.expanduser().absolute()
-    with Progress(console=err, transient=True) as progress:
-        task = progress.add_task(f"Reading {file.name}", total=None)
-        for line in call.stream("POST", "/api/models", {"path": str(absolute), "name": name}):
-            told = json.loads(line)
-            if "error" in told:
-                raise as_error(line)
-            if "model" in told:
-                added = told["model"]
-            else:
-                progress.update(task, completed=told["done_bytes"], total=told["total_bytes"])
+    added = upload(Call(folder), file, name)
     say(f"{added['name']}: {added['architecture']}, {added['layers']} layers, {format_bytes(added['file_bytes'])}.")
     if not added["splittable"]:
         note(f"It runs whole on one node only: {added['split_reason']}.")
+
+
+def upload(call: Call, file: Path, name: str | None = None) -> dict[str, Any]:
+    """Have a daemon put a file on its shelf, with progress on stderr; gives the model as the daemon lists it.
+
+    Raises:
+        SwarmError: what the daemon said of the file.
+    """
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task(f"Reading {file.name}", total=None)
+        asked = {"path": str(file.expanduser().absolute()), "name": name}
+        for line in call.stream("POST", "/api/models", asked):
+            told = decode(line)
+            if "error" in told:
+                raise as_error(line)
+            if "model" in told:
+                added: dict[str, Any] = told["model"]
+                return added
+            progress.update(task, completed=told["done_bytes"], total=told["total_bytes"])
+    raise UnreachableError(f"the daemon stopped before {file.name} was on its shelf", hint="Look at its log.")
 
 
 @models.command("list")
@@ -74,7 +85,7 @@ def list_models(folder: Path, as_json: bool) -> None:
 @guarded
 def remove_model(folder: Path, name: str) -> None:
     """Take the model NAME off this node's shelf, with the pieces of it that lie here."""
-    Call(folder).ask("DELETE", f"/api/models/{name}", {})
+    Call(folder).ask("DELETE", f"/api/models/{quote(name, safe='')}")
     say(f"{name} is off the shelf.")
 
 
@@ -113,9 +124,7 @@ def list_keys(folder: Path, as_json: bool) -> None:
 @guarded
 def revoke_key(folder: Path, name: str) -> None:
     """End the key NAME at once."""
-    if "/" in name:
-        raise InputError(f"{name!r} is no name of a key")
-    Call(folder).ask("DELETE", f"/api/keys/{name}", {})
+    Call(folder).ask("DELETE", f"/api/keys/{quote(name, safe='')}")
     say(f"The key {name} is revoked.")
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from mycoswarm.catalog.sample import write_sample
+from mycoswarm.catalog.sample import HEAD_WIDTH, write_sample
+from mycoswarm.cli.call import Call
 from mycoswarm.cli.demo import put_model
 from mycoswarm.cli.fleet import Fleet
 from mycoswarm.cli.screen import guarded, note, say, show_json, show_table
@@ -37,7 +38,7 @@ def ring(stages: int, width: int, tokens: int, rounds: int, as_json: bool) -> No
 
     Real daemons on 127.0.0.1, mutual TLS 1.3, a model of random weights; whole and split in turn.
     """
-    width -= width % 64 or 0
+    width -= width % HEAD_WIDTH
     with tempfile.TemporaryDirectory(prefix="mycoswarm-") as folder, Fleet(workers=stages) as fleet:
         path = Path(folder, "random.gguf")
         write_sample(path, n_layer=stages, n_embd=width)
@@ -48,7 +49,6 @@ def ring(stages: int, width: int, tokens: int, rounds: int, as_json: bool) -> No
         routes = {"whole": "solo; nodes=coordinator", "split": split}
         body = {
             "model": model["name"],
-            "messages": [],
             "prompt": "hello",
             "temperature": 0,
             "max_tokens": tokens,
@@ -64,10 +64,9 @@ def ring(stages: int, width: int, tokens: int, rounds: int, as_json: bool) -> No
     _show(taken, stages=stages, width=width, as_json=as_json)
 
 
-def _round(call: Any, body: dict[str, Any], route: str) -> dict[str, Any]:
+def _round(call: Call, body: dict[str, Any], route: str) -> dict[str, Any]:
     reply = Reply()
-    asked = {name: value for name, value in body.items() if name != "messages"}
-    for _ in stream_chat(call, asked, reply, route, path="/v1/completions"):
+    for _ in stream_chat(call, body, reply, route, path="/v1/completions"):
         pass
     timing: dict[str, Any] = reply.mycoswarm["timing"]
     return timing

@@ -1,0 +1,56 @@
+"""`models` and `keys`, against canned answers."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli.socketed import Canned, answering
+from mycoswarm.api.refusal import error_body
+from mycoswarm.base.errors import ModelFileError, SwarmError, UnreachableError
+from mycoswarm.cli.entry import main
+from mycoswarm.cli.things import upload
+
+MODEL = {"name": "tiny", "architecture": "llama", "layers": 4, "file_bytes": 1000, "splittable": True}
+
+
+def lines(*told: object) -> Canned:
+    """JSON lines as the daemon sends them."""
+    return Canned(body=b"".join(json.dumps(one).encode() + b"\n" for one in told))
+
+
+def test_a_file_is_put_on_the_shelf_under_its_absolute_path(tmp_path: Path) -> None:
+    canned = lines({"done_bytes": 1, "total_bytes": 2}, {"model": MODEL})
+    with answering(tmp_path, canned) as call:
+        assert upload(call, tmp_path / "tiny.gguf", "tiny") == MODEL
+    assert json.loads(canned.asked[0][2]) == {"path": str(tmp_path / "tiny.gguf"), "name": "tiny"}
+
+
+def test_what_is_wrong_with_a_file_is_raised(tmp_path: Path) -> None:
+    canned = lines({"done_bytes": 1, "total_bytes": 2}, error_body(ModelFileError("no sound file")))
+    with answering(tmp_path, canned) as call, pytest.raises(SwarmError, match="no sound file") as caught:
+        upload(call, tmp_path / "bad.gguf")
+    assert caught.value.code == "bad_model_file"
+
+
+def test_a_daemon_that_stops_in_between_is_an_error(tmp_path: Path) -> None:
+    with answering(tmp_path, lines({"done_bytes": 1, "total_bytes": 2})) as call, pytest.raises(UnreachableError):
+        upload(call, tmp_path / "tiny.gguf")
+
+
+@pytest.mark.parametrize("name", ["two words", "a/b", "ü", "?x=1", "a%2Fb"])
+def test_any_name_reaches_the_daemon_as_one_name(tmp_path: Path, name: str) -> None:
+    canned = Canned()
+    with answering(tmp_path, canned):
+        for what in (("models", "remove"), ("keys", "revoke")):
+            assert CliRunner().invoke(main, ["--data", str(tmp_path), *what, name]).exit_code == 0
+    for method, path, _, _ in canned.asked:
+        assert method == "DELETE" and path.isascii() and path.count("/") == 3 and " " not in path and "?" not in path
+
+
+def test_lists_are_json_where_a_script_asks(tmp_path: Path) -> None:
+    keys = [{"name": "desk", "made_at": 0.0, "used_at": None}]
+    with answering(tmp_path, Canned(body=json.dumps({"keys": keys}).encode())):
+        done = CliRunner().invoke(main, ["--data", str(tmp_path), "keys", "list", "--json"])
+    assert json.loads(done.output) == keys
