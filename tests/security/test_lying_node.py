@@ -1,4 +1,4 @@
-"""A node that keeps the protocol as long as it pays: what the coordinator hears is bounded, and costs that ring alone."""
+"""A node that keeps the protocol as long as it pays: what the coordinator hears is bounded, and costs that ring."""
 
 import asyncio
 import contextlib

@@ -358,8 +358,8 @@ class Ring:
 
 def _weight_bytes(piece: Piece) -> int:
     """About what a piece keeps in memory."""
-    shown = [token for entry in piece.logprobs or () for token in (entry, *entry.top)]
-    return len(piece.text) + 8 * len(piece.token_ids) + sum(PIECE_BYTES + len(token.token) for token in shown)
+    shown = [token for entry in piece.logprobs or () for token in (entry.token, *(other.token for other in entry.top))]
+    return len(piece.text) + 8 * len(piece.token_ids) + sum(PIECE_BYTES + len(token) for token in shown)
 
 
 async def _all(works: Any) -> None:
