@@ -44,7 +44,7 @@ def answering(folder: Path, canned: Canned) -> Iterator[Call]:
             self.end_headers()
             self.wfile.write(canned.body)
 
-        do_GET = do_POST = do_DELETE = _answer
+        do_GET = do_POST = do_DELETE = _answer  # noqa: N815  # http.server's names
 
         def log_message(self, *said: Any) -> None:
             pass

@@ -149,9 +149,8 @@ def _compare(call: Call, body: dict[str, Any], split: Reply) -> None:
     same_tokens = [entry["bytes"] for entry in split.logprobs] == [entry["bytes"] for entry in whole.logprobs]
     if not same_tokens or split.text != whole.text:
         raise SwarmError("the split answer differs from the uncut model's", hint="This is a bug: please report it.")
-    furthest = max(
-        (abs(a["logprob"] - b["logprob"]) for a, b in zip(split.logprobs, whole.logprobs, strict=True)), default=0.0
-    )
+    pairs = zip(split.logprobs, whole.logprobs, strict=True)
+    furthest = max((abs(one["logprob"] - other["logprob"]) for one, other in pairs), default=0.0)
     bits = "and so are their log-probabilities, bit for bit"
     if furthest:
         bits = f"their log-probabilities differ by at most {furthest:.2g}"
