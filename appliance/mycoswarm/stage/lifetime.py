@@ -6,6 +6,7 @@ Configure ─▶ loads, Progress..., Ready ─▶ Join ─▶ Joined ─▶ Admi
 
 import asyncio
 import contextlib
+import gc
 import socket
 import time
 from collections.abc import Callable
@@ -168,6 +169,7 @@ class Stage:
         plan = configure.plan
         node_id = plan.stages[configure.index].node_id
         loaded = await self._load(configure)
+        gc.freeze()  # what is loaded stays: no later collection has to walk over it in the middle of a step
         certificate_pem, key_pem = ephemeral_certificate(f"stage-{configure.index}")
         is_alone = len(plan.stages) == 1
         listeners, hosts = ((), ()) if is_alone else _listen(configure.addresses)
