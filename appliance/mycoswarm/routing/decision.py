@@ -85,6 +85,12 @@ def _fault(node: NodeState, asked: Asked, rule: Rule) -> str | None:
     return "its free memory is unknown" if node.free_bytes is None else None
 
 
+def _strangers(asked: Asked, swarm: SwarmState) -> list[str]:
+    """Nodes that the request names and that there are not."""
+    known = {word for node in swarm.nodes for word in (node.name, node.node_id)}
+    return [name[:80] for name in asked.narrowing.nodes if name not in known]
+
+
 def _run(
     asked: Asked, load: Load, rule: Rule, swarm: SwarmState, passed: tuple[tuple[str, str], ...]
 ) -> Decision | Refusal:
@@ -95,6 +101,8 @@ def _run(
     able = [node for node in ordered if faults[node.node_id] is None]
     placed, reason, code = _place(asked, load, rule, able)
     placed, reason = _kept(asked, load, rule, able, swarm, placed, reason)
+    if not able and (strangers := _strangers(asked, swarm)):
+        reason, code = f"this swarm has no node called {', '.join(map(repr, strangers))}", "not_found"
     chosen = {share.node.node_id: share for share in placed.shares} if placed else {}
     verdicts = tuple(
         Verdict(node.node_id, node.name, node.node_id in chosen, _verdict(node, faults, chosen, load))
