@@ -1,20 +1,31 @@
-"""Serves an app over HTTP/1.1 on sockets that are already bound, until left. Signals stay with the daemon."""
+"""Serves an app over HTTP/1.1 on sockets that are already bound, until left. Signals stay with the daemon.
+
+Covered: strangers who open connections and say nothing, or a request's head letter by letter (uvicorn waits for ever).
+Not covered: floods that fill the network itself.
+"""
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Generator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mycoswarm.base.errors import SetupError
 
 START_S = 5.0
 GRACE_S = 2.0  # for open answers when the node stops
 IDLE_S = 75  # as browsers and SDKs keep a connection for the next request
+LOOK_S = 1.0
+MAX_CONNECTIONS = 512  # half of the files that a process may usually open
+
+log = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
@@ -26,8 +37,11 @@ class _Server(uvicorn.Server):
 class Listener:
     """`async with Listener(app, sockets)`: serving while inside."""
 
-    def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket]) -> None:
-        self._sockets = list(sockets)
+    def __init__(
+        self, app: ASGIApp, sockets: Sequence[socket.socket], *, head_s: float = IDLE_S, most: int = MAX_CONNECTIONS
+    ) -> None:
+        """`head_s`: so long a connection may be without a whole request's head. `most` connections are kept."""
+        self._sockets, self._head_s, self._most = list(sockets), head_s, most
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -43,9 +57,11 @@ class Listener:
             )
         )
         self._task: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="console")
+        self._watcher = asyncio.create_task(self._watch(), name="console connections")
         async with asyncio.timeout(START_S):
             while not self._server.started:
                 if self._task.done():
@@ -58,6 +74,9 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.should_exit = True
+        if self._watcher:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
         if self._task:
             done, _ = await asyncio.wait({self._task}, timeout=GRACE_S + 2)
             if not done:
@@ -65,3 +84,26 @@ class Listener:
             await asyncio.gather(self._task, return_exceptions=True)
         for one in self._sockets:
             one.close()
+
+    async def _watch(self) -> None:
+        """Drop who owes us a request's head for too long; where there are too many connections, the longest first."""
+        clock = asyncio.get_running_loop().time
+        waiting: dict[
+            Any, tuple[object, float]
+        ] = {}  # by connection: its last request, and since when there is no other
+        while True:
+            await asyncio.sleep(LOOK_S)
+            live = list(self._server.server_state.connections)
+            idle = [each for each in live if isinstance(each, H11Protocol) and each.conn.their_state is h11.IDLE]
+            before, waiting = waiting, {}
+            for each in idle:
+                cycle, since = before.get(each, (None, 0.0))
+                waiting[each] = (each.cycle, since if each in before and cycle is each.cycle else clock())
+            longest = sorted(idle, key=lambda each: waiting[each][1])
+            crowd = longest[: max(0, len(live) - self._most)]
+            for each in {*crowd, *(each for each in idle if clock() - waiting[each][1] > self._head_s)}:
+                each.transport.abort()
+            if crowd:
+                log.warning(
+                    "%d console connections are open; %d that ask for nothing are dropped", len(live), len(crowd)
+                )
