@@ -169,8 +169,11 @@ class Steward:
         registrar = self._parts.standing.coordinating()
         entry = registrar.roster.named(name)
         gone = await asyncio.to_thread(registrar.expel, entry.node_id)
-        await self._parts.contacts.tell_all(farewell=entry.node_id)
-        self._parts.cut(gone)
+        try:
+            await self._parts.contacts.farewell(entry.node_id)
+        finally:
+            self._parts.cut(gone)
+        await self._parts.contacts.tell_all()
         return {"name": entry.name, "node_id": entry.node_id}
 
     async def _adopt(self, name: str) -> dict[str, Any]:

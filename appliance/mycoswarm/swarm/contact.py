@@ -24,6 +24,9 @@ from mycoswarm.swarm.tls import fingerprint
 POLL_S = 2.0
 DIAL_S = 3.0
 ANSWER_S = 3.0
+FAREWELL_S = 2.0  # an expelled node's connections wait for it, and are to close at once
+RETIRED_S = 30.0  # a spent connection closes then; the exchanges on it have ended long before
+SMALL_BYTES = 1 << 16  # of answers that say nothing but yes or no
 KEPT_TRIPS = 9  # round trips remembered per node; their least is the way, the rest is waiting
 
 log = logging.getLogger(__name__)
@@ -54,7 +57,11 @@ class _Line:
 
 
 class Contacts:
-    """One connection per node, made when wanted and kept. `async with` polls every node's card on the coordinator."""
+    """One connection per node, made when wanted and kept. With `polls` every node's card is read each `POLL_S`.
+
+    `card` is our own, of which versions and name count. `addresses` gives where a node may answer, from hints for it;
+    `met` hears the instance id of each node that answers. Methods run in the event loop that entered it.
+    """
 
     def __init__(
         self,
@@ -71,7 +78,7 @@ class Contacts:
         self._roster, self._context, self._addresses = roster, context, addresses
         self._card, self._met, self._polls = card, met, polls
         self._lines: dict[str, _Line] = {}
-        self._retired: list[Connection] = []
+        self._retired: list[tuple[float, Connection]] = []  # since when
         self._lent: dict[str, weakref.WeakSet[Connection]] = {}  # those of `fresh`, which others close
         self._task: asyncio.Task[None] | None = None
 
@@ -87,17 +94,21 @@ class Contacts:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         live = [line.connection for line in self._lines.values() if line.connection]
-        await asyncio.gather(*(one.close() for one in (*live, *self._retired)), return_exceptions=True)
+        retired = [connection for _, connection in self._retired]
+        await asyncio.gather(*(one.close() for one in (*live, *retired)), return_exceptions=True)
 
     def contact(self, node_id: str) -> Contact:
         """What is known of a node now."""
         line = self._lines.get(node_id)
         if line is None:
-            return Contact(node_id, None, None, "it has not answered yet")
+            trouble = "it has not answered yet" if self._polls else "only the coordinator looks at the nodes"
+            return Contact(node_id, None, None, trouble)
         return Contact(node_id, line.card, min(line.trips, default=None), line.trouble, line.place)
 
-    async def connect(self, node_id: str, hints: Sequence[str] = ()) -> Connection:
+    async def connect(self, node_id: str) -> Connection:
         """Give the connection to a node of the roster; it is shared, so the caller does not close it.
+
+        It is for short exchanges: once spent it is replaced, and ends `RETIRED_S` later.
 
         Raises:
             TrustError: the node is not in the roster, or only others answer at its addresses.
@@ -109,9 +120,9 @@ class Contacts:
             if held is not None and not held.is_closed and not held.is_spent:
                 return held
             if held is not None and not held.is_closed:
-                self._retired.append(held)  # spent: its open streams go on, new ones go elsewhere
+                self._retired.append((time.monotonic(), held))
             line.connection, line.told_number = None, -1
-            line.connection = await self.fresh(node_id, hints)
+            line.connection = await self.fresh(node_id)
             line.place = place_of(line.connection.remote)
             return line.connection
 
@@ -154,7 +165,7 @@ class Contacts:
                 raise UnreachableError(f"the node answered with HTTP {reply.status}")
             line.card = decode_card(reply.body, node_id=node_id)
             began = time.monotonic()
-            await connection.request("GET", "/peer/ping", timeout_s=ANSWER_S, limit_bytes=1 << 16)
+            await connection.request("GET", "/peer/ping", timeout_s=ANSWER_S, limit_bytes=SMALL_BYTES)
             line.trips.append(time.monotonic() - began)
             self._met(node_id, line.card.instance_id)
             check_versions(self._card(), line.card)
@@ -177,26 +188,26 @@ class Contacts:
         for connection in self._lent.pop(node_id, ()):
             connection.abort()
 
-    async def tell_all(self, *, farewell: str | None = None) -> None:
-        """Bring the newest roster to every node that answers; to one that just left it, too, while its line lasts."""
-        work = [self.refresh(entry.node_id) for entry in self._roster()[0].entries]
-        await asyncio.gather(*work, self._farewell(farewell))
+    async def tell_all(self) -> None:
+        """Bring the newest roster to every node that answers."""
+        await asyncio.gather(*(self._look(entry.node_id) for entry in self._roster()[0].entries))
 
-    async def _farewell(self, node_id: str | None) -> None:
-        line = self._lines.get(node_id) if node_id else None
+    async def farewell(self, node_id: str) -> None:
+        """Bring a node the roster that it is no longer in, if it is connected and takes it within `FAREWELL_S`."""
+        line = self._lines.get(node_id)
         if line is None or line.connection is None or line.connection.is_closed:
             return
         try:
-            await self._tell_roster(line, line.connection)
+            await self._tell_roster(line, line.connection, FAREWELL_S)
         except SwarmError as error:
             log.info("node %s did not take its farewell: %s", node_id, error.message)
 
-    async def _tell_roster(self, line: _Line, connection: Connection) -> None:
+    async def _tell_roster(self, line: _Line, connection: Connection, timeout_s: float = ANSWER_S) -> None:
         roster, signed = self._roster()
         if not self._polls or signed is None or line.told_number == roster.number:
             return
         reply = await connection.request(
-            "POST", "/peer/roster", body=msgspec.json.encode(signed), timeout_s=ANSWER_S, limit_bytes=1 << 16
+            "POST", "/peer/roster", body=msgspec.json.encode(signed), timeout_s=timeout_s, limit_bytes=SMALL_BYTES
         )
         if reply.status != 204:
             raise UnreachableError(f"the node did not take the roster (HTTP {reply.status})")
@@ -204,19 +215,33 @@ class Contacts:
 
     async def _poll(self) -> None:
         """Look at every node each `POLL_S`; one that takes long delays no other."""
-        looking: dict[str, asyncio.Task[Contact]] = {}
+        looking: dict[str, asyncio.Task[None]] = {}
         try:
             while True:
                 for entry in self._roster()[0].entries:
                     if entry.node_id not in looking or looking[entry.node_id].done():
-                        looking[entry.node_id] = asyncio.create_task(self.refresh(entry.node_id))
+                        looking[entry.node_id] = asyncio.create_task(self._look(entry.node_id))
                 looking = {node_id: task for node_id, task in looking.items() if not task.done()}
-                self._retired = [one for one in self._retired if not one.is_closed]
+                self._end_retired(time.monotonic())
                 await asyncio.sleep(POLL_S)
         finally:
             for task in looking.values():
                 task.cancel()
             await asyncio.gather(*looking.values(), return_exceptions=True)
+
+    async def _look(self, node_id: str) -> None:
+        """Refresh; a mistake of ours shows as the node's trouble too, so that no stale good news stands."""
+        try:
+            await self.refresh(node_id)
+        except Exception:
+            log.exception("looking at node %s failed: a bug of ours", node_id)
+            self._line(node_id).trouble = "looking at it failed; this node's log says why"
+
+    def _end_retired(self, now: float) -> None:
+        for since, connection in self._retired:
+            if now - since > RETIRED_S:
+                connection.abort()
+        self._retired = [(since, one) for since, one in self._retired if not one.is_closed and now - since <= RETIRED_S]
 
     def _line(self, node_id: str) -> _Line:
         return self._lines.setdefault(node_id, _Line(asyncio.Lock(), deque(maxlen=KEPT_TRIPS)))
