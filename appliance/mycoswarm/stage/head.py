@@ -102,7 +102,7 @@ class Head:
         self._hops = n_stages if n_stages > 1 else 0
         self._schedule = Schedule(conditions.n_ctx, conditions.n_ubatch, conditions.n_seq_max, window=n_stages)
         self._most_open = conditions.n_seq_max + MAX_QUEUED
-        self._reader = PromptReader(equipment.vocabulary)
+        self._reader = PromptReader(equipment.vocabulary, most_tokens=conditions.n_ctx)
         self._reading = ThreadPoolExecutor(1, "prompt")
         self._admitted: dict[str, None] = {}
         self._requests: dict[str, _Request] = {}

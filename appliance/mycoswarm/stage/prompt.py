@@ -35,6 +35,7 @@ from mycoswarm.base.errors import InputError, ModelError, UnsupportedError
 from mycoswarm.stage.template import ChatTemplate
 from mycoswarm.wire.request import Prompt
 
+MAX_TOKEN_CHARACTERS = 256  # one token's; the longest in use are 128 spaces
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _MARKS = [chr(code) for code in range(0x10600, 0x10737)]  # Linear A: printable, so `repr` keeps them; nobody writes it
 _SPOKEN = ("content", "reasoning_content")  # the parts of an assistant's message that the model wrote
@@ -72,8 +73,12 @@ class Words(Protocol):
 class PromptReader:
     """Turns prompts into token ids for one model. Blocking; safe in one thread beside the one that decodes."""
 
-    def __init__(self, words: Words, *, now: Callable[[], datetime] = datetime.now) -> None:
-        self._words, self._now = words, now
+    def __init__(
+        self, words: Words, *, most_tokens: int | None = None, now: Callable[[], datetime] = datetime.now
+    ) -> None:
+        """`most_tokens`: the context. What is surely longer is refused unread: to read megabytes takes half a minute,
+        in which no other prompt is read."""
+        self._words, self._most_tokens, self._now = words, most_tokens, now
         self._chat: tuple[ChatTemplate, Guard] | None = None
 
     def read(self, prompt: Prompt) -> list[int]:
@@ -82,10 +87,23 @@ class PromptReader:
         Plain text is tokenised without control tokens.
 
         Raises:
-            InputError: messages that cannot be; or the template refuses them.
+            InputError: messages that cannot be, or are far too long; or the template refuses them.
             UnsupportedError: content that is not text.
             ModelError: no template (code "no_chat_template"), or a bad one.
         """
+        try:
+            return self._read(prompt)
+        except RecursionError as exc:
+            raise InputError("the messages are nested too deeply", hint="Send flatter JSON.") from exc
+
+    def _read(self, prompt: Prompt) -> list[int]:
+        count = _characters(prompt.text or prompt.messages)
+        if self._most_tokens is not None and count > self._most_tokens * MAX_TOKEN_CHARACTERS:
+            raise InputError(
+                f"the prompt has {count} characters and the context holds {self._most_tokens} tokens",
+                code="context_length_exceeded",
+                hint="Shorten the prompt.",
+            )
         if prompt.messages is None:
             tokens = self._words.tokenize(prompt.text or "", False)
         else:
@@ -221,6 +239,15 @@ class Shield:
         return cuts, plain
 
 
+def _characters(value: Any) -> int:
+    """How many characters stand in the texts of a JSON value."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_characters(part) for part in value.values())
+    return sum(_characters(part) for part in value) if isinstance(value, list | tuple) else 0
+
+
 def _one_of(characters: set[str]) -> str:
     return f"[{''.join(re.escape(character) for character in sorted(characters))}]" if characters else "(?!)"
 
@@ -278,6 +305,6 @@ def _with_objects(call: Any) -> Any:
         return call
     try:
         arguments = json.loads(function["arguments"])
-    except ValueError:
+    except (ValueError, RecursionError):
         return call  # what the model wrote is no JSON: shown as it is
     return {**call, "function": {**function, "arguments": arguments}}

@@ -18,7 +18,7 @@ from typing import Any
 from mycoswarm.base.errors import InputError, UnsupportedError
 
 MAX_RULES = 5000  # a schema of some hundred properties makes about three rules for each
-MAX_GRAMMAR_BYTES = 1 << 20
+MAX_GRAMMAR_BYTES = 1 << 18  # llama.cpp takes 6 s for 50,000 choices, and all answers of the ring wait meanwhile
 MAX_DEPTH = 64
 MAX_REPEATS = 2000  # llama.cpp's MAX_REPETITION_THRESHOLD
 _MAX_DIGITS = 15  # integers that a double holds exactly
