@@ -12,10 +12,9 @@ from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from mycoswarm.base.errors import SetupError
 
@@ -94,7 +93,7 @@ class Listener:
         while True:
             await asyncio.sleep(LOOK_S)
             live = list(self._server.server_state.connections)
-            idle = [each for each in live if isinstance(each, H11Protocol) and each.conn.their_state is h11.IDLE]
+            idle = [each for each in live if isinstance(each, H11Protocol) and _owes_a_request(each)]
             before, waiting = waiting, {}
             for each in idle:
                 cycle, since = before.get(each, (None, 0.0))
@@ -107,3 +106,9 @@ class Listener:
                 log.warning(
                     "%d console connections are open; %d that ask for nothing are dropped", len(live), len(crowd)
                 )
+
+
+def _owes_a_request(connection: H11Protocol) -> bool:
+    """Whether no request has come on it, or the last one is answered."""
+    cycle: RequestResponseCycle | None = connection.cycle
+    return cycle is None or cycle.response_complete

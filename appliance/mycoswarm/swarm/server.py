@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 5.0  # a Pi Zero signs and checks in well under a second
 GRACE_S = 1.0  # for requests to end by themselves when the server stops
+MAX_PER_PEER = 128  # connections of one certificate; a coordinator has one for each ring and two more
 IDLE_S = 3600  # an idle connection is kept warm for the next request
 
 _READ_BYTES = 1 << 16
@@ -119,10 +120,11 @@ class PeerProtocol(ZttpH2Protocol, asyncio.BufferedProtocol):
         """TLS is up: let HTTP/2 in and nothing else."""
         self.transport = transport
         tls = transport.get_extra_info("ssl_object")
-        if tls is None or tls.selected_alpn_protocol() != "h2":
+        self.peer_der = (tls.getpeercert(True) if tls else None) or b""
+        others = sum(isinstance(each, PeerProtocol) and each.peer_der == self.peer_der for each in self.connections)
+        if tls is None or tls.selected_alpn_protocol() != "h2" or others >= MAX_PER_PEER:
             transport.abort()
             return
-        self.peer_der = tls.getpeercert(True) or b""
         super().connection_made(transport)
         transport.write(GREETING)
 
@@ -134,6 +136,13 @@ class PeerProtocol(ZttpH2Protocol, asyncio.BufferedProtocol):
         """Bytes came."""
         if not self.transport.is_closing():
             self.data_received(self._view[:nbytes])  # type: ignore[arg-type]  # zttp takes any buffer
+
+    def eof_received(self) -> None:
+        """The client has closed: TLS would drop what apps still write, and log each time."""
+        self.sending.close()
+        for cycle in self.cycles.values():
+            cycle.disconnected = not cycle.response_complete
+            cycle.message_event.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone: every app on it learns so."""
