@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +11,7 @@ from mycoswarm.base.errors import RingError
 from mycoswarm.stage.equipment import Equipment
 from mycoswarm.stage.head import Head
 from mycoswarm.stage.loop import Loopback
+from mycoswarm.stage.worker import Worker
 from mycoswarm.wire.frame import Change, Step
 from mycoswarm.wire.plan import Conditions
 from mycoswarm.wire.report import AnyReport, Failed, Finished, Piece, TokenLogprob
@@ -108,7 +108,7 @@ async def stand(n_stages: int = 1, **conditions) -> AsyncIterator[Stand]:
     vocabulary = FakeVocabulary(template=TEMPLATE)
     engine = FakeEngine(echo_backwards, vocabulary=vocabulary, n_ctx=c.n_ctx, n_ubatch=c.n_ubatch)
     ring = FakeRing(n_stages)
-    worker = ThreadPoolExecutor(1)
+    worker = Worker()
     samplers: list[FakeSampler] = []
 
     def choose(sampling, tokens) -> FakeSampler:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from mycoswarm.stage.equipment import Equipment, equip
 from mycoswarm.stage.head import Head
 from mycoswarm.stage.loop import Loopback
 from mycoswarm.stage.prompt import PromptReader
+from mycoswarm.stage.worker import Worker
 from mycoswarm.wire.plan import Conditions
 from mycoswarm.wire.report import AnyReport, Failed, Finished, Piece, TokenLogprob
 from mycoswarm.wire.request import Generation, Prompt, Sampling
@@ -28,7 +28,7 @@ CONDITIONS = Conditions(n_ctx=512, n_ubatch=32)
 def fake() -> Equipment:
     vocabulary = FakeVocabulary(user_defined=("<tool_call>",))
     engine = FakeEngine(lambda tokens: sum(tokens) % 256, vocabulary=vocabulary, n_ctx=512, n_ubatch=32)
-    worker = ThreadPoolExecutor(1)
+    worker = Worker()
     return Equipment(
         engine, vocabulary, worker, FakeSampler, lambda row, token, top: TokenLogprob(token, b"", float(row[token]))
     )
@@ -43,7 +43,7 @@ def equipment(request: pytest.FixtureRequest) -> Iterator[Equipment]:
         return
     layers = GGUFReader(SPORE).fields["llama.block_count"].contents()
     engine = Engine.open([SPORE], CONDITIONS, n_layer=layers, is_head=True, feeds_tokens=True, gpu=False)
-    with ThreadPoolExecutor(1) as worker:
+    with Worker() as worker:
         yield equip(engine, worker)
     engine.close()
 

@@ -1,7 +1,6 @@
 """What a relay passes on, and what it refuses. The layers are faked: they add one."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from mycoswarm.base.errors import CaptureError, ProtocolError, RingError, StageError
 from mycoswarm.stage.engine import Batch, Decoded
 from mycoswarm.stage.relay import Relay, Work
+from mycoswarm.stage.worker import Worker
 from mycoswarm.wire.frame import Begin, Change, Remove, Step
 
 WIDTH = 8
@@ -69,7 +69,7 @@ def hidden(number: int, sequence: int = 0) -> Step:
 
 def run(loop: ListLoop, layers: AddingLayers, *, first: bool, admitted: tuple[str, ...] = ("r",)) -> RingError:
     async def main() -> None:
-        with ThreadPoolExecutor(1) as worker:
+        with Worker() as worker:
             relay = Relay(Work(layers, DoublingTable() if first else None, worker), loop)
             for request_id in admitted:
                 relay.admit(request_id)
@@ -122,7 +122,7 @@ def test_a_request_whose_ticket_is_over_computes_nothing_more() -> None:
     layers = AddingLayers()
 
     async def main() -> None:
-        with ThreadPoolExecutor(1) as worker:
+        with Worker() as worker:
             loop = ListLoop(Begin(0, 0, "r"), hidden(1), hidden(2))
             relay = Relay(Work(layers, None, worker), loop)
             relay.admit("r")

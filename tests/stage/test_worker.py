@@ -1,5 +1,6 @@
 """Which steps run in the caller's thread. The clock is passed in."""
 
+import asyncio
 import threading
 
 import numpy as np
@@ -34,7 +35,7 @@ class Work:
             self.clock.now += took_s
             return threading.get_ident()
 
-        return self.worker.submit(compute, step(rows)).result() == threading.get_ident()
+        return asyncio.run(self.worker.do(compute, step(rows))) == threading.get_ident()
 
 
 @pytest.fixture
@@ -72,11 +73,11 @@ def test_nothing_overtakes_what_the_thread_is_doing(work: Work) -> None:
     assert first.done() and order == ["first", "second"]
 
 
-def test_errors_come_out_of_the_future_wherever_it_ran(work: Work) -> None:
+def test_errors_come_out_wherever_it_ran(work: Work) -> None:
     def broken(given: Step) -> None:
         raise ValueError("oops")
 
     for _ in range(2):
         with pytest.raises(ValueError, match="oops"):
-            work.worker.submit(broken, step(1)).result(10)
+            asyncio.run(work.worker.do(broken, step(1)))
     assert work.worker.inline_steps == 1

@@ -1,7 +1,6 @@
 """What a head works with, as protocols: the last layers, their vocabulary, a sampler per answer, one worker thread."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -13,6 +12,7 @@ from mycoswarm.base.errors import StageError
 from mycoswarm.stage.engine import Batch, Decoded, Engine
 from mycoswarm.stage.prompt import Words
 from mycoswarm.stage.sampler import Sampler, token_logprob
+from mycoswarm.stage.worker import Worker
 from mycoswarm.wire.report import TokenLogprob
 from mycoswarm.wire.request import Sampling
 
@@ -65,12 +65,12 @@ class Equipment:
 
     layers: LastLayers
     vocabulary: Vocabulary
-    worker: Executor
+    worker: Worker
     choose: Callable[[Sampling, Sequence[int]], Chooser]
     logprob: Callable[[NDArray[np.float32], int, int], TokenLogprob]
 
 
-def equip(engine: Engine, worker: Executor) -> Equipment:
+def equip(engine: Engine, worker: Worker) -> Equipment:
     """Equip a head with real layers.
 
     Raises:

@@ -177,11 +177,12 @@ class Head:
 
     async def _prepare(self, request: _Request) -> None:
         """From messages to a place in the queue."""
-        generation, in_thread = request.generation, asyncio.get_running_loop().run_in_executor
+        generation = request.generation
         try:
+            in_thread = asyncio.get_running_loop().run_in_executor
             tokens = await in_thread(self._reading, self._reader.read, generation.prompt)
             request.prompt_tokens = len(tokens)
-            chooser = await in_thread(self._equipment.worker, self._choose, generation, tokens)
+            chooser = await self._equipment.worker.do(self._choose, generation, tokens)
             if not self._is_open(request):  # cancelled meanwhile
                 self._equipment.worker.submit(chooser.close)
                 return
@@ -243,13 +244,12 @@ class Head:
         return [*begins, step]
 
     async def _receive(self) -> NoReturn:
-        in_thread = asyncio.get_running_loop().run_in_executor
         while True:
             frame = await self._loop.receive()
             self._arrivals.check(frame)
             match frame:
                 case Remove(sequence=sequence, first=first, last=last):
-                    await in_thread(self._equipment.worker, self._equipment.layers.remove, sequence, first, last)
+                    await self._equipment.worker.do(self._equipment.layers.remove, sequence, first, last)
                 case Step():
                     await self._land(frame)
                 case Begin():
@@ -260,15 +260,14 @@ class Head:
         flight = self._flights.popleft()
         sent = flight.step
         if step.number != sent.number or not (
-            np.array_equal(step.positions, sent.positions)
-            and np.array_equal(step.sequences, sent.sequences)
-            and np.array_equal(step.wanted, sent.wanted)
+            step.positions.tobytes() == sent.positions.tobytes()
+            and step.sequences.tobytes() == sent.sequences.tobytes()
+            and step.wanted.tobytes() == sent.wanted.tobytes()
             and (step.hidden is not None) == bool(self._hops)
         ):
             raise ProtocolError(f"change {step.number} came back as another than was sent")
         wanted = [(row, request) for row, request in flight.wanted if self._is_open(request)]
-        in_thread = asyncio.get_running_loop().run_in_executor
-        samples, compute_us = await in_thread(self._equipment.worker, self._compute, step, wanted)
+        samples, compute_us = await self._equipment.worker.do(self._compute, step, wanted)
         now = self._clock()
         self._schedule.landed()
         took_s, compute_s = now - flight.sent_at, (step.compute_us + compute_us) / 1e6

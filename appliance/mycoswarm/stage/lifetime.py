@@ -10,7 +10,6 @@ import gc
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +23,7 @@ from mycoswarm.stage.head import Head
 from mycoswarm.stage.hop import Hops, Identity, Terms
 from mycoswarm.stage.loop import Loop, Loopback
 from mycoswarm.stage.relay import Relay, Work
+from mycoswarm.stage.worker import Worker
 from mycoswarm.swarm.server import bind
 from mycoswarm.swarm.tls import ephemeral_certificate
 from mycoswarm.wire.order import Admit, AnyOrder, Cancel, Configure, Generate, Join, Ping
@@ -92,7 +92,7 @@ class RelayDriver:
 class Stage:
     """One stage from its first order to its end."""
 
-    def __init__(self, orders: "asyncio.Queue[AnyOrder | SwarmError]", report: Report, worker: Executor) -> None:
+    def __init__(self, orders: "asyncio.Queue[AnyOrder | SwarmError]", report: Report, worker: Worker) -> None:
         self._orders, self._report, self._worker = orders, report, worker
         self._join: asyncio.Future[Join] = asyncio.get_running_loop().create_future()
         self._driver: Driver | None = None

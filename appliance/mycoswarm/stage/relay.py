@@ -6,9 +6,7 @@ sequence that no admitted request opened, or anything but exactly n fresh rows o
 is sent on.
 """
 
-import asyncio
 import logging
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from mycoswarm.base.errors import CaptureError, ProtocolError, RingError, StageError, SwarmError, TicketError
 from mycoswarm.stage.engine import Batch, Decoded
 from mycoswarm.stage.loop import Loop
+from mycoswarm.stage.worker import Worker
 from mycoswarm.wire.frame import Begin, Remove, Step
 
 _log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ class Work:
 
     layers: Layers
     table: Look | None
-    worker: Executor
+    worker: Worker
 
 
 class Relay:
@@ -74,19 +73,19 @@ class Relay:
         Raises:
             RingError: the ring is lost, or this stage had to end it.
         """
-        run_in_thread = asyncio.get_running_loop().run_in_executor
+        do = self._work.worker.do
         while True:
             frame = await self._loop.receive()
             try:
                 match frame:
                     case Step():
                         self._check(frame)
-                        frame = await run_in_thread(self._work.worker, self._compute, frame)
+                        frame = await do(self._compute, frame)
                         self.steps += 1
                     case Begin(sequence=sequence, request_id=request_id):
                         self._open(sequence, request_id)
                     case Remove(sequence=sequence, first=first, last=last):
-                        await run_in_thread(self._work.worker, self._work.layers.remove, sequence, first, last)
+                        await do(self._work.layers.remove, sequence, first, last)
             except RingError:
                 raise
             except SwarmError as exc:

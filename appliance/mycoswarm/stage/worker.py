@@ -7,6 +7,7 @@ only where nothing else is being computed and the last step, of as many rows or 
 machine that was idle may first have to read its weights from the disk again.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 class Worker(Executor):
-    """An executor of one thread. Works whose first argument is a `Step` may run in the thread that submits them."""
+    """An executor of one thread. What `do` gets with a `Step` as its first argument may run in the caller's thread."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._pool = ThreadPoolExecutor(1, "llama")
@@ -35,28 +36,30 @@ class Worker(Executor):
         self.inline_steps = 0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Compute it, here or in the thread. What is submitted is done in order."""
-        step = args[0] if args and isinstance(args[0], Step) else None
-        if step is not None and self._under_way == self._done and self._is_short(len(step.positions)):
-            self.inline_steps += 1
-            future: Future[T] = Future()
-            try:
-                future.set_result(self._timed(step, fn, *args, **kwargs))
-            except Exception as exc:
-                future.set_exception(exc)
-            return future
+        """Compute it in the thread, in the order of submitting."""
         self._under_way += 1
-        return self._pool.submit(self._counted, step, fn, *args, **kwargs)
+        return self._pool.submit(self._counted, fn, *args, **kwargs)
+
+    async def do(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Compute it, here or in the thread, and give its result. Here, no future and no wake-up is paid for."""
+        step = args[0] if args and isinstance(args[0], Step) else None
+        if step is not None and self._is_free(step):
+            self.inline_steps += 1
+            return self._timed(step, fn, *args, **kwargs)
+        return await asyncio.wrap_future(self.submit(fn, *args, **kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the thread."""
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
-    def _is_short(self, rows: int) -> bool:
-        is_recent = self._clock() - self._last_at < RECENT_S
-        return rows <= self._last_rows and self._last_s < SHORT_S and is_recent
+    def _is_free(self, step: Step) -> bool:
+        """Whether nothing else is being computed, and this step will be short."""
+        if self._under_way != self._done or len(step.positions) > self._last_rows:
+            return False
+        return self._last_s < SHORT_S and self._clock() - self._last_at < RECENT_S
 
-    def _counted(self, step: Step | None, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def _counted(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        step = args[0] if args and isinstance(args[0], Step) else None
         try:
             return fn(*args, **kwargs) if step is None else self._timed(step, fn, *args, **kwargs)
         finally:
