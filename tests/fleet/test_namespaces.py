@@ -21,7 +21,7 @@ from networks import inside, lay_network, why_not
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
 NAMES = ("coordinator", "worker-1", "worker-2")
-ROUNDS = 5
+ROUNDS = 4
 LIMIT_S = 0.3
 
 

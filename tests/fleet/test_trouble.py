@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from daemons import PAIR, Answer, answer, endless, is_gone, logs_of, stages_of, until
-from mycoswarm.base.errors import RingError, SwarmError
+from mycoswarm.base.errors import RingError, StageError, SwarmError
 from mycoswarm.cli.fleet import Fleet, Member
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,8 @@ def shaken() -> Iterator[Fleet]:
     with Fleet(workers=2) as running:
         running.enrol()
         yield running
-        assert "Traceback" not in logs_of(running)
+        logged = logs_of(running)
+        assert "Traceback" not in logged and "SSL connection is closed" not in logged
 
 
 @pytest.fixture
@@ -109,6 +110,8 @@ def test_a_killed_stage_ends_an_answer_that_may_run_nowhere_else(fleet: Fleet) -
         broken.rest()
     assert time.monotonic() - began < 5
     assert_typed(caught.value)
+    (node_id,) = (node["node_id"] for node in fleet.nodes() if node["name"] == "worker-1")
+    assert caught.value.code in (RingError.code, StageError.code) and node_id in caught.value.message
     assert broken.reply.text and whole.reply.text.startswith(broken.reply.text)
     assert answer(fleet, PAIR), "the same request is fine again"
 
@@ -145,21 +148,19 @@ def test_a_killed_daemon_ends_an_answer_that_may_run_nowhere_else(fleet: Fleet) 
     assert answer(fleet, "nodes=coordinator,worker-2")
 
 
-@pytest.mark.parametrize("index", [0, 1])
-def test_a_frozen_daemon_is_noticed_and_the_answer_goes_on(fleet: Fleet, index: int) -> None:
+def test_a_frozen_daemon_is_noticed_and_the_answer_goes_on(fleet: Fleet) -> None:
     whole = whole_answer(fleet, "split")
-    victim = (workers := workers_of(fleet, whole))[min(index, len(workers) - 1)]
+    victim = workers_of(fleet, whole)[-1]
     broken = long_answer(fleet, "split")
     broken.more(20)
     os.kill(victim.process.pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
         assert_same(broken.rest(), whole)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 12, "2 s of silence, the loading of another ring, the rest of the answer"
         with pytest.raises(SwarmError) as caught:
             answer(fleet, f"nodes={victim.name}")
         assert_typed(caught.value)
-        assert time.monotonic() - began < 25
     finally:
         os.kill(victim.process.pid, signal.SIGCONT)
     fleet.wait_ready()
@@ -185,13 +186,3 @@ def rests(stages: list[psutil.Process]) -> bool:
     before = [sum(stage.cpu_times()[:2]) for stage in stages]
     time.sleep(0.2)
     return all(sum(stage.cpu_times()[:2]) - used < 0.03 for stage, used in zip(stages, before, strict=True))
-
-
-def test_ring_errors_name_the_lost_node(fleet: Fleet) -> None:
-    broken = long_answer(fleet, PAIR)
-    broken.more(20)
-    kill_stages(fleet.workers[1])
-    with pytest.raises(SwarmError) as caught:
-        broken.rest()
-    (node_id,) = (node["node_id"] for node in fleet.nodes() if node["name"] == "worker-2")
-    assert caught.value.code in (RingError.code, "stage_failed") and node_id in str(caught.value)
