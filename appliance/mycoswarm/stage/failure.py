@@ -1,5 +1,7 @@
 """How an error crosses a process or a machine: a `SwarmError` becomes a `Failed` report, and is raised again there."""
 
+import msgspec
+
 from mycoswarm.base.errors import (
     BusyError,
     CapacityError,
@@ -16,6 +18,8 @@ from mycoswarm.wire.frame import Trouble
 from mycoswarm.wire.report import Failed
 
 _DEFAULT_RETRY_S = 5  # where a busy node did not say
+_MAX_TEXT = 1000  # characters that another machine's error gets in ours
+_MAX_WORDS = 16  # lines
 
 
 def describe(error: SwarmError, *, request_id: str | None = None, node_id: str | None = None) -> Failed:
@@ -34,7 +38,16 @@ def describe(error: SwarmError, *, request_id: str | None = None, node_id: str |
 
 
 def revive(failed: Failed) -> SwarmError:
-    """Make the error that a report describes: of the class its code names, else of the nearest one for its status."""
+    """Make the error that a report describes: of the class its code names, else of the nearest one for its status.
+
+    Its texts come from another machine and end in logs and terminals: cut, and without control characters.
+    """
+    failed = msgspec.structs.replace(
+        failed,
+        message=_plain(failed.message),
+        hint=_plain(failed.hint),
+        last_words=tuple(_plain(line) for line in failed.last_words[:_MAX_WORDS]),
+    )
     error = _of_code(failed) or _of_status(failed)
     error.code = failed.code
     if isinstance(error, RingError):
@@ -44,8 +57,9 @@ def revive(failed: Failed) -> SwarmError:
 
 def retold(trouble: Trouble) -> RingError:
     """Make the error that another stage of the ring reports."""
-    found = _of_code(Failed(request_id=None, code=trouble.code, message=trouble.message, hint=RingError.default_hint))
-    error = found if isinstance(found, RingError) else RingError(trouble.message, code=trouble.code)
+    message = _plain(trouble.message)
+    found = _of_code(Failed(request_id=None, code=trouble.code, message=message, hint=RingError.default_hint))
+    error = found if isinstance(found, RingError) else RingError(message, code=trouble.code)
     error.lost_node_id = trouble.node_id
     return error
 
@@ -77,3 +91,7 @@ def _of_status(failed: Failed) -> SwarmError:
     kinds = (NotFoundError, InputError, TrustError, ModelError, CapacityError, UnreachableError, RingError)
     found = next((kind for kind in kinds if kind.status == failed.status), RingError)
     return found(failed.message, hint=failed.hint)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:_MAX_TEXT])
