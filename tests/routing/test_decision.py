@@ -184,6 +184,6 @@ def test_a_loaded_ring_over_a_lost_or_unnamed_node_or_of_another_model_does_not_
 
 
 def test_the_file_comes_from_a_node_that_runs_it_where_one_holds_it() -> None:
-    state = SwarmState("a", (node("a", 0), node("b")), {"d": frozenset({"a", "b"})})
+    state = SwarmState("c", (node("a", 0), node("b"), node("c", 0)), {"d": frozenset({"a", "b"})})
     decision = decide(asked(), LOAD, (DEFAULT_RULE,), state)
     assert isinstance(decision, Decision) and decision.holder_id == "b"

@@ -111,17 +111,23 @@ def _run(
     explanation = Explanation(rule.name, passed, verdicts, reason)
     if placed is None:
         return Refusal(code, reason, explanation)
-    holder = _holder(asked, swarm, chosen)
+    holder = _holder(asked, rule, swarm, chosen)
     if holder is None:
-        return Refusal("not_found", f"no node that answers now holds the file of {asked.model!r}", explanation)
+        missing = f"no node that answers now, and that the rule allows, holds the file of {asked.model!r}"
+        return Refusal("not_found", missing, explanation)
     return Decision(rule.name, placed, holder, explanation)
 
 
-def _holder(asked: Asked, swarm: SwarmState, chosen: Mapping[str, object]) -> str | None:
-    """The node that gives the model's file away: one that runs it too where there is one, so that less is sent."""
+def _holder(asked: Asked, rule: Rule, swarm: SwarmState, chosen: Mapping[str, object]) -> str | None:
+    """The node that gives the model's pieces away, and so hears of the request, though never of its prompt.
+
+    The coordinator where it can: that pieces are those of this model is the holder's word. Else one that runs it too,
+    so that less is sent.
+    """
     holders = swarm.holders.get(asked.model_digest, frozenset())
-    able = [node.node_id for node in swarm.nodes if node.node_id in holders and not node.trouble]
-    return min(able, key=lambda one: (one in asked.narrowing.without, one not in chosen), default=None)
+    able = [n.node_id for n in swarm.nodes if n.node_id in holders and not n.trouble and not rule.action.fault(n)]
+    own, lost = swarm.coordinator_id, asked.narrowing.without
+    return min(able, key=lambda one: (one in lost, one != own, one not in chosen), default=None)
 
 
 def _verdict(node: NodeState, faults: dict[str, str | None], chosen: Mapping[str, object], load: Load) -> str:
