@@ -1,12 +1,17 @@
-"""What answers show of a node's speed."""
+"""This node's own machine: its memory now, its GPUs, and what answers show of a node's speed."""
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from hardware.recording import load_machine
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.daemon.gauge import graded_bytes_per_s, measure_bytes_per_s
+from mycoswarm.daemon.gauge import OwnMachine, graded_bytes_per_s, measure_bytes_per_s
+from mycoswarm.hardware.gpu import Gpu
+from mycoswarm.hardware.nvidia import NvidiaReading
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
 from mycoswarm.wire.report import Finished, Timing
 
@@ -62,3 +67,61 @@ def test_rings_short_answers_and_small_models_grade_nobody() -> None:
 @pytest.mark.slow
 def test_this_machine_streams_memory() -> None:
     assert measure_bytes_per_s() > 1e7
+
+
+RTX = Gpu(
+    name="RTX 3090",
+    vendor="NVIDIA",
+    memory_total_bytes=24 << 30,
+    memory_free_bytes=23 << 30,
+    backends=("CUDA",),
+    is_integrated=False,
+    driver="1",
+    pci_address="0000:01:00.0",
+)
+ARC = replace(
+    RTX, name="Arc", vendor="Intel", memory_free_bytes=7 << 30, backends=("Vulkan",), pci_address="0000:02:00.0"
+)
+
+
+def own(tmp_path: Path, *gpus: Gpu, live: tuple[Gpu, ...] | None = None, gpu: bool = True) -> OwnMachine:
+    """This machine, with other GPUs; `live` is what NVIDIA's driver says now."""
+
+    def nvidia() -> NvidiaReading:
+        assert any(one.vendor == "NVIDIA" for one in gpus), "there is no card of NVIDIA's to ask for"
+        return NvidiaReading(live, None)
+
+    machine = OwnMachine(tmp_path, gpu=gpu, known_speed=(1e10, 0.0), nvidia=nvidia)
+    machine.machine = replace(load_machine("intel-nuc8-16gb"), gpus=gpus)
+    return machine
+
+
+def test_free_memory_of_nvidia_cards_is_read_anew(tmp_path: Path) -> None:
+    full = replace(RTX, memory_free_bytes=0)
+    assert own(tmp_path, RTX, live=(full,)).free_bytes() == 0
+    assert own(tmp_path, RTX, ARC, live=(full,)).free_bytes() == 7 << 30
+    assert own(tmp_path, RTX, live=None).free_bytes() == 23 << 30  # the driver does not answer: as at the first look
+    assert own(tmp_path, ARC).free_bytes() == 7 << 30
+
+
+def test_a_card_of_unknown_free_memory_is_unknown_and_not_the_machines(tmp_path: Path) -> None:
+    silent = replace(ARC, memory_free_bytes=None)
+    assert own(tmp_path, silent).uses_gpu and own(tmp_path, silent).free_bytes() is None
+
+
+@pytest.mark.parametrize(
+    "gpu",
+    [replace(RTX, backends=()), replace(RTX, backends=None), replace(RTX, is_integrated=True), None],
+    ids=["llama.cpp cannot", "llama.cpp not asked", "shares the CPU's memory", "none"],
+)
+def test_without_a_gpu_that_computes_it_is_the_machines_memory(tmp_path: Path, gpu: Gpu | None) -> None:
+    machine = own(tmp_path, *([gpu] if gpu else []), live=(RTX,))
+    assert not machine.uses_gpu and (machine.free_bytes() or 0) > 1 << 20
+    assert not own(tmp_path, RTX, live=(RTX,), gpu=False).uses_gpu
+
+
+def test_a_card_says_nothing_of_a_machine_that_was_not_looked_at_and_no_cpu_speed_for_a_gpu(tmp_path: Path) -> None:
+    assert OwnMachine(tmp_path, gpu=True, known_speed=None).facts() == {}
+    with_gpu, without = own(tmp_path, RTX, live=(RTX,)).facts(), own(tmp_path).facts()
+    assert (with_gpu["uses_gpu"], with_gpu["bytes_per_s"]) == (True, None)
+    assert (without["uses_gpu"], without["bytes_per_s"]) == (False, 1e10)

@@ -11,6 +11,7 @@ from mycoswarm.base.errors import EnrolmentError, SwarmError
 from mycoswarm.base.units import format_bytes, format_seconds, parse_seconds
 from mycoswarm.cli.call import Call
 from mycoswarm.cli.screen import guarded, note, say, show_json, show_table
+from mycoswarm.daemon.claim import claimed
 from mycoswarm.swarm.identity import Identity
 from mycoswarm.swarm.registrar import Registrar
 
@@ -31,11 +32,12 @@ def init(folder: Path, name: str | None) -> None:
         wait_for_role(call, "coordinator")
         found = told["name"]
     else:
-        identity = Identity.load_or_create(folder, name=name)
-        if name is not None and identity.membership is None:
-            identity.rename(name)
-        Registrar.found(folder, identity)
-        found = identity.name
+        with claimed(folder):
+            identity = Identity.load_or_create(folder, name=name)
+            if name is not None and identity.membership is None:
+                identity.rename(name)
+            Registrar.found(folder, identity)
+            found = identity.name
     say(f"{found} is the coordinator of a new swarm.")
     note("Next: `mycoswarm-node token` here, then `mycoswarm-node join TOKEN` on each other machine;")
     note("or `mycoswarm-node nodes` and `mycoswarm-node adopt NAME` for machines that are already running.")

@@ -16,6 +16,7 @@ from mycoswarm.hardware.grade import classify
 from mycoswarm.hardware.inventory import inspect_machine
 from mycoswarm.hardware.machine import Machine
 from mycoswarm.hardware.memory import read_memory
+from mycoswarm.hardware.nvidia import NvidiaReading, load_nvidia, read_nvidia
 from mycoswarm.hardware.sheet import to_json
 from mycoswarm.wire.plan import RingPlan
 from mycoswarm.wire.report import Finished
@@ -61,12 +62,23 @@ def graded_bytes_per_s(plan: RingPlan, facts: ModelFacts, finished: Finished) ->
 
 
 class OwnMachine:
-    """Facts about the machine this daemon runs on. `machine` is None until the first look is done."""
+    """Facts about the machine this daemon runs on. `machine` is None until the first look is done.
 
-    def __init__(self, folder: Path, *, gpu: bool, known_speed: tuple[float, float] | None) -> None:
+    Free memory is read anew each time: the machine's, and that of NVIDIA's cards. Other cards' counts as at the first
+    look, because llama.cpp tells it only to a process of its own, which takes seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        gpu: bool,
+        known_speed: tuple[float, float] | None,
+        nvidia: Callable[[], NvidiaReading] = lambda: read_nvidia(load_nvidia()),
+    ) -> None:
         """`known_speed`: bytes per second and when it was measured, seconds since 1970."""
         self._folder, self._gpu = folder, gpu
-        self._speed = known_speed
+        self._speed, self._nvidia = known_speed, nvidia
         self.machine: Machine | None = None
 
     async def look(self, note_speed: Callable[[float, float], None]) -> None:
@@ -80,15 +92,23 @@ class OwnMachine:
     @property
     def uses_gpu(self) -> bool:
         """Whether llama.cpp computes on a GPU with memory of its own here."""
-        return self._gpu and any(gpu.memory_free_bytes for gpu in self._working_gpus())
+        return self._gpu and bool(self._working_gpus())
 
     def free_bytes(self) -> int | None:
-        """What a stage could take now: the GPUs' free memory where llama.cpp uses them, else the machine's."""
+        """What a stage could take now: the GPUs' free memory where llama.cpp uses them, else the machine's. Blocks."""
         if self.uses_gpu:
-            return sum(gpu.memory_free_bytes or 0 for gpu in self._working_gpus())
+            free = self._free_on_gpus()
+            return sum(free) if free else None
         root = Path("/")
         live = read_memory(root, read_allowance(root)).free_bytes
         return live if live is not None else (self.machine.memory.free_bytes if self.machine else None)
+
+    def _free_on_gpus(self) -> list[int]:
+        gpus = self._working_gpus()
+        asked = self._nvidia().gpus if any(gpu.vendor == "NVIDIA" for gpu in gpus) else None
+        live = {card.pci_address: card for card in asked or () if card.pci_address is not None}
+        free = (live.get(gpu.pci_address or "", gpu).memory_free_bytes for gpu in gpus)
+        return [size for size in free if size is not None]
 
     def _working_gpus(self) -> list[Gpu]:
         """GPUs that llama.cpp computes on and that have memory of their own."""

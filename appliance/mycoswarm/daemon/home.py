@@ -1,23 +1,22 @@
 """A node's data folder, opened: one daemon at a time, and the parts that outlive a change of role."""
 
 import contextlib
-import fcntl
 import logging
-import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from mycoswarm.base.errors import NotFoundError, SetupError, StorageError, SwarmError
+from mycoswarm.base.errors import NotFoundError, SwarmError
 from mycoswarm.base.settings import Settings
 from mycoswarm.catalog.depot import PieceStore
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.catalog.piece import Manifest, write_manifest
 from mycoswarm.catalog.shelf import Shelf, ShelfModel
+from mycoswarm.daemon.claim import claimed
 from mycoswarm.daemon.gauge import OwnMachine
 from mycoswarm.stage.crash import CrashTable
 from mycoswarm.store.apikey import Keys
@@ -26,7 +25,6 @@ from mycoswarm.store.ledger import Ledger, Speeds
 from mycoswarm.swarm.card import new_instance_id
 from mycoswarm.swarm.identity import Identity
 
-LOCK_NAME = "daemon.lock"
 DATABASE_NAME = "node.db"
 STAGE_ARGV = (sys.executable, "-P", "-m", "mycoswarm.stage.process")
 LOOK_S = 1.0  # the shelf is read again at most this often; `models add` shows up within it
@@ -37,21 +35,24 @@ log = logging.getLogger(__name__)
 class ShelfView:
     """The shelf as the daemon asks it: by digest, often. Satisfies what stage/delivery.py wants of a library."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, clock: Callable[[], float] = time.monotonic) -> None:
         self.shelf = shelf
+        self._clock = clock
+        self._fault: str | None = None
         self._models: tuple[ShelfModel, ...] = ()
         self._read_at = float("-inf")
 
     def models(self) -> tuple[ShelfModel, ...]:
-        """What is on the shelf, at most `LOOK_S` old. A shelf that cannot be read counts as empty, and is logged."""
-        now = time.monotonic()
+        """What is on the shelf, at most `LOOK_S` old. A shelf that cannot be read counts as empty; the log says so."""
+        now = self._clock()
         if now - self._read_at > LOOK_S:
-            try:
-                self._models = self.shelf.list()
-            except SwarmError as error:
-                log.error("the shelf cannot be read: %s", error.message)
-                self._models = ()
             self._read_at = now
+            try:
+                self._models, self._fault = self.shelf.list(), None
+            except SwarmError as error:
+                if error.message != self._fault:
+                    log.error("the shelf cannot be read: %s", error.message)
+                self._models, self._fault = (), error.message
         return self._models
 
     def refresh(self) -> None:
@@ -63,7 +64,11 @@ class ShelfView:
         return tuple(msgspec.structs.replace(model.facts, name=model.name) for model in self.models())
 
     def path(self, model_digest: str) -> Path | None:
-        """Where a model's file is, None where this node does not hold it."""
+        """Where a model's file is, None where this node does not hold it.
+
+        Raises:
+            ModelFileError: its file has changed since it was added.
+        """
         model = self._find(model_digest)
         return None if model is None else self.shelf.find(model.name).path
 
@@ -72,7 +77,8 @@ class ShelfView:
 
         Raises:
             NotFoundError: this node does not hold it.
-            ModelFileError: its file has changed.
+            ModelFileError: its file has changed since it was added.
+            StorageError: it cannot be read.
         """
         model = self._find(model_digest)
         if model is None:
@@ -115,7 +121,7 @@ def open_home(settings: Settings) -> Iterator[Home]:
         StorageError: it cannot be made, read or written.
     """
     folder = settings.data_folder
-    with _locked(folder):
+    with claimed(folder):
         identity = Identity.load_or_create(folder, name=settings.name or None)
         store = Store(folder / DATABASE_NAME)
         try:
@@ -133,28 +139,3 @@ def open_home(settings: Settings) -> Iterator[Home]:
             )
         finally:
             store.close()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise StorageError(
-            f"the data folder {folder} cannot be used: {exc.strerror}",
-            hint="Name a folder that this user may write, with `--data FOLDER`.",
-        ) from exc
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(descriptor)
-        raise SetupError(
-            f"another mycoswarm-node already runs on {folder}",
-            hint="Stop it first, or give this one a folder of its own with `--data FOLDER`.",
-            code="already_running",
-        ) from exc
-    try:
-        yield
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,7 @@
 """The daemon's life: open the folder, build the node, build it anew when its role changes, stop on a signal."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -65,6 +66,8 @@ async def _serve(home: Home, ready: Callable[[Node], None], with_stdin: bool) ->
 
 def _follow_stdin(stop: Callable[[], object]) -> None:
     """Wait for the end of stdin, then stop: whoever started us is gone."""
-    while os.read(0, 4096):
-        pass
-    stop()
+    with contextlib.suppress(OSError):  # a terminal that is gone reads as an error
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):  # the loop has ended before
+        stop()
