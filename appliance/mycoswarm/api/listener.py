@@ -34,7 +34,11 @@ class _Server(uvicorn.Server):
 
 
 class Listener:
-    """`async with Listener(app, sockets)`: serving while inside."""
+    """`async with Listener(app, sockets)`: serving while inside; the sockets are closed on leaving.
+
+    Raises on entering:
+        SetupError: it cannot serve on them.
+    """
 
     def __init__(
         self, app: ASGIApp, sockets: Sequence[socket.socket], *, head_s: float = IDLE_S, most: int = MAX_CONNECTIONS
@@ -61,12 +65,19 @@ class Listener:
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="console")
         self._watcher = asyncio.create_task(self._watch(), name="console connections")
-        async with asyncio.timeout(START_S):
-            while not self._server.started:
-                if self._task.done():
-                    self._task.result()
-                    raise SetupError("the console could not start")
-                await asyncio.sleep(0.005)
+        try:
+            async with asyncio.timeout(START_S):
+                while not self._server.started:
+                    if self._task.done():
+                        self._task.result()
+                        raise SetupError("the console could not start")
+                    await asyncio.sleep(0.005)
+        except (OSError, TimeoutError) as exc:
+            await self.__aexit__(None, None, None)
+            raise SetupError(f"the console could not start: {exc or type(exc).__name__}") from exc
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(

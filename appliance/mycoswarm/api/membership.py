@@ -37,7 +37,7 @@ def membership_routes(
                 raise ProtocolError("a roster that long cannot be")
         try:
             signed = msgspec.json.decode(data, type=SignedRoster)
-        except msgspec.MsgspecError as exc:
+        except (msgspec.MsgspecError, RecursionError) as exc:
             raise ProtocolError(f"the roster cannot be read: {exc}") from exc
         changed(await asyncio.to_thread(accept, signed))
         return Response(status_code=204)

@@ -26,7 +26,6 @@ class OwnerServices:
 
     node: Callable[[], dict[str, Any]]
     nodes: Callable[[], Answer]
-    detect: Callable[[], Answer]
     found: Callable[[str | None], Answer]
     token: Callable[[float, int], Answer]
     join: Callable[[str], Answer]
@@ -46,7 +45,6 @@ class OwnerServices:
 
 def owner_routes(services: OwnerServices) -> list[Route]:
     """Build the routes under `/api`."""
-    s = services
 
     def route(path: str, method: str, act: Callable[[dict[str, Any]], Answer]) -> Route:
         async def serve(request: Request) -> Response:
@@ -56,37 +54,39 @@ def owner_routes(services: OwnerServices) -> list[Route]:
         return Route(f"/api/{path}", serve, methods=[method])
 
     async def node(given: dict[str, Any]) -> Any:
-        return s.node()
+        return services.node()
 
     async def adoptions(given: dict[str, Any]) -> Any:
-        return s.adoptions()
+        return services.adoptions()
+
+    async def answer_adoption(given: dict[str, Any]) -> Any:
+        return await services.answer_adoption(_text(given, "code"), _sure(given, "accept"))
 
     async def explain(given: dict[str, Any]) -> Any:
-        return _explained(s.chat, given)
+        return _explained(services.chat, given)
 
     async def add_model(request: Request) -> Response:
         given = await _body(request)
-        events = s.add_model(_text(given, "path"), given.get("name"))
+        events = services.add_model(_text(given, "path"), _name(given))
         return StreamingResponse(_lines(events), media_type="application/x-ndjson")
 
     return [
         route("node", "GET", node),
-        route("nodes", "GET", lambda given: s.nodes()),
-        route("detect", "GET", lambda given: s.detect()),
-        route("init", "POST", lambda given: s.found(given.get("name"))),
-        route("token", "POST", lambda given: s.token(_number(given, "lifetime_s"), int(_number(given, "uses")))),
-        route("join", "POST", lambda given: s.join(_text(given, "token"))),
-        route("leave", "POST", lambda given: s.leave()),
+        route("nodes", "GET", lambda given: services.nodes()),
+        route("init", "POST", lambda given: services.found(_name(given))),
+        route("token", "POST", lambda given: services.token(_number(given, "lifetime_s"), _count(given, "uses"))),
+        route("join", "POST", lambda given: services.join(_text(given, "token"))),
+        route("leave", "POST", lambda given: services.leave()),
         route("adoptions", "GET", adoptions),
-        route("adopt", "POST", lambda given: s.adopt(_text(given, "node"))),
-        route("adopt/answer", "POST", lambda given: s.answer_adoption(_text(given, "code"), bool(given.get("accept")))),
-        route("expel", "POST", lambda given: s.expel(_text(given, "node"))),
-        route("keys", "GET", lambda given: s.keys()),
-        route("keys", "POST", lambda given: s.create_key(_text(given, "name"))),
-        route("keys/{name}", "DELETE", lambda given: s.revoke_key(_text(given, "name"))),
-        route("models", "GET", lambda given: s.models()),
+        route("adopt", "POST", lambda given: services.adopt(_text(given, "node"))),
+        route("adopt/answer", "POST", answer_adoption),
+        route("expel", "POST", lambda given: services.expel(_text(given, "node"))),
+        route("keys", "GET", lambda given: services.keys()),
+        route("keys", "POST", lambda given: services.create_key(_text(given, "name"))),
+        route("keys/{name:path}", "DELETE", lambda given: services.revoke_key(_text(given, "name"))),
+        route("models", "GET", lambda given: services.models()),
         Route("/api/models", add_model, methods=["POST"]),
-        route("models/{name}", "DELETE", lambda given: s.remove_model(_text(given, "name"))),
+        route("models/{name:path}", "DELETE", lambda given: services.remove_model(_text(given, "name"))),
         route("explain", "POST", explain),
     ]
 
@@ -111,7 +111,8 @@ def explanation_of(outcome: Decision | Refusal) -> dict[str, Any]:
 
 
 def _explained(chat: Chat, given: dict[str, Any]) -> dict[str, Any]:
-    route = given.pop("route", None)
+    route = _text(given, "route") if given.get("route") is not None else None
+    given = {name: value for name, value in given.items() if name != "route"}
     body = {"messages": [{"role": "user", "content": ""}], **given}
     question = read_chat(msgspec.json.encode(body), request_id="explain", key_name=None, route=route)
     outcome, _ = chat.explain(question.job)
@@ -149,3 +150,21 @@ def _number(given: dict[str, Any], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise InputError(f"{name} must be a number above 0")
     return float(value)
+
+
+def _name(given: dict[str, Any]) -> str | None:
+    return None if given.get("name") is None else _text(given, "name")
+
+
+def _count(given: dict[str, Any], name: str) -> int:
+    value = _number(given, name)
+    if not value.is_integer():
+        raise InputError(f"{name} must be a whole number")
+    return int(value)
+
+
+def _sure(given: dict[str, Any], name: str) -> bool:
+    value = given.get(name)
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false")
+    return value

@@ -20,7 +20,7 @@ from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
 from mycoswarm.api.owner import owner_routes
 from mycoswarm.api.peer import PeerServices, peer_app
-from mycoswarm.base.errors import RefusedError, StorageError, SwarmError
+from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat import Chat, Surroundings
 from mycoswarm.daemon.gauge import graded_bytes_per_s
@@ -43,7 +43,7 @@ from mycoswarm.swarm.condition import Condition
 from mycoswarm.swarm.contact import Contacts
 from mycoswarm.swarm.discovery import Discovery
 from mycoswarm.swarm.place import PLACES, place_of
-from mycoswarm.swarm.roster import Entry
+from mycoswarm.swarm.roster import Entry, SignedRoster
 from mycoswarm.swarm.server import PeerServer
 from mycoswarm.swarm.tls import client_context, fingerprint, server_context
 from mycoswarm.wire.plan import Conditions, RingPlan
@@ -100,7 +100,7 @@ class Node:
             roster=standing.roster,
             context=context,
             addresses=self._addresses,
-            card=self._card,
+            card=self._bare_card,
             met=self._met,
             polls=standing.decides,
         )
@@ -121,7 +121,7 @@ class Node:
             self._discovery = await enter(self._discover())
         self._steward.watch(self._discovery)
         await enter(self._contacts)
-        look = asyncio.create_task(home.machine.look(self._note_own_speed), name="look at the machine")
+        look = asyncio.create_task(self._look(), name="look at the machine")
         self._stack.push_async_callback(_cancel, look)
         await self._open_console()
 
@@ -167,7 +167,7 @@ class Node:
     def _surroundings(self, outlook: Outlook) -> Surroundings:
         settings = self._home.settings
 
-        def conditions(facts: Any, node_ids: tuple[str, ...]) -> Conditions:
+        def conditions(facts: ModelFacts, node_ids: tuple[str, ...]) -> Conditions:
             n_ctx = min(settings.context_tokens, facts.n_ctx_train or settings.context_tokens)
             return Conditions(
                 n_ctx=n_ctx,
@@ -193,7 +193,7 @@ class Node:
         return Outlook(
             Sources(
                 standing=self._standing,
-                contacts=self._contacts,
+                contact=self._contacts.contact,
                 settings=self._home.settings,
                 rings=rings,
                 returning=lambda: self._rings.returning() if self._rings else {},
@@ -244,9 +244,9 @@ class Node:
         print_ = fingerprint(der)
         return next((entry for entry in self._standing.roster()[0].entries if entry.fingerprint == print_), None)
 
-    def _accept(self, signed: Any) -> frozenset[str]:
+    def _accept(self, signed: SignedRoster) -> frozenset[str]:
         if self._standing.held is None:
-            raise StorageError("this node keeps its own roster")
+            raise TrustError("this node keeps its own roster", hint="Change it here, with `expel`.")
         return self._standing.held.accept(signed)
 
     def _cut(self, gone: frozenset[str]) -> None:
@@ -267,6 +267,14 @@ class Node:
             await asyncio.to_thread(self._home.keys.note_use, name, time.time())
         except StorageError as error:
             log.error("the use of key %r was not noted: %s", name, error.message)
+
+    async def _look(self) -> None:
+        try:
+            await self._home.machine.look(self._note_own_speed)
+        except StorageError as error:
+            log.error("the measured speed of this machine was not kept: %s", error.message)
+        except Exception:
+            log.exception("this machine could not be looked at: a bug of ours")
 
     def _note_own_speed(self, bytes_per_s: float, now: float) -> None:
         self._home.speeds.note(self._home.identity.node_id, bytes_per_s, now)
@@ -292,18 +300,26 @@ class Node:
         return await asyncio.to_thread(lambda: encode_card(self._card()))
 
     def _card(self) -> Card:
+        """All that others may know of this node. Reads disk and drivers: call it in a thread."""
         home = self._home
-        return Card(
-            node_id=home.identity.node_id,
-            instance_id=home.instance_id,
-            name=home.identity.name,
+        return msgspec.structs.replace(
+            self._bare_card(),
             addresses=self._site.addresses(),
-            wire_version=WIRE_VERSION,
-            llama_version=llama_version(),
-            shard_format=SHARD_FORMAT,
             facts={**home.machine.facts(), "bad_models": [digest for digest, _, _ in home.crashes.bad()]},
             models=tuple(msgspec.to_builtins(facts) for facts in home.shelf.facts()),
             free_memory_bytes=home.machine.free_bytes(),
+        )
+
+    def _bare_card(self) -> Card:
+        """Who this node is and which versions it has."""
+        return Card(
+            node_id=self._home.identity.node_id,
+            instance_id=self._home.instance_id,
+            name=self._home.identity.name,
+            addresses=(),
+            wire_version=WIRE_VERSION,
+            llama_version=llama_version(),
+            shard_format=SHARD_FORMAT,
         )
 
     def _health(self) -> dict[str, Any]:
@@ -366,6 +382,4 @@ class Node:
 
 async def _cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
-    (result,) = await asyncio.gather(task, return_exceptions=True)
-    if isinstance(result, SwarmError):
-        log.error("this machine could not be looked at: %s", result.message)
+    await asyncio.gather(task, return_exceptions=True)

@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from mycoswarm.base.errors import NotFoundError
+from mycoswarm.base.errors import InputError, NotFoundError
 from mycoswarm.base.settings import Settings
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.routing.snapshot import NodeState, SwarmState, WarmRing
 from mycoswarm.stage.pool import Warm
 from mycoswarm.swarm.condition import Condition
-from mycoswarm.swarm.contact import Contact, Contacts
+from mycoswarm.swarm.contact import Contact
 from mycoswarm.swarm.roster import Entry
 
 # What a card may say before it counts as nothing: far past every machine and model, and safe to reckon with.
@@ -22,6 +22,7 @@ MAX_BYTES_PER_S = 1e15
 MAX_THREADS = 512  # as wire/plan.py
 MAX_SIZE = 1 << 50
 MAX_COUNT = 1 << 31
+MAX_GRADE_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Sources:
     `returning`: bytes by node id that rings would give back, or are giving back."""
 
     standing: Standing
-    contacts: Contacts
+    contact: Callable[[str], Contact]
     settings: Settings
     rings: Callable[[], tuple[Warm, ...]]
     returning: Callable[[], Mapping[str, int]]
@@ -39,7 +40,7 @@ class Sources:
 
 
 class Outlook:
-    """Builds snapshots for `decide`, and knows which models the swarm holds."""
+    """Builds snapshots for `decide`, and knows which models the swarm holds. What cards say is checked here."""
 
     def __init__(self, sources: Sources) -> None:
         self._from = sources
@@ -49,7 +50,7 @@ class Outlook:
         entries = self._from.standing.roster()[0].entries
         rings = self._from.rings()
         freed = self._from.returning()
-        holders = frozenset(e.node_id for e in entries if any(f.digest == digest for f in self._held(e.node_id)))
+        holders = frozenset(e.node_id for e in entries if any(f.digest == digest for f in self.held(e.node_id)))
         return SwarmState(
             coordinator_id=self._from.standing.coordinator_id,
             nodes=tuple(self._node(entry, freed.get(entry.node_id, 0)) for entry in entries),
@@ -61,7 +62,7 @@ class Outlook:
         """Every model that some node holds, by name, with the names of its holders."""
         found: dict[str, tuple[ModelFacts, list[str]]] = {}
         for entry in self._from.standing.roster()[0].entries:
-            for facts in self._held(entry.node_id):
+            for facts in self.held(entry.node_id):
                 found.setdefault(facts.digest, (facts, []))[1].append(entry.name)
         return [(facts, tuple(names)) for facts, names in sorted(found.values(), key=lambda pair: pair[0].name)]
 
@@ -70,7 +71,17 @@ class Outlook:
 
         Raises:
             NotFoundError: no node holds such a model, or several models fit.
+            InputError: this node is a worker, which knows of no models and decides nothing.
         """
+        standing = self._from.standing
+        if not standing.decides:
+            coordinator = standing.roster()[0].find(standing.coordinator_id)
+            where = coordinator.name if coordinator else "the coordinator"
+            raise InputError(
+                f"this node is a worker: prompts are decided on {where}",
+                hint="Ask there, or send the request to its console.",
+                code="asked_a_worker",
+            )
         known = [facts for facts, _ in self.models()]
         found = [facts for facts in known if facts.name == reference]
         if not found and len(reference) >= 6:
@@ -83,7 +94,7 @@ class Outlook:
 
     def contact(self, node_id: str) -> Contact:
         """What is known of a node now."""
-        return self._from.contacts.contact(node_id)
+        return self._from.contact(node_id)
 
     def threads(self, node_ids: tuple[str, ...]) -> int:
         """llama.cpp's threads for a ring of these nodes: equal on all stages (DESIGN 3.6), so the least of them."""
@@ -97,17 +108,28 @@ class Outlook:
                 known.append(math.floor(usable))
         return max(1, min(known, default=1))
 
-    def _held(self, node_id: str) -> list[ModelFacts]:
+    def held(self, node_id: str) -> list[ModelFacts]:
+        """The models whose files a node says it holds, as far as they can be."""
         card = self.contact(node_id).card
         return [facts for one in (card.models if card else ()) if (facts := _facts(one)) is not None]
+
+    def speed(self, node_id: str) -> float | None:
+        """How fast a node streams weights, in bytes per second: as answers showed, else as it says of itself."""
+        card = self.contact(node_id).card
+        return self._from.speeds().get(node_id, _speed(card.facts.get("bytes_per_s") if card else None))
+
+    def grade(self, node_id: str) -> str | None:
+        """The class that a node gives itself."""
+        card = self.contact(node_id).card
+        said = card.facts.get("class") if card else None
+        name = said.get("name") if isinstance(said, dict) else None
+        return name[:MAX_GRADE_CHARACTERS] if isinstance(name, str) else None
 
     def _node(self, entry: Entry, freed: int) -> NodeState:
         contact = self.contact(entry.node_id)
         card = contact.card
         own = entry.node_id == self._from.standing.identity.node_id
         free = None if card is None or card.free_memory_bytes is None else card.free_memory_bytes + freed
-        said = _speed(card.facts.get("bytes_per_s") if card else None)
-        speed = self._from.speeds().get(entry.node_id, said)
         blocked = next(
             (c.message for c in self._from.conditions() if c.blocks_work and entry.node_id in c.node_ids), None
         )
@@ -116,7 +138,7 @@ class Outlook:
             name=entry.name,
             place="this-machine" if own else contact.place,
             free_bytes=free,
-            bytes_per_s=speed,
+            bytes_per_s=self.speed(entry.node_id),
             round_trip_s=contact.round_trip_s,
             tags=frozenset(entry.tags),
             trouble=contact.trouble or blocked,

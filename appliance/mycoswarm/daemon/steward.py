@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +19,8 @@ from mycoswarm.chat import Chat
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.outlook import Outlook
 from mycoswarm.daemon.standing import Standing
-from mycoswarm.hardware.fit import fitting, largest
-from mycoswarm.hardware.overview import list_rows
-from mycoswarm.hardware.sheet import to_json
 from mycoswarm.swarm.adoption import Adoption
+from mycoswarm.swarm.candidate import Candidate
 from mycoswarm.swarm.contact import Contacts
 from mycoswarm.swarm.desk import AdoptionDesk, TokenDesk
 from mycoswarm.swarm.discovery import Discovery
@@ -56,6 +54,7 @@ class Steward:
         self._parts = parts
         self._discovery: Discovery | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._restarting: asyncio.TimerHandle | None = None
         self._offered: list[Adoption] = []
         self._adoption_desk: AdoptionDesk | None = None
         self._door = self._make_door(door_hosts, door_port)
@@ -68,6 +67,8 @@ class Steward:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._restarting is not None:
+            self._restarting.cancel()  # whoever leaves is being built anew already, or stops
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -88,7 +89,6 @@ class Steward:
         return OwnerServices(
             node=status,
             nodes=lambda: self._nodes(outlook),
-            detect=self._detect,
             found=self._found,
             token=self._token,
             join=self._join,
@@ -123,13 +123,20 @@ class Steward:
             said = replace(self._discovery.announcement, door_port=port)
             self._spawn(self._discovery.announce(said))
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._drop)
+
+    def _drop(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the owner's failed: %s", error, exc_info=error)
 
     def _restart_soon(self) -> None:
-        asyncio.get_running_loop().call_later(RESTART_S, self._parts.restart)
+        """Have the node built anew once the answer that announces it is out."""
+        if self._restarting is None:
+            self._restarting = asyncio.get_running_loop().call_later(RESTART_S, self._parts.restart)
 
     # Belonging
 
@@ -190,13 +197,17 @@ class Steward:
         adoption = await begun
         return {"code": adoption.code, "name": adoption.peer_name, "node_id": adoption.peer_id}
 
-    async def _carry_adoption(self, registrar: Registrar, candidate: Any, begun: "asyncio.Future[Adoption]") -> None:
+    async def _carry_adoption(
+        self, registrar: Registrar, candidate: Candidate, begun: "asyncio.Future[Adoption]"
+    ) -> None:
         """Hold one adoption open until it has ended."""
         node_id, addresses = candidate.announcement.node_id, candidate.door_addresses()
         identity = self._parts.home.identity
         adoption: Adoption | None = None
         try:
             async with begin_adoption(registrar, identity, node_id=node_id, addresses=addresses) as adoption:
+                if begun.done():
+                    return  # nobody waits for the code any more
                 self._offered.append(adoption)
                 begun.set_result(adoption)
                 await adoption.outcome()
@@ -257,9 +268,9 @@ class Steward:
                     "trouble": contact.trouble,
                     "round_trip_s": contact.round_trip_s,
                     "free_memory_bytes": card.free_memory_bytes if card else None,
-                    "class": (card.facts.get("class") or {}).get("name") if card else None,
-                    "bytes_per_s": card.facts.get("bytes_per_s") if card else None,
-                    "models": [one.get("name") for one in card.models] if card else [],
+                    "class": outlook.grade(entry.node_id),
+                    "bytes_per_s": outlook.speed(entry.node_id),
+                    "models": [facts.name for facts in outlook.held(entry.node_id)],
                     "addresses": list(card.addresses) if card else [],
                 }
             )
@@ -267,7 +278,7 @@ class Steward:
             "nodes": shown,
             "candidates": self._candidates(),
             "announced_s": self._discovery.announced_s if self._discovery else None,
-            "is_coordinator": standing.decides,
+            "is_coordinator": standing.registrar is not None,
         }
 
     def _candidates(self) -> list[dict[str, Any]]:
@@ -285,17 +296,6 @@ class Steward:
             }
             for each in heard
         ]
-
-    async def _detect(self) -> dict[str, Any]:
-        machine = self._parts.home.machine.machine
-        if machine is None:
-            return {"machine": None}
-        best = largest(fitting(machine))
-        return {
-            "machine": to_json(machine),
-            "rows": list_rows(machine),
-            "largest": best.size if best else None,
-        }
 
     async def _keys(self) -> dict[str, Any]:
         entries = await asyncio.to_thread(self._parts.home.keys.entries)
@@ -317,16 +317,17 @@ class Steward:
     async def _add_model(self, path: str, name: str | None) -> AsyncIterator[dict[str, Any]]:
         """Put a file on the shelf, telling how far it is: `{done_bytes, total_bytes}` ..., last `{model}`."""
         shelf = self._parts.home.shelf
-        latest: list[tuple[int, int]] = []
-        work = asyncio.create_task(
-            asyncio.to_thread(shelf.shelf.add, Path(path), name, lambda done, total: latest.append((done, total)))
-        )
+        latest: dict[str, int] = {}
+
+        def watch(done: int, total: int) -> None:
+            latest.update(done_bytes=done, total_bytes=total)
+
+        work = asyncio.create_task(asyncio.to_thread(shelf.shelf.add, Path(path), name, watch))
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=0.25)
                 if latest:
-                    yield {"done_bytes": latest[-1][0], "total_bytes": latest[-1][1]}
-                    latest.clear()
+                    yield dict(latest)
             model = work.result()
         finally:
             await asyncio.gather(work, return_exceptions=True)
@@ -337,9 +338,11 @@ class Steward:
 
     async def _remove_model(self, name: str) -> dict[str, Any]:
         shelf = self._parts.home.shelf
-        digest = (await asyncio.to_thread(shelf.shelf.find, name)).facts.digest
+        held = await asyncio.to_thread(shelf.shelf.list)  # find would refuse a file that has changed
         await asyncio.to_thread(shelf.shelf.remove, name)
-        await asyncio.to_thread(self._parts.home.pieces.remove, digest)
+        for model in held:
+            if model.name == name:
+                await asyncio.to_thread(self._parts.home.pieces.remove, model.facts.digest)
         await self._show_shelf()
         return {"name": name}
 
