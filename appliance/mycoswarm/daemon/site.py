@@ -6,10 +6,12 @@ from pathlib import Path
 
 from mycoswarm.base.errors import StorageError
 from mycoswarm.base.settings import Settings, split_address
-from mycoswarm.swarm.address import Interface, advertised, chosen, interfaces
+from mycoswarm.swarm.address import advertised, chosen, interfaces
+from mycoswarm.swarm.dial import Address
 from mycoswarm.swarm.server import bind
 
 SOCKET_NAME = "owner.sock"
+WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104  # what owners write for "all addresses"
 
 
 class Site:
@@ -18,6 +20,7 @@ class Site:
     def __init__(self, settings: Settings, ports: dict[str, int]) -> None:
         self._settings, self._ports = settings, ports
         self._host, _ = split_address(settings.peer, "peer")
+        self._named = "" if self._host in WILDCARDS else self._host  # the one address that peers reach us at, if one
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -82,33 +85,30 @@ class Site:
 
     def stage_hosts(self) -> tuple[str, ...]:
         """Addresses that stages listen on for their neighbours; link-local ones with the scope that binding needs."""
-        if self._host:
-            return (self._host,)
-        return tuple(f"{e.address}%{e.name}" if e.is_link_local else e.address for e in self._reachable())
+        if self._named:
+            return (self._named,)
+        return tuple(f"{e.address}%{e.name}" if e.is_link_local else e.address for e in interfaces())
 
     def addresses(self) -> tuple[str, ...]:
         """Where others reach the peer listener, "host:port"."""
-        return advertised(self._reachable(), self.peer_port, override=self._settings.advertise)
+        reachable = chosen((self._named,)) if self._named else interfaces()
+        return advertised(reachable, self.peer_port, override=self._settings.advertise)
 
     def own_address(self) -> str:
         """Where this node reaches its own peer listener, "host:port"."""
-        host = self._host or "127.0.0.1"
-        return f"[{host}]:{self.peer_port}" if ":" in host else f"{host}:{self.peer_port}"
+        return str(Address(_local(self._host), self.peer_port))
 
     def console_address(self) -> str:
         """Where clients on this machine connect, "host:port"."""
         host, _ = split_address(self._settings.console, "console")
-        port = self._ports.get("console", 0)
-        return f"[{host}]:{port}" if ":" in host else f"{host or '127.0.0.1'}:{port}"
+        return str(Address(_local(host), self._ports.get("console", 0)))
 
     def names(self, name: str) -> frozenset[str]:
-        """Host names and addresses that the console answers to, for the node of this name."""
-        own = {each.address.partition("%")[0] for each in self._reachable()}
-        said = {text.rpartition(":")[0] or text for text in self._settings.advertise}
-        return frozenset({"localhost", "127.0.0.1", "::1", name, f"{name}.local", *own, *said})
-
-    def _reachable(self) -> tuple[Interface, ...]:
-        return chosen((self._host,)) if self._host else interfaces()
+        """Host names and addresses that the console answers to, for the node of this name, in small letters."""
+        console, _ = split_address(self._settings.console, "console")
+        own = {each.address for each in interfaces()}
+        said = {_host_in(text).lower() for text in self._settings.advertise}
+        return frozenset({"localhost", "127.0.0.1", "::1", name, f"{name}.local", console, *own, *said} - {*WILDCARDS})
 
     def _bind(self, address: str, what: str) -> tuple[socket.socket, ...]:
         host, port = split_address(address, what)
@@ -118,4 +118,28 @@ class Site:
 
 
 def _all_hosts() -> tuple[str, ...]:
-    return ("::", "0.0.0.0") if socket.has_ipv6 else ("0.0.0.0",)  # noqa: S104  # peers come from all networks; mutual TLS guards
+    return ("::", "0.0.0.0") if _has_ipv6() else ("0.0.0.0",)  # noqa: S104  # peers come from all networks; mutual TLS guards
+
+
+def _has_ipv6() -> bool:
+    """Whether the kernel takes IPv6 now; Python only knows what it was built with."""
+    try:
+        with socket.socket(socket.AF_INET6) as trial:
+            trial.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _local(host: str) -> str:
+    """The address of a listener as this machine itself reaches it."""
+    if host in WILDCARDS:
+        return "::1" if host == "::" else "127.0.0.1"
+    return host
+
+
+def _host_in(text: str) -> str:
+    """The host of "host", "host:port", an IPv6 address, or one with a port in brackets."""
+    if text.count(":") > 1:
+        return text.partition("]")[0].removeprefix("[")
+    return text.partition(":")[0]

@@ -37,6 +37,8 @@ def place_among(address: str, networks: Iterable[Network]) -> Place:
         wanted = ipaddress.ip_address(host)
     except ValueError:
         return "outside"
+    if isinstance(wanted, ipaddress.IPv6Address) and wanted.ipv4_mapped is not None:
+        wanted = wanted.ipv4_mapped  # as a listener for both families shows its IPv4 peers
     if wanted.is_loopback:
         return "this-machine"
     known = tuple(networks)
@@ -50,16 +52,17 @@ def place_among(address: str, networks: Iterable[Network]) -> Place:
 def _networks() -> list[Network]:
     stats = psutil.net_if_stats()
     return [
-        Network(each.address.partition("%")[0], each.netmask, name in stats and "pointopoint" in stats[name].flags)
+        Network(each.address.partition("%")[0], each.netmask, "pointopoint" in stats[name].flags)
         for name, listed in psutil.net_if_addrs().items()
         for each in listed
-        if each.family in (socket.AF_INET, socket.AF_INET6) and each.netmask
+        if each.family in (socket.AF_INET, socket.AF_INET6) and each.netmask and name in stats and stats[name].isup
     ]
 
 
 def _holds(network: Network, wanted: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     try:
         length = int(ipaddress.ip_address(network.mask)).bit_count()
-        return wanted in ipaddress.ip_network(f"{network.address}/{length}", strict=False)
+        # A mask without bits would make the whole internet our LAN.
+        return length > 0 and wanted in ipaddress.ip_network(f"{network.address}/{length}", strict=False)
     except (ValueError, TypeError):
         return False
