@@ -15,11 +15,14 @@ from mycoswarm.daemon.standing import read_standing
 from mycoswarm.routing.decision import decide
 from mycoswarm.routing.rule import DEFAULT_RULE
 from mycoswarm.routing.snapshot import Asked
+from mycoswarm.stage.failure import retold, revive
 from mycoswarm.swarm.card import WIRE_VERSION, Card, decode_card
 from mycoswarm.swarm.contact import Contact
 from mycoswarm.swarm.dial import parse_address
+from mycoswarm.wire.frame import Trouble
 from mycoswarm.wire.line import decode_report
 from mycoswarm.wire.plan import Conditions
+from mycoswarm.wire.report import Failed
 from rings import FACTS
 
 NODE = "ab" * 16
@@ -108,7 +111,7 @@ def test_deciding_survives_whatever_a_card_says(tmp_path: Path, facts: dict[str,
     outlook = Outlook(
         Sources(
             standing=read_standing(tmp_path / "attic", identity),
-            contacts=Shown(identity.node_id, {"facts": facts, "models": models, "free_memory_bytes": 1 << 60}),  # type: ignore[arg-type]  # all that it asks
+            contact=Shown(identity.node_id, {"facts": facts, "models": models, "free_memory_bytes": 1 << 60}).contact,
             settings=Settings(data_folder=tmp_path),
             rings=lambda: (),
             returning=dict,
@@ -139,3 +142,12 @@ def test_deciding_survives_whatever_a_card_says(tmp_path: Path, facts: dict[str,
 def test_a_report_with_numbers_that_the_ledger_cannot_keep_is_a_protocol_error(report: str) -> None:
     with pytest.raises(ProtocolError):
         decode_report(report.encode())
+
+
+def test_an_error_from_another_machine_is_short_and_moves_no_cursor() -> None:
+    words = "\x1b[2J\nroot: all is well " * 1000
+    failed = Failed(request_id=None, code="made_up", message=words, hint=words, last_words=(words,) * 1000)
+    told = revive(failed), retold(Trouble("made_up", words, "ab" * 16))
+    texts = [text for error in told for text in (error.message, error.hint, *getattr(error, "last_words", ()))]
+    assert len(texts) < 50
+    assert all(len(text) <= 1000 and text.isprintable() for text in texts)
