@@ -38,6 +38,7 @@ def test_what_moves_the_cursor_or_turns_the_text_is_taken_out(bad: str) -> None:
     assert bad[0] not in clean(f"a{bad}b") and clean(f"a{bad}b").startswith("a�")
 
 
+@pytest.mark.slow
 @given(st.text(alphabet=st.characters()))
 def test_cleaned_text_has_no_controls_keeps_its_length_and_can_be_written(text: str) -> None:
     shown = clean(text)

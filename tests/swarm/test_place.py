@@ -39,6 +39,7 @@ def test_places(address: str, network: Network, place: Place) -> None:
     assert place_among(address, [network]) == place
 
 
+@pytest.mark.slow
 @given(ADDRESSES, st.lists(NETWORKS, max_size=4))
 def test_networks_that_cannot_be_never_raise_and_more_of_them_bring_nothing_further_away(
     address: str, networks: list[Network]
