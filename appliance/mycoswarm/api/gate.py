@@ -73,9 +73,8 @@ class Gate:
                 hint="Use the address that `mycoswarm-node run` prints, or add the name to `advertise`.",
                 code="unknown_host",
             )
-        origin = headers.get("origin")
         # The port counts: another program on this machine may serve pages too.
-        if origin is not None and origin.partition("://")[2].lower() != headers["host"].lower():
+        if any(each.partition("://")[2].lower() != headers["host"].lower() for each in headers.getlist("origin")):
             raise TrustError(
                 "a web page of another site asked for this", hint="Open the dashboard itself.", code="foreign_origin"
             )

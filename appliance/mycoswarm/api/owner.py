@@ -16,6 +16,7 @@ from mycoswarm.chat import Chat
 from mycoswarm.routing.decision import Decision, Refusal
 
 MAX_TEXT = 4096
+MAX_NUMBER = 1e15
 
 Answer = Awaitable[Any]
 
@@ -131,7 +132,7 @@ async def _body(request: Request) -> dict[str, Any]:
     data = await request.body()
     try:
         given = msgspec.json.decode(data) if data else {}
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, RecursionError) as exc:
         raise InputError(f"the body is not JSON: {exc}") from exc
     if not isinstance(given, dict):
         raise InputError("the body must be a JSON object")
@@ -147,7 +148,7 @@ def _text(given: dict[str, Any], name: str) -> str:
 
 def _number(given: dict[str, Any], name: str) -> float:
     value = given.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MAX_NUMBER:
         raise InputError(f"{name} must be a number above 0")
     return float(value)
 

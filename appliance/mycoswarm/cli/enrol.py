@@ -1,6 +1,7 @@
 """Who belongs to the swarm: `init`, `token`, `join`, `adopt`, `expel`, `leave`, `nodes`."""
 
 import logging
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,13 @@ def token(folder: Path, lifetime: str, uses: int) -> None:
 @click.pass_obj
 @guarded
 def join(folder: Path, token: str) -> None:
-    """Join a swarm with a TOKEN made on its coordinator. The daemon must be running here."""
+    """Join a swarm with a TOKEN made on its coordinator. The daemon must be running here.
+
+    As "-" it is read from stdin: other users of this machine can see command lines.
+    """
     call = Call(folder)
-    told = call.ask("POST", "/api/join", {"token": token})
+    given = sys.stdin.readline().strip() if token == "-" else token  # noqa: S105  # a sign, no token
+    told = call.ask("POST", "/api/join", {"token": given})
     wait_for_role(call, "worker")
     say(f"This node is now {told['name']}, a worker of the swarm {told['swarm_id'][:16]}.")
 

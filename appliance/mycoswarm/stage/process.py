@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -148,6 +149,7 @@ def main() -> NoReturn:
     """The whole life of a stage process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which closes our stdin
     _die_with_parent()
+    _leave_no_dump()
     stdin, stdout = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -172,6 +174,11 @@ def _die_with_parent() -> None:
     """Have the kernel kill this process when its parent ends. Linux alone; elsewhere stdin's end is the only sign."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def _leave_no_dump() -> None:
+    """When llama.cpp aborts, what people wrote must not end up in a core file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":
