@@ -145,6 +145,7 @@ class Node:
             await enter(Listener(console_app(services), sockets))
         owner = owner_routes(self._steward.services(chat, outlook, self._status))
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
+        self._stack.push_async_callback(rings.stop)  # before the listeners: open answers end with a typed error
 
     # What the parts ask of each other
 

@@ -89,6 +89,10 @@ class RingPool:
         return self
 
     async def __aexit__(self, *failure: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End all rings, and every request on them with an error; none is opened any more."""
         self._is_closed = True
         if self._sweeper:
             self._sweeper.cancel()

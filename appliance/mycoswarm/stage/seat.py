@@ -129,6 +129,8 @@ class Seat:
                 self._lines.extend(self._splitter.feed(data))
             return decode_report(self._lines.popleft())
         except ProtocolError as exc:
+            if exc.code == "stream_reset":  # the node stops, or its side broke off: no fault in what it said
+                raise lost(self.node_id, f"node {self.node_id} gave up the ring") from exc
             exc.lost_node_id = self.node_id
             raise
         except RingError:

@@ -21,7 +21,6 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
@@ -57,15 +56,18 @@ class PeerCycle(RequestResponseCycle):
     on_read: Callable[[int, int], None]
 
     async def run_asgi(self, app: ASGI3Application) -> None:
-        """Run the app; what it raises because its client has left is not an error."""
+        """Run the app; what it raises because its client has left, or this node stops, is not an error."""
 
         async def quiet(scope: Any, receive: Any, send: Any) -> None:
             try:
                 await app(scope, receive, send)
-            except Exception as exc:
-                if not self.disconnected:
+            except (Exception, asyncio.CancelledError) as exc:
+                if isinstance(exc, asyncio.CancelledError):
+                    self.abort_stream()
+                    self.disconnected = True
+                elif not self.disconnected:
                     raise
-                log.info("%s ended because its client left: %r", scope["path"], exc)
+                log.info("%s ended because a side left: %r", scope["path"], exc)
 
         await super().run_asgi(quiet)
 
@@ -279,9 +281,7 @@ class PeerServer:
     """Serves `app` on bound sockets while entered; `async with PeerServer(app, context, bind(...)) as server`."""
 
     def __init__(self, app: ASGI3Application, context: ssl.SSLContext, sockets: Sequence[socket.socket]) -> None:
-        self._app = app
-        self._context = context
-        self._sockets = tuple(sockets)
+        self._app, self._context, self._sockets = app, context, tuple(sockets)
         self._state = ServerState()
         self._listeners: list[asyncio.AbstractServer] = []
 
@@ -315,9 +315,7 @@ class PeerServer:
             self._listeners.append(listener)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *failure: object) -> None:
         """Stop: no new connections, `GRACE_S` for open requests, then cancel and abort what is left."""
         for listener in self._listeners:
             listener.close()
