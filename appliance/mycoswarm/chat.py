@@ -183,6 +183,7 @@ class Chat:
                 await self._stream(record, decision, plan, tell)
                 return
             except RingError as error:
+                speak_of_names(error, decision)
                 if attempt == MAX_TRIES or not may_try_again(error):
                     raise
                 log.warning("request %s: %s; deciding again", record.job.request_id, error.message)
@@ -306,6 +307,14 @@ def may_try_again(error: RingError) -> bool:
     if isinstance(error, CaptureError | ProtocolError) or error.code == "ring_closed":
         return False
     return error.lost_node_id is not None or error.code in (RingError.code, StageError.code)
+
+
+def speak_of_names(error: RingError, decision: Decision) -> None:
+    """Let an error name nodes as their owner does."""
+    text = error.message
+    for share in decision.placed.shares:
+        text = text.replace(share.node.node_id, share.node.name)
+    error.args = (text,)
 
 
 def nobody_left(loss: RingError, refusal: Refusal) -> RingError:
