@@ -110,8 +110,7 @@ def test_a_killed_stage_ends_an_answer_that_may_run_nowhere_else(fleet: Fleet) -
         broken.rest()
     assert time.monotonic() - began < 5
     assert_typed(caught.value)
-    (node_id,) = (node["node_id"] for node in fleet.nodes() if node["name"] == "worker-1")
-    assert caught.value.code in (RingError.code, StageError.code) and node_id in caught.value.message
+    assert caught.value.code in (RingError.code, StageError.code) and "worker-1" in caught.value.message
     assert broken.reply.text and whole.reply.text.startswith(broken.reply.text)
     assert answer(fleet, PAIR), "the same request is fine again"
 
@@ -136,6 +135,44 @@ def test_a_killed_daemon_takes_its_stage_along_and_the_answer_goes_on(fleet: Fle
     fleet.restart(victim)
     fleet.wait_ready()
     assert answer(fleet, narrowed), "a worker that is back gets work again"
+
+
+def test_a_worker_that_is_stopped_in_order_leaves_its_answers_to_the_others(fleet: Fleet) -> None:
+    whole = whole_answer(fleet, "split")
+    broken = long_answer(fleet, "split", tokens=1500)  # longer than the second that a node gives open requests
+    broken.more(20)
+    victim = workers_of(fleet, whole)[0]
+    victim.process.terminate()
+    text = broken.rest()
+    assert victim.process.wait(5) == 0
+    assert_same(text[: len(whole.reply.text)], whole)
+    assert broken.reply.mycoswarm["earlier_stages"] and broken.reply.usage["completion_tokens"] == 1500
+
+
+def test_a_coordinator_that_is_stopped_says_so_and_no_stage_stays(fleet: Fleet) -> None:
+    assert answer(fleet, PAIR)
+    stages = [stage for worker in fleet.workers for stage in stages_of(worker)]
+    assert stages
+    broken = long_answer(fleet, PAIR, tokens=1900)
+    broken.more(20)
+    fleet.coordinator.process.terminate()
+    with pytest.raises(SwarmError) as caught:
+        broken.rest()
+    assert_typed(caught.value)
+    assert fleet.coordinator.process.wait(6) == 0
+    until(lambda: all(is_gone(stage) for stage in stages), 5, "a stage outlived its ring")
+
+
+def test_a_coordinator_that_is_killed_leaves_no_stage_on_any_node(fleet: Fleet) -> None:
+    assert answer(fleet, PAIR), "a coordinator that is back works with the nodes it had"
+    stages = [stage for worker in fleet.workers for stage in stages_of(worker)]
+    broken = long_answer(fleet, PAIR, tokens=1900)
+    broken.more(20)
+    fleet.coordinator.process.kill()
+    with pytest.raises(SwarmError) as caught:
+        broken.rest()
+    assert_typed(caught.value)
+    until(lambda: all(is_gone(stage) for stage in stages), 8, "a stage outlived its coordinator")
 
 
 def test_a_killed_daemon_ends_an_answer_that_may_run_nowhere_else(fleet: Fleet) -> None:
