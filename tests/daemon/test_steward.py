@@ -118,6 +118,7 @@ def card(node_id: str, **facts: Any) -> Card:
     )
 
 
+@pytest.mark.slow
 def test_founding_names_the_node_and_has_it_built_anew_once(tmp_path: Path) -> None:
     async def work() -> None:
         async with steward_of(tmp_path) as stand:
@@ -132,6 +133,7 @@ def test_founding_names_the_node_and_has_it_built_anew_once(tmp_path: Path) -> N
     run(work)
 
 
+@pytest.mark.slow
 def test_who_leaves_the_steward_is_not_built_anew_later(tmp_path: Path) -> None:
     async def work() -> None:
         async with steward_of(tmp_path) as stand:
@@ -142,6 +144,7 @@ def test_who_leaves_the_steward_is_not_built_anew_later(tmp_path: Path) -> None:
     run(work)
 
 
+@pytest.mark.slow
 def test_what_only_a_coordinator_can_do_is_refused_elsewhere(tmp_path: Path) -> None:
     async def work() -> None:
         for role in ("unclaimed", "worker"):
@@ -183,6 +186,7 @@ def test_an_expelled_node_hears_it_first_is_cut_off_then_and_the_others_hear_las
     run(work)
 
 
+@pytest.mark.slow
 def test_a_worker_leaves_and_a_coordinator_cannot(tmp_path: Path) -> None:
     async def work() -> None:
         async with steward_of(tmp_path / "w", role="worker") as stand:
@@ -276,6 +280,7 @@ def test_models_are_added_listed_and_removed_even_where_their_file_has_changed(t
     run(work)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     async def work() -> None:
         async with steward_of(tmp_path) as stand:
