@@ -91,6 +91,7 @@ class FakeEngine:
         self._logits: dict[int, NDArray[np.float32]] = {}
         self.batches: list[list[tuple[int, int]]] = []
         self.fails_at: int | None = None
+        self.is_spoilt = False
 
     @property
     def used(self) -> int:
@@ -120,6 +121,8 @@ class FakeEngine:
         return Decoded(None, 7)
 
     def logits(self, row: int) -> NDArray[np.float32]:
+        if self.is_spoilt:
+            raise StageError("the model's logits are not numbers", code="not_numbers")
         if row not in self._logits:
             raise StageError(f"row {row} of the last batch has no logits", code="bad_batch")
         return self._logits[row].copy()

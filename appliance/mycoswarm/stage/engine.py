@@ -4,6 +4,7 @@ The same conditions and the same batches give bit-identical results for a whole 
 tests/live/test_split.py holds that.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,8 @@ class Engine:
 
         Raises:
             StageError: code "kv_full" where the cache has no room (it is unchanged then), "bad_batch" where the batch
-                cannot be right, else llama.cpp failed and the cache is unknown: end the ring.
+                cannot be right, "not_numbers" where its states overflowed, else llama.cpp failed. In both the cache is
+                unknown: end the ring. One NaN in it spoils every sequence, masked or removed: 0 times NaN is NaN.
             CaptureError: the hidden states are not exactly this step's rows; the cache is unknown.
         """
         n_rows = self._fill(batch)
@@ -126,7 +128,10 @@ class Engine:
         if code != 0:
             raise StageError(f"llama.cpp failed to decode (code {code})", last_words=shared_log().last_words())
         if self._capture is not None:
-            return Decoded(self._capture.take(n_rows), compute_us)
+            rows = self._capture.take(n_rows)
+            if not np.isfinite(rows).all():
+                raise _no_numbers("hidden states")
+            return Decoded(rows, compute_us)
         self._wanted = batch.wanted.copy()
         return Decoded(None, compute_us)
 
@@ -134,12 +139,15 @@ class Engine:
         """Logits of one wanted row of the last batch, float32[n_vocab], a copy. On the head only.
 
         Raises:
-            StageError: that row was not wanted.
+            StageError: that row was not wanted; or (code "not_numbers") the cache is spoilt: end the ring.
         """
         self._check_open()
         if not (0 <= row < len(self._wanted) and self._wanted[row]):
             raise StageError(f"row {row} of the last batch has no logits", code="bad_batch")
-        return self._context.logits(row)
+        logits = self._context.logits(row)
+        if not math.isfinite(float(logits.max())):
+            raise _no_numbers("logits")
+        return logits
 
     def remove(self, sequence: int, first: int, last: int) -> None:
         """Forget positions [first, last) of a sequence; last -1 is to its end.
@@ -187,8 +195,18 @@ class Engine:
                 raise StageError(f"a batch with tokens outside [0, {self.n_vocab})", code="bad_batch")
             arrays.tokens[:n_rows] = batch.tokens
         else:
-            arrays.hidden[:n_rows] = batch.hidden
+            if not np.isfinite(content).all():
+                raise StageError("a batch with hidden states that are no numbers", code="bad_batch")
+            arrays.hidden[:n_rows] = content
         arrays.positions[:n_rows] = batch.positions
         arrays.sequences[:n_rows] = batch.sequences
         arrays.outputs[:n_rows] = batch.wanted if self._capture is None else 1
         return n_rows
+
+
+def _no_numbers(what: str) -> StageError:
+    return StageError(
+        f"the model's {what} are not numbers",
+        code="not_numbers",
+        hint="Its numbers overflow on this device, or its file is damaged.",
+    )

@@ -257,6 +257,8 @@ class Head:
 
     async def _land(self, step: Step) -> None:
         """A step came back: run the last layers, sample, and feed the tokens in again."""
+        if not self._flights:
+            raise ProtocolError(f"change {step.number} came back, and nothing was sent")
         flight = self._flights.popleft()
         sent = flight.step
         if step.number != sent.number or not (
@@ -299,8 +301,8 @@ class Head:
     def _sample(self, row: int, request: _Request) -> _Sample:
         chooser, n_top = request.chooser, request.generation.sampling.top_logprobs
         assert chooser is not None
+        logits = self._equipment.layers.logits(row)
         try:
-            logits = self._equipment.layers.logits(row)
             token = chooser.sample(logits)
             chooser.accept(token)
             logprob = None if n_top is None else self._equipment.logprob(logits, token, n_top)
