@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFReader
 
 from models import write_random_model
 from mycoswarm.base.errors import RingError, StageError
@@ -19,18 +20,20 @@ WIDTH = 64
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     """The last layers of a model, fed with hidden states by a neighbour."""
-    model = write_random_model(tmp_path / "model.gguf", "llama", n_layer=2)
-    opened = Engine.open(
-        [model], Conditions(n_ctx=256, n_ubatch=8), n_layer=2, is_head=True, feeds_tokens=False, gpu=False
-    )
-    yield opened
-    opened.close()
+    engine = opened(write_random_model(tmp_path / "model.gguf", "llama", n_layer=2))
+    yield engine
+    engine.close()
+
+
+def opened(model: Path) -> Engine:
+    conditions = Conditions(n_ctx=256, n_ubatch=8)
+    return Engine.open([model], conditions, n_layer=2, is_head=True, feeds_tokens=False, gpu=False)
 
 
 def states(sequence: int, value: float | None = None) -> Batch:
     hidden = np.random.default_rng(7).standard_normal((4, WIDTH)).astype(np.float32)
     if value is not None:
-        hidden[1] = value
+        hidden[1, 3] = value
     ramp = np.arange(4, dtype=np.int32)
     return Batch(ramp, np.full(4, sequence, np.int32), ramp == 3, None, hidden)
 
@@ -48,11 +51,15 @@ def test_a_neighbours_nan_reaches_no_cache(engine: Engine, value: float) -> None
 
 
 @pytest.mark.slow
-def test_logits_that_overflow_are_an_error_and_no_token(engine: Engine) -> None:
-    engine.decode(states(0, 1e38))
-    engine.decode(states(1))
+def test_logits_that_overflow_are_an_error_and_no_token(tmp_path: Path) -> None:
+    model = write_random_model(tmp_path / "model.gguf", "llama", n_layer=2)
+    (norm,) = (tensor for tensor in GGUFReader(model, "r+").tensors if tensor.name == "output_norm.weight")
+    norm.data[:] = np.inf
+    engine = opened(model)
+    engine.decode(states(0))
     with pytest.raises(StageError) as caught:
         engine.logits(3)
+    engine.close()
     assert caught.value.code == "not_numbers"
 
 
