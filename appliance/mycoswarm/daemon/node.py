@@ -51,6 +51,7 @@ from mycoswarm.wire.report import Finished
 from mycoswarm.wire.ticket import Sealed, Ticket
 
 SHARD_FORMAT = 1
+RULES = (DEFAULT_RULE,)
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ class Node:
         return Surroundings(
             swarm=outlook.swarm,
             models=outlook,
-            rules=lambda: (DEFAULT_RULE,),
+            rules=lambda: RULES,
             conditions=conditions,
             note=self._home.ledger.add_answer,
             grade=self._grade,
@@ -209,7 +210,7 @@ class Node:
         directory = {node_id: self._contacts.addresses(node_id) for node_id in wanted}
         return await Ring.open(
             plan,
-            connect=self._reach,
+            connect=lambda node_id: self._reach(node_id, rule),
             seal=self._standing.sign,
             swarm_id=self._standing.swarm_id,
             rule=rule,
@@ -217,17 +218,20 @@ class Node:
             request_id=request_id,
         )
 
-    async def _reach(self, node_id: str) -> Connection:
-        """Dial a node for a ring, and hold the way there against the place that was decided on.
+    async def _reach(self, node_id: str, rule: str) -> Connection:
+        """Dial a node for a ring, and hold the way there against the rule and the place that was decided on.
 
-        Addresses race: a node decided on as one of this LAN could answer first over a routed address.
+        Addresses race: a node decided on as one of this LAN could answer first over a routed address, now or when the
+        poll dials it anew after the decision.
 
         Raises:
             SwarmError: it does not answer, or only from further away.
         """
+        decided = self._contacts.contact(node_id).place
+        allowed = next((one.action.places for one in RULES if one.name == rule), ())
         connection = await self._contacts.fresh(node_id)
-        decided, now = self._contacts.contact(node_id).place, place_of(connection.remote)
-        if PLACES.index(now) > PLACES.index(decided):
+        now = place_of(connection.remote)
+        if now not in allowed or PLACES.index(now) > PLACES.index(decided):
             await connection.close()
             raise RefusedError(f"node {node_id} answers from {now}, and the decision counted on {decided}")
         return connection
