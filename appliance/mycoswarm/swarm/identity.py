@@ -23,6 +23,7 @@ Role = Literal["unclaimed", "coordinator", "worker"]
 _KEY_FILE = "node.pem"
 _NODE_FILE = "node.json"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one label of a host name, RFC 1123
+_ID = re.compile(r"[0-9a-f]{32}")  # as key.py makes them; rules and requests name nodes by either
 
 
 class Membership(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,8 +156,8 @@ def already_enrolled(swarm_id: str) -> EnrolmentError:
 
 
 def is_name(text: str) -> bool:
-    """Say whether this can be a node's name: one host name label."""
-    return _NAME.fullmatch(text) is not None
+    """Say whether this can be a node's name: one host name label, and none that could be taken for a node's id."""
+    return _NAME.fullmatch(text) is not None and _ID.fullmatch(text) is None
 
 
 def check_name(text: str) -> str:
@@ -173,7 +174,8 @@ def check_name(text: str) -> str:
 def clean_name(text: str) -> str:
     """Make a node's name out of any text, such as a machine's own name."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower().split(".")[0]
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:63].strip("-") or "node"
+    name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:63].strip("-") or "node"
+    return f"node-{name}" if _ID.fullmatch(name) else name
 
 
 def _read_node(data: bytes, path: Path) -> _NodeFile:
