@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
@@ -117,8 +118,6 @@ def test_text_completions_stream_and_do_not(client: openai.OpenAI) -> None:
 
 
 def test_several_requests_at_once_each_get_their_own_answer(fleet: Fleet, client: openai.OpenAI) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     def ask(question: str) -> str:
         told = client.chat.completions.create(
             model="spore",

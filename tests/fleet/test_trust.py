@@ -7,11 +7,13 @@ import ssl
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from mycoswarm.base.errors import SwarmError, TrustError, UnreachableError
+from mycoswarm.cli.enrol import wait_for_role
 from mycoswarm.cli.fleet import Fleet
 from mycoswarm.cli.talk import Reply, stream_chat
 from mycoswarm.swarm.client import Connection
@@ -131,8 +133,6 @@ def test_adoption_shows_one_code_on_both_screens_and_wants_both_owners() -> None
         own.find()
         first, fresh = own.coordinator, own.workers[0]
         first.call.ask("POST", "/api/init", {"name": "coordinator"})
-        from mycoswarm.cli.enrol import wait_for_role
-
         wait_for_role(first.call, "coordinator")
         own.find()
         offered = first.call.ask("POST", "/api/adopt", {"node": "worker-1"})
@@ -142,8 +142,6 @@ def test_adoption_shows_one_code_on_both_screens_and_wants_both_owners() -> None
         assert waiting[0]["code"] == offered["code"] and len(offered["code"].replace(" ", "")) == 6
         assert len(own.nodes()) == 1
         confirm = {"code": offered["code"], "accept": True}
-        from concurrent.futures import ThreadPoolExecutor
-
         with ThreadPoolExecutor(2) as pool:
             both = [pool.submit(m.call.ask, "POST", "/api/adopt/answer", confirm) for m in (first, fresh)]
             assert all(one.result()["name"] == "worker-1" for one in both)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from mycoswarm.stage.equipment import equip
 from mycoswarm.stage.head import Head
 from mycoswarm.stage.hop import Hops, Identity, Terms
 from mycoswarm.stage.relay import Relay, Work
+from mycoswarm.stage.worker import Worker
 from mycoswarm.swarm.server import bind
 from mycoswarm.swarm.tls import ephemeral_certificate
 from mycoswarm.wire.order import Neighbour
@@ -75,7 +75,7 @@ async def three_stages(folder: Path) -> AsyncIterator[ThreeStages]:
         for index in range(3)
     ]
     async with asyncio.timeout(60), AsyncExitStack() as stack:
-        workers = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(3)]
+        workers = [stack.enter_context(Worker()) for _ in range(3)]
         tables = []
         for index, worker in enumerate(workers):
             engine, table = await asyncio.wrap_future(
