@@ -14,12 +14,14 @@ from mycoswarm.cli.call import SOCKET_NAME, Call
 
 @dataclass
 class Canned:
-    """What the server answers, and what it was asked: (method, path, body, headers) each. `act` may replace it."""
+    """What the server answers, and what it was asked: (method, path, body, headers) each. `act` may replace it, and
+    `bodies` has other answers for some paths."""
 
     status: int = 200
     body: bytes = b"{}"
     length: int | None = None  # said in the header; None: the true one
     act: Callable[[http.server.BaseHTTPRequestHandler], None] | None = None
+    bodies: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, str, bytes, dict[str, str]]] = field(default_factory=list)
 
 
@@ -39,10 +41,11 @@ def answering(folder: Path, canned: Canned) -> Iterator[Call]:
             if canned.act is not None:
                 canned.act(self)
                 return
+            body = canned.bodies.get(self.path, canned.body)
             self.send_response(canned.status)
-            self.send_header("content-length", str(len(canned.body) if canned.length is None else canned.length))
+            self.send_header("content-length", str(len(body) if canned.length is None else canned.length))
             self.end_headers()
-            self.wfile.write(canned.body)
+            self.wfile.write(body)
 
         do_GET = do_POST = do_DELETE = _answer  # noqa: N815  # http.server's names
 
@@ -52,6 +55,7 @@ def answering(folder: Path, canned: Canned) -> Iterator[Call]:
         def address_string(self) -> str:
             return "owner"
 
+    (folder / SOCKET_NAME).unlink(missing_ok=True)
     with _Server(str(folder / SOCKET_NAME), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

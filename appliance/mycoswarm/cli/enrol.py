@@ -81,14 +81,7 @@ def adopt(folder: Path, name: str | None, yes: bool) -> None:
     Both machines show the same six digits. Confirm on both only if they are the same.
     """
     call = Call(folder)
-    if name is not None:
-        told = call.ask("POST", "/api/adopt", {"node": name})
-    else:
-        waiting = call.ask("GET", "/api/adoptions")["adoptions"]
-        if len(waiting) != 1:
-            many = "several adoptions wait" if waiting else "no adoption waits here"
-            raise EnrolmentError(many, hint="Start it on the coordinator with `mycoswarm-node adopt NAME`.")
-        told = waiting[0]
+    told = _waiting(call) if name is None else call.ask("POST", "/api/adopt", {"node": name})
     say(f"Adoption with {told['name']} ({told['node_id']}). The code on this screen:")
     say(f"\n    {told['code']}\n")
     sure = yes or click.confirm("Does the other machine show the same code?", default=False)
@@ -148,6 +141,30 @@ def nodes(folder: Path, as_json: bool) -> None:
             note("Adopt an unclaimed one with `mycoswarm-node adopt NAME`.")
     for condition in status["conditions"]:
         say(f"\n! {condition['message']}\n  {condition['hint']}")
+
+
+def _waiting(call: Call) -> dict[str, Any]:
+    """The adoption that waits here; of several, which anybody on the LAN can offer, the one whose code the owner types.
+
+    Raises:
+        EnrolmentError: none waits, or none with that code.
+    """
+    waiting: list[dict[str, Any]] = call.ask("GET", "/api/adoptions")["adoptions"]
+    start = "Start it on the coordinator with `mycoswarm-node adopt NAME`."
+    if not waiting:
+        raise EnrolmentError("no adoption waits here", hint=start)
+    if len(waiting) == 1:
+        return waiting[0]
+    show_table(("Coordinator", "Id"), ((one["name"], one["node_id"]) for one in waiting))
+    typed = _digits(click.prompt("Several adoptions wait. The code on your coordinator's screen"))
+    found = [one for one in waiting if _digits(one["code"]) == typed]
+    if len(found) != 1:
+        raise EnrolmentError("no adoption that waits here has that code: do not confirm it there either", hint=start)
+    return found[0]
+
+
+def _digits(text: str) -> str:
+    return "".join(character for character in text if character.isdigit())
 
 
 def wait_for_role(call: Call, role: str) -> None:
