@@ -189,10 +189,10 @@ def test_tokens_that_do_not_hold_are_refused(loner: Fleet) -> None:
     altered = token[:-6] + ("AAAAAA" if not token.endswith("AAAAAA") else "BBBBBB")
     assert type_in(other, "join", altered).code in (EXIT_REFUSED, EXIT_WRONG)
 
-    brief = type_in(first, "token", "--for", "1s").out.strip()
+    brief = type_in(first, "token", "--for", "200ms").out.strip()
     spent = type_in(first, "token", "--for", "soon")
     assert spent.code in (EXIT_USAGE, EXIT_WRONG) and "soon" in spent.err
-    late = type_in(other, "join", brief)  # two commands later, more than a second has passed
+    late = type_in(other, "join", brief)  # two starts of Python later
     assert late.code in (EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_WRONG) and late.err
 
     joined = type_in(other, "join", token)
