@@ -182,7 +182,7 @@ def test_a_narrowing_header_reaches_the_decision() -> None:
                 await client.chat.completions.create(
                     model="spore", messages=HI, extra_headers={"X-Mycoswarm-Route": "anywhere"}
                 )
-            with pytest.raises(openai.PermissionDeniedError, match="no node that the rule"):
+            with pytest.raises(openai.NotFoundError, match="no node called"):
                 await client.chat.completions.create(
                     model="spore", messages=HI, extra_headers={"X-Mycoswarm-Route": "nodes=garage"}
                 )
