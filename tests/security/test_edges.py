@@ -1,6 +1,7 @@
 """Small doors: several Origin headers, owners' JSON, tokens on command lines, prompts in core files."""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from consoles import KEY, console
 from mycoswarm.cli.enrol import join
+from mycoswarm.cli.screen import show_json
 from mycoswarm.stage.supervisor import StageProcess
 from nodes import stage_launch
 
@@ -33,6 +35,14 @@ def test_a_join_token_may_come_over_stdin_where_no_other_user_sees_it(tmp_path: 
         told = CliRunner().invoke(join, arguments, input="mst-secret\n", obj=tmp_path)
         assert told.exit_code == 4  # no daemon runs there, which is found out once the token is read
         assert "mst-secret" not in told.output
+
+
+def test_json_shown_on_a_terminal_moves_no_cursor_and_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"text": "Grüße 😀\x1b[2J\x9b2J\u202e\U000e0001\n\t"}
+    show_json(value)
+    shown = capsys.readouterr().out
+    assert all(c.isprintable() or c == "\n" for c in shown)
+    assert "Grüße 😀" in shown and json.loads(shown) == value
 
 
 @pytest.mark.slow

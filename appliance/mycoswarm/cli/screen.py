@@ -72,8 +72,9 @@ def clean(text: str) -> str:
 
 
 def show_json(value: Any) -> None:
-    """Write a value as JSON for scripts."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Write a value as JSON for scripts. What is no sign on paper is escaped: it may end up on a terminal too."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def show_table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
