@@ -141,7 +141,7 @@ def stage_launch(folder: Path) -> Launch:
 @asynccontextmanager
 async def swarm_of(folder: Path, *, n_layer: int = 6, model: Path | None = None) -> AsyncIterator[Swarm]:
     """Nodes a, b, c; a holds the model. Leaving it fails where a stage process stays behind."""
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    before = {child.pid for child in stage_processes()}
     path = model or write_random_model(folder / "model.gguf", n_layer=n_layer, width=64, vocab=320)
     swarm = Swarm(path, write_manifest(path))
     async with AsyncExitStack() as stack:
@@ -149,7 +149,7 @@ async def swarm_of(folder: Path, *, n_layer: int = 6, model: Path | None = None)
             node = swarm.nodes[name] = await stack.enter_async_context(_node(name, folder, swarm))
             swarm.addresses[name] = f"127.0.0.1:{node.server.port}"
         yield swarm
-    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    left = [child for child in stage_processes() if child.pid not in before]
     assert not left, f"processes stayed behind: {left}"
 
 
@@ -202,8 +202,15 @@ async def answer(ring: Ring, wanted: Generation) -> tuple[list[int], Finished]:
 
 
 def stage_processes() -> list[psutil.Process]:
-    """The stage processes of this test process: it has no other children."""
-    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    """The stage processes of this test process; a fleet's daemons are children of it, too, and their stages are not."""
+    return [child for child in psutil.Process().children() if _is_stage(child)]
+
+
+def _is_stage(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "mycoswarm.stage.process" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def until(holds: Callable[[], bool], limit_s: float = 10) -> None:

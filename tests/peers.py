@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 import uvloop
-from mycoswarm.swarm.client import Connection
-from mycoswarm.swarm.dial import dial
-from mycoswarm.swarm.server import PeerServer, bind
-from mycoswarm.swarm.tls import client_context, ephemeral_certificate, fingerprint, server_context
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from mycoswarm.swarm.client import Connection
+from mycoswarm.swarm.dial import dial
+from mycoswarm.swarm.server import PeerServer, bind
+from mycoswarm.swarm.tls import client_context, ephemeral_certificate, fingerprint, server_context
 
 SERVER = ephemeral_certificate("server")
 CLIENT = ephemeral_certificate("client")

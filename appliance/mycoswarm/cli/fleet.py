@@ -114,10 +114,11 @@ class Fleet:
         Raises:
             SwarmError: they did not find each other in time.
         """
-        wanted = len(self.members) - 1
+        # By id: another fleet on this machine has members of the same names.
+        ids = {str(member.call.ask("GET", "/api/node")["node_id"]) for member in self.members}
         told = {}
         for member in self.members:
-            told[member.name] = self._wait(member, FIND_S, lambda m=member: self._heard(m, wanted), "hear the others")  # type: ignore[misc]  # the loop's own
+            told[member.name] = self._wait(member, FIND_S, lambda m=member: self._heard(m, ids), "hear the others")  # type: ignore[misc]  # the loop's own
         announced = max(one["announced_s"] for one in told.values())
         return max(0.0, max(one["complete_s"] for one in told.values()) - announced)
 
@@ -149,11 +150,10 @@ class Fleet:
         fit = [n for n in nodes if n["trouble"] is None and n["class"] and n["free_memory_bytes"] and n["models"]]
         return len(fit) == len(self.members)
 
-    def _heard(self, member: Member, wanted: int) -> dict[str, float] | None:
+    def _heard(self, member: Member, ids: set[str]) -> dict[str, float] | None:
         told = member.call.ask("GET", "/api/nodes")
-        names = {other.name for other in self.members if other is not member}
-        heard = [c["first_heard_s"] for c in told["candidates"] if c["name"] in names]
-        if len(heard) < wanted or told["announced_s"] is None:
+        heard = [c["first_heard_s"] for c in told["candidates"] if c["node_id"] in ids]
+        if len(heard) < len(ids) - 1 or told["announced_s"] is None:
             return None
         return {"announced_s": told["announced_s"], "complete_s": max(heard, default=0.0)}
 
