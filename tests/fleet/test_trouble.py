@@ -14,7 +14,7 @@ from mycoswarm.cli.fleet import Fleet, Member
 
 pytestmark = pytest.mark.slow
 
-LONG = 300  # tokens; about half a second of work and more
+LONG = 900  # tokens; more than a second of work, so that what happens to it happens in its midst
 
 
 @pytest.fixture(scope="module")
