@@ -23,6 +23,7 @@ from typing import Any, NoReturn, cast
 from mycoswarm.base.errors import ProtocolError, StageError, SwarmError
 from mycoswarm.stage.failure import describe
 from mycoswarm.stage.lifetime import Stage
+from mycoswarm.stage.parcel import Parcels
 from mycoswarm.stage.worker import Worker
 from mycoswarm.wire.line import LineSplitter, decode_order, encode_line
 from mycoswarm.wire.order import AnyOrder, Configure
@@ -129,15 +130,16 @@ async def run_stage(stdin: int, stdout: int) -> int:
 
     threading.Thread(target=read_orders, args=(stdin, put, lambda: os._exit(CLOSED)), daemon=True).start()
     mouth.say(Pong())
+    parcels = Parcels(mouth.say, loop.call_later, loop.time)
     try:
-        await Stage(orders, mouth.say, Worker()).run()
+        await Stage(orders, parcels.say, Worker()).run()
     except SwarmError as exc:
         _log.error("the stage ends: %s", exc.message)
-        mouth.say(describe(exc, node_id=node_id))
+        parcels.say(describe(exc, node_id=node_id))
         code = FAILED
     except Exception as exc:
         _log.exception("the stage broke")
-        mouth.say(describe(StageError(f"the stage broke: {exc}"), node_id=node_id))
+        parcels.say(describe(StageError(f"the stage broke: {exc}"), node_id=node_id))
         code = BROKEN
     else:
         code = CLOSED
