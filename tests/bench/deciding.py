@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from dataclasses import replace
 
 from mycoswarm.routing.decision import decide
 from mycoswarm.routing.placement import Load
@@ -32,20 +33,25 @@ def main() -> None:
         buffer_bytes=GIB // 4,
         cuts=tuple(range(1, layers)),
     )
+    small = replace(load, layer_bytes=(GIB // 32,) * layers, kv_bytes=(1,) * layers)
     asked = Asked("m", "d", "chat", 100, Narrowing())
-    taken: dict[int, list[float]] = {count: [] for count in (6, 8, 20)}
+    cases = {
+        "whole, 20 nodes": (small, 20),
+        "ring, 6 nodes": (load, 6),
+        "ring, 8 nodes": (load, 8),
+        "ring, 20 nodes": (load, 20),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(ROUNDS):
-        for count, times in taken.items():
+        for name, (case, count) in cases.items():
             state = swarm(count)
             began = time.perf_counter()
-            decide(asked, load, (DEFAULT_RULE,), state)
-            times.append(time.perf_counter() - began)
-    base = statistics.median(taken[6])
-    for count, times in taken.items():
+            decide(asked, case, (DEFAULT_RULE,), state)
+            taken[name].append(time.perf_counter() - began)
+    base = statistics.median(taken["ring, 6 nodes"])
+    for name, times in taken.items():
         median = statistics.median(times)
-        print(
-            f"decide, {layers} layers, {count:2d} nodes: median {median * 1e3:6.1f} ms, {median / base:.1f} x 6 nodes"
-        )
+        print(f"decide, {layers} layers, {name}: median {median * 1e3:.2f} ms, {median / base:.2f} x 6 nodes")
 
 
 if __name__ == "__main__":

@@ -23,3 +23,10 @@ def test_two_samples_of_one_shape_are_the_same_file(tmp_path: Path) -> None:
     for name in ("one", "other"):
         write_sample(tmp_path / name, n_layer=1, n_embd=64, n_vocab=320)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+def test_a_light_sample_has_the_width_asked_for_and_little_else(tmp_path: Path) -> None:
+    for name, is_light in (("light", True), ("real", False)):
+        write_sample(tmp_path / name, n_layer=2, n_embd=512, is_light=is_light, n_vocab=320)
+    light, real = read_facts(tmp_path / "light"), read_facts(tmp_path / "real")
+    assert light.n_embd == real.n_embd == 512 and light.layer_bytes[0] < real.layer_bytes[0] / 3

@@ -31,9 +31,16 @@ def bench() -> None:
 @click.option(
     "--rounds", default=5, show_default=True, type=click.IntRange(1, 50), help="Rounds, whole and split in turn."
 )
+@click.option(
+    "--layers",
+    type=click.Choice(["light", "real"]),
+    default="light",
+    show_default=True,
+    help="Light layers stay in caches: the hop alone. Real ones, as large as this width's, leave caches cold for it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @guarded
-def ring(stages: int, width: int, tokens: int, rounds: int, as_json: bool) -> None:
+def ring(stages: int, width: int, tokens: int, rounds: int, layers: str, as_json: bool) -> None:
     """Measure hop overhead: the time of a ring step less the time inside llama.cpp, per hop.
 
     Real daemons on 127.0.0.1, mutual TLS 1.3, a model of random weights; whole and split in turn.
@@ -41,7 +48,7 @@ def ring(stages: int, width: int, tokens: int, rounds: int, as_json: bool) -> No
     width -= width % HEAD_WIDTH
     with tempfile.TemporaryDirectory(prefix="mycoswarm-") as folder, Fleet(workers=stages) as fleet:
         path = Path(folder, "random.gguf")
-        write_sample(path, n_layer=stages, n_embd=width)
+        write_sample(path, n_layer=stages, n_embd=width, is_light=layers == "light")
         fleet.enrol()
         call = fleet.coordinator.call
         model = put_model(call, path)
