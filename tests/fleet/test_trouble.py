@@ -1,7 +1,9 @@
 """What breaks while an answer comes: a stage, a daemon, a machine that freezes, a client that hangs up."""
 
+import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -14,7 +16,9 @@ from mycoswarm.cli.fleet import Fleet, Member
 
 pytestmark = pytest.mark.slow
 
-LONG = 900  # tokens; more than a second of work, so that what happens to it happens in its midst
+LONG = 600  # tokens; more than a second of work, so that what happens to it happens in its midst
+
+TIE = 0.3  # in log probability; seen to drift by 0.08 over hundreds of tokens after a prompt was read anew
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +42,13 @@ def fleet(shaken: Fleet) -> Fleet:
 
 
 def long_answer(fleet: Fleet, route: str | None, tokens: int = LONG) -> Answer:
-    """An answer that goes on for `tokens`, by a model that is seldom in two minds about it."""
+    """An answer that goes on for `tokens`, by a model that is seldom in two minds about it.
+
+    Without penalties: they would make ties, which the rounding of a prompt read anew may break either way.
+    """
     question = "Who are you, and what can you do for me? Explain it in many words please."
     messages = [{"role": "user", "content": question}]
-    shape = {"logit_bias": endless(), "repeat_penalty": 1.1, "logprobs": True, "top_logprobs": 2}
+    shape = {"logit_bias": endless(), "logprobs": True, "top_logprobs": 2}
     return Answer(fleet, route, tokens=tokens, messages=messages, **shape)
 
 
@@ -61,7 +68,7 @@ def assert_same(text: str, whole: Answer) -> None:
     for entry in whole.reply.logprobs:
         if not text.startswith(entry["token"], place):
             first, second = (one["logprob"] for one in entry["top_logprobs"])
-            assert first - second < 0.05, f"{text[: place + 20]!r} is not {whole.reply.text[: place + 20]!r}"
+            assert first - second < TIE, f"{text[: place + 20]!r} is not {whole.reply.text[: place + 20]!r}"
             return
         place += len(entry["token"])
     assert text == whole.reply.text
@@ -139,14 +146,22 @@ def test_a_killed_daemon_takes_its_stage_along_and_the_answer_goes_on(fleet: Fle
 
 def test_a_worker_that_is_stopped_in_order_leaves_its_answers_to_the_others(fleet: Fleet) -> None:
     whole = whole_answer(fleet, "split")
-    broken = long_answer(fleet, "split", tokens=1500)  # longer than the second that a node gives open requests
+    broken = long_answer(fleet, "split")
     broken.more(20)
-    victim = workers_of(fleet, whole)[0]
+    ring = [member for member in fleet.members if stages_of(member)]
+    victim = next(member for member in ring if member is not fleet.coordinator)
+    held = stages_of(next(member for member in ring if member is not victim))
+    # A node that stops gives open requests a second; the answer is held for it, less long than a ring bears.
+    for stage in held:
+        stage.suspend()
     victim.process.terminate()
-    text = broken.rest()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        victim.process.wait(1.6)
+    for stage in held:
+        stage.resume()
+    assert_same(broken.rest(), whole)
     assert victim.process.wait(5) == 0
-    assert_same(text[: len(whole.reply.text)], whole)
-    assert broken.reply.mycoswarm["earlier_stages"] and broken.reply.usage["completion_tokens"] == 1500
+    assert broken.reply.mycoswarm["earlier_stages"] and broken.reply.usage["completion_tokens"] == LONG
 
 
 def test_a_coordinator_that_is_stopped_says_so_and_no_stage_stays(fleet: Fleet) -> None:
