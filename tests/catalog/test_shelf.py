@@ -8,7 +8,7 @@ import pytest
 from models import write_random_model
 from mycoswarm.base.errors import InputError, ModelFileError, NotFoundError, StorageError
 from mycoswarm.catalog.piece import write_manifest
-from mycoswarm.catalog.shelf import BUILT_IN, BUILT_IN_PATH, Shelf
+from mycoswarm.catalog.shelf import BUILT_IN, Shelf
 
 pytestmark = pytest.mark.slow  # each addition starts the child that reads the file
 
@@ -123,7 +123,6 @@ def test_a_shelf_that_cannot_be_written_is_a_storage_error(tmp_path: Path, model
         Shelf(tmp_path / "file", built_in=tmp_path / "none.gguf").add(model)
 
 
-@pytest.mark.skipif(not BUILT_IN_PATH.exists(), reason="the built-in model is not in this tree")
 def test_the_real_built_in_model_can_be_split(tmp_path: Path) -> None:
     spore = Shelf(tmp_path).find(BUILT_IN)
     assert spore.facts.splittable

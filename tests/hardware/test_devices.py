@@ -1,15 +1,10 @@
 """The real child with the real llama.cpp: started as the daemon starts it, never imported here."""
 
-import importlib.util
-
 import pytest
 
 from mycoswarm.hardware.listing import list_devices
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="llama.cpp is not installed here"),
-]
+pytestmark = pytest.mark.slow
 
 
 def test_the_child_lists_at_least_the_cpu() -> None:

@@ -5,22 +5,7 @@ import re
 from mycoswarm.base.errors import InputError
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
-_FACTORS = {"": 1, "b": 1, "k": KIB, "kib": KIB, "m": MIB, "mib": MIB, "g": GIB, "gib": GIB, "t": TIB, "tib": TIB}
-_FACTORS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def parse_bytes(text: str) -> int:
-    """Read "512", "24 GiB", "1.5g", "500 MB" as bytes; kB, MB, GB, TB are powers of ten, all others of two.
-
-    Raises:
-        InputError: not a size.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    factor = _FACTORS.get(found[2].lower()) if found else None
-    if found is None or factor is None:
-        raise InputError(f"{text!r} is not a size", hint='Write a size such as "24 GiB" or "500 MB".')
-    return int(float(found[1]) * factor)
 
 
 def format_bytes(count: int | None) -> str:

@@ -15,6 +15,9 @@ from mycoswarm.cli.screen import guarded, note, say, show_json, show_table
 from mycoswarm.cli.talk import Reply, stream_chat
 
 F32_BYTES = 4
+KINDS = ("light", "real")
+
+Taken = dict[str, list[dict[str, Any]]]  # by route, "whole" and "split": the timing of each round
 
 
 @click.group()
@@ -33,8 +36,8 @@ def bench() -> None:
 )
 @click.option(
     "--layers",
-    type=click.Choice(["light", "real"]),
-    default="light",
+    type=click.Choice(["both", *KINDS]),
+    default="both",
     show_default=True,
     help="Light layers stay in caches: the hop alone. Real ones, as large as this width's, leave caches cold for it.",
 )
@@ -43,12 +46,24 @@ def bench() -> None:
 def ring(stages: int, width: int, tokens: int, rounds: int, layers: str, as_json: bool) -> None:
     """Measure hop overhead: the time of a ring step less the time inside llama.cpp, per hop.
 
-    Real daemons on 127.0.0.1, mutual TLS 1.3, a model of random weights; whole and split in turn.
+    Real daemons on 127.0.0.1, mutual TLS 1.3, models of random weights; whole and split in turn.
     """
     width -= width % HEAD_WIDTH
+    kinds = KINDS if layers == "both" else (layers,)
+    taken = {kind: _measure(kind, stages=stages, width=width, tokens=tokens, rounds=rounds) for kind in kinds}
+    figures = {kind: _figures(timings, stages=stages, width=width) for kind, timings in taken.items()}
+    if as_json:
+        show_json(figures)
+        return
+    for kind, shown in figures.items():
+        _show(kind, shown)
+
+
+def _measure(kind: str, *, stages: int, width: int, tokens: int, rounds: int) -> Taken:
+    """Timings of answers over the whole and the split model, in turn."""
     with tempfile.TemporaryDirectory(prefix="mycoswarm-") as folder, Fleet(workers=stages) as fleet:
-        path = Path(folder, "random.gguf")
-        write_sample(path, n_layer=stages, n_embd=width, is_light=layers == "light")
+        path = Path(folder, f"random-{kind}.gguf")
+        write_sample(path, n_layer=stages, n_embd=width, is_light=kind == "light")
         fleet.enrol()
         call = fleet.coordinator.call
         model = put_model(call, path)
@@ -61,14 +76,14 @@ def ring(stages: int, width: int, tokens: int, rounds: int, layers: str, as_json
             "max_tokens": tokens,
             "logit_bias": {"2": -100},
         }
-        taken: dict[str, list[dict[str, Any]]] = {name: [] for name in routes}
+        taken: Taken = {name: [] for name in routes}
         for number in range(rounds + 1):
             for name, route in routes.items():
                 timing = _round(call, body, route)
                 if number:  # the first round loads the model
                     taken[name].append(timing)
-            note(f"round {number} of {rounds}")
-    _show(taken, stages=stages, width=width, as_json=as_json)
+            note(f"{kind} layers: round {number} of {rounds}")
+    return taken
 
 
 def _round(call: Call, body: dict[str, Any], route: str) -> dict[str, Any]:
@@ -79,12 +94,12 @@ def _round(call: Call, body: dict[str, Any], route: str) -> dict[str, Any]:
     return timing
 
 
-def _show(taken: dict[str, list[dict[str, Any]]], *, stages: int, width: int, as_json: bool) -> None:
+def _figures(taken: Taken, *, stages: int, width: int) -> dict[str, float]:
     def median(name: str, key: str) -> float:
         return float(statistics.median(one[key] / one["steps"] for one in taken[name]))
 
     hop_s = statistics.median(one["hop_overhead_median_s"] for one in taken["split"])
-    figures = {
+    return {
         "stages": stages,
         "hidden_bytes": width * F32_BYTES,
         "rounds": len(taken["split"]),
@@ -94,15 +109,15 @@ def _show(taken: dict[str, list[dict[str, Any]]], *, stages: int, width: int, as
         "whole_step_us": median("whole", "step_s") * 1e6,
         "split_to_whole_speed": median("whole", "step_s") / median("split", "step_s"),
     }
-    if as_json:
-        show_json(figures)
-        return
-    say(f"Hop overhead: {figures['hop_overhead_us']:.0f} µs per hop at the median")
+
+
+def _show(kind: str, figures: dict[str, float]) -> None:
+    say(f"Hop overhead with {kind} layers: {figures['hop_overhead_us']:.0f} µs per hop at the median")
     rows = [
-        ("hidden state per token", f"{figures['hidden_bytes']} bytes"),
+        ("hidden state per token", f"{figures['hidden_bytes']:.0f} bytes"),
         ("step of the split ring", f"{figures['split_step_us']:.0f} µs"),
         ("  of it inside llama.cpp", f"{figures['split_compute_us']:.0f} µs"),
         ("step of the uncut model", f"{figures['whole_step_us']:.0f} µs"),
         ("speed, split to whole", f"{figures['split_to_whole_speed']:.2f}"),
     ]
-    show_table((f"{stages} stages, {figures['rounds']} rounds", "median"), rows)
+    show_table((f"{figures['stages']:.0f} stages, {figures['rounds']:.0f} rounds", "median"), rows)

@@ -36,7 +36,7 @@ from mycoswarm.stage.pool import OpenedRing, RingPool
 from mycoswarm.stage.ring import Ring
 from mycoswarm.stage.supervisor import Launch, stage_environment
 from mycoswarm.store.ledger import Receipt
-from mycoswarm.swarm.candidate import Announcement
+from mycoswarm.swarm.candidate import announcement_of
 from mycoswarm.swarm.card import WIRE_VERSION, Card, encode_card, llama_version
 from mycoswarm.swarm.client import Connection
 from mycoswarm.swarm.condition import Condition
@@ -366,16 +366,12 @@ class Node:
         return sockets
 
     def _discover(self) -> Discovery:
-        settings, identity = self._home.settings, self._home.identity
-        announcement = Announcement(
-            node_id=identity.node_id,
+        settings = self._home.settings
+        announcement = announcement_of(
+            self._home.identity,
             instance_id=self._home.instance_id,
-            name=identity.name,
-            role=self._standing.role,
-            swarm=None if self._standing.role == "unclaimed" else self._standing.swarm_id[:16],
             peer_port=self._site.peer_port,
             door_port=self._steward.door_port,
-            version=WIRE_VERSION,
         )
         return Discovery(
             announcement,

@@ -73,11 +73,6 @@ class Schedule:
     def __post_init__(self) -> None:
         self._free_slots = list(range(self.n_seq_max))
 
-    @property
-    def under_way(self) -> int:
-        """Steps that were sent and have not come back."""
-        return self._under_way
-
     def submit(self, request_id: str, tokens: Sequence[int], *, max_tokens: int | None, now: float) -> None:
         """Queue a request whose sequence begins with `tokens` and of which `max_tokens` more will be sampled.
 
