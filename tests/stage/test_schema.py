@@ -183,6 +183,9 @@ def deep(levels: int) -> dict[str, Any]:
         {"type": "integer", "minimum": "0"},
         {"const": float("nan")},
         {"const": "\ud800"},
+        {"required": [[]]},
+        {"required": [{}], "properties": {"a": True}},
+        {"type": "string", "format": ["date"]},
         {"enum": ["x" * 200] * 6000},
         {"properties": {str(n): {} for n in range(3000)}},
         deep(MAX_DEPTH + 1),
@@ -204,6 +207,8 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
 )
 keywords = ["type", "properties", "items", "enum", "anyOf", "$ref", "required", "minItems", "maximum", "const", "title"]
+keywords += ["additionalProperties", "oneOf", "allOf", "maxItems", "minLength", "maxLength", "format", "$defs"]
+keywords += ["minimum", "exclusiveMinimum", "exclusiveMaximum", "strict"]
 wild_schemas = st.dictionaries(
     st.sampled_from(keywords), json_values | st.sampled_from(["object", "integer", "#"]), max_size=4
 )

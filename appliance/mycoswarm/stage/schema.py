@@ -173,7 +173,7 @@ class _Writer:
 
     def _string(self, schema: Mapping[str, Any]) -> str:
         if "format" in schema:
-            if schema["format"] not in _FORMATS:
+            if not isinstance(schema["format"], str) or schema["format"] not in _FORMATS:
                 raise _unsupported(f"format {schema['format']!r:.40}")
             if schema.keys() & {"minLength", "maxLength"}:
                 raise _unsupported("a length beside format")
@@ -186,9 +186,11 @@ class _Writer:
         properties, required = schema.get("properties", {}), schema.get("required", [])
         if not isinstance(properties, Mapping) or not isinstance(required, list):
             raise _bad("properties must be an object and required a list")
+        if not all(isinstance(name, str) for name in (*properties, *required)):
+            raise _bad("properties and required must name properties by texts")
         further = schema.get("additionalProperties", not properties and not required)
         names = [*properties, *(name for name in required if name not in properties)]
-        if any(not isinstance(name, str) for name in names) or (further is False and len(names) > len(properties)):
+        if further is False and len(names) > len(properties):
             raise _bad("required names a property that it does not have")
         first, later = "", ""
         if further is not False:
