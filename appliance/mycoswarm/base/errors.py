@@ -9,7 +9,8 @@ SwarmError
 │   ├── ApiKeyError         401  missing or unknown API key
 │   ├── EnrolmentError      403  a join token, code or identity did not hold
 │   ├── TicketError         403  work without a valid ticket
-│   └── RefusedError        403  the rules allow no place for this request
+│   ├── RefusedError        403  the rules allow no place for this request
+│   └── EgressError         403  this process may not connect there
 ├── ModelError              422  a model file is broken, unsuitable or absent
 │   ├── ModelFileError      422  not a sound GGUF file
 │   ├── SplitError          422  this architecture or cut cannot be split
@@ -18,6 +19,7 @@ SwarmError
 │   ├── StageError          502  one stage's process failed; carries its last words
 │   ├── CaptureError        500  hidden states were not what was asked for
 │   └── ProtocolError       502  the other side broke the protocol, or we did: `side` says who
+├── EndpointError           502  an external endpoint failed, or is not what was registered
 ├── UnreachableError        503  a node or port does not answer in time
 ├── BusyError               429  queue full; `retry_after_s` is honest
 ├── StorageError            507  disk full, unreadable or not writable
@@ -117,6 +119,13 @@ class RefusedError(TrustError):
     default_hint = "See why with `mycoswarm-node ask --explain`, and change the rule if you want it otherwise."
 
 
+class EgressError(TrustError):
+    """A process of ours tried to connect, send or look up a name where it may not; nothing went out."""
+
+    code = "egress_refused"
+    default_hint = "Adopt that machine, or register it as an endpoint and let a rule name it, if you want this."
+
+
 class ModelError(SwarmError):
     """A model is broken, unsuitable or absent."""
 
@@ -184,6 +193,14 @@ class ProtocolError(RingError):
     def __init__(self, message: str, *, side: str = "remote", hint: str | None = None, code: str | None = None) -> None:
         super().__init__(message, hint=hint, code=code)
         self.side = side
+
+
+class EndpointError(SwarmError):
+    """An external endpoint failed, answered nonsense, or is not where it was registered to be."""
+
+    code = "endpoint_failed"
+    status = 502
+    default_hint = "Look at that server; `mycoswarm-node endpoints list` shows how it is registered."
 
 
 class UnreachableError(SwarmError):
