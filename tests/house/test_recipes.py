@@ -9,7 +9,7 @@ import pytest
 
 from house.tree import ROOT
 
-NEEDED = ("sh", "cat", "dirname", "sha256sum", "mkdir", "flock", "tail")
+NEEDED = ("sh", "cat", "dirname", "sha256sum", "mkdir", "flock", "tail", "uname", "grep", "cut")
 COPIED = ("constraints.txt", "pyproject.toml", "build/venv", "build/run", "build/capture.py")
 
 
