@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mycoswarm.base.errors import NotFoundError, RingError, SwarmError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat import Chat, Job, Surroundings
-from mycoswarm.routing.rule import DEFAULT_RULE, Rule
+from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
 from mycoswarm.routing.snapshot import Narrowing, NodeState, SwarmState, WarmRing
 from mycoswarm.stage.pool import RingPool
 from mycoswarm.store.ledger import Answer
@@ -147,7 +147,7 @@ class Bench:
     """
 
     nodes: tuple[NodeState, ...] = (node("attic"), node("cellar"))
-    rules: tuple[Rule, ...] = (DEFAULT_RULE,)
+    rules: RuleSet = field(default_factory=lambda: RuleSet.of((DEFAULT_RULE,)))
     request_s: float = 30.0
     ring_for: Callable[[RingPlan], FakeRing] = FakeRing
     rings: list[FakeRing] = field(default_factory=list)

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -25,9 +25,9 @@ from mycoswarm.base.errors import (
     UnreachableError,
 )
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.routing.decision import Decision, Refusal, decide
+from mycoswarm.routing.decision import Decision, Outcome, Refusal, decide
 from mycoswarm.routing.placement import Load, usable_bytes
-from mycoswarm.routing.rule import Rule
+from mycoswarm.routing.rule import RuleSet
 from mycoswarm.routing.snapshot import Asked, Narrowing, SwarmState
 from mycoswarm.stage.pool import RingPool, shape_of
 from mycoswarm.store.ledger import Answer
@@ -87,7 +87,7 @@ class Surroundings:
 
     swarm: Callable[[str], SwarmState]
     models: Models
-    rules: Callable[[], Sequence[Rule]]
+    rules: Callable[[], RuleSet]
     conditions: Callable[[ModelFacts, tuple[str, ...]], Conditions]
     note: Callable[[Answer], None]
     grade: Callable[[RingPlan, ModelFacts, Finished], None]
@@ -104,14 +104,14 @@ class Chat:
         self._running: set[asyncio.Task[None]] = set()
         self._durations_s: deque[float] = deque(maxlen=32)
 
-    def explain(self, job: Job) -> tuple[Decision | Refusal, ModelFacts]:
+    def explain(self, job: Job) -> tuple[Outcome, ModelFacts]:
         """Decide without doing anything: the same function that a real request runs.
 
         Raises:
             NotFoundError: no node holds such a model.
         """
         facts = self._around.models.find(job.model)
-        return decide(*self._question(job, facts, job.narrowing)), facts
+        return decide(*self._question(job, facts, job.narrowing), explain=True), facts
 
     async def answer(self, job: Job) -> AsyncGenerator[Event, None]:
         """Produce one answer. Closing the generator cancels the work on every stage and waits until that is done.
@@ -173,8 +173,9 @@ class Chat:
         for attempt in range(1, MAX_TRIES + 1):
             # In a thread: cutting a large model over eight nodes takes a Raspberry Pi half a second.
             decision = await asyncio.to_thread(decide, *self._question(record.job, record.facts, narrowing))
-            record.rule = decision.rule if isinstance(decision, Decision) else decision.explanation.rule or ""
-            if isinstance(decision, Refusal):
+            record.rule = decision.explanation.rule or ""
+            if not isinstance(decision, Decision):
+                assert isinstance(decision, Refusal)
                 raise refused(decision) if loss is None else nobody_left(loss, decision)
             plan = self._plan(decision, record.facts)
             record.nodes += shape_of(plan)
@@ -221,9 +222,7 @@ class Chat:
                     return
         raise RingError("the ring ended its answer without saying why")
 
-    def _question(
-        self, job: Job, facts: ModelFacts, narrowing: Narrowing
-    ) -> tuple[Asked, Load, tuple[Rule, ...], SwarmState]:
+    def _question(self, job: Job, facts: ModelFacts, narrowing: Narrowing) -> tuple[Asked, Load, RuleSet, SwarmState]:
         """All that `decide` looks at, as it is now."""
         swarm = self._around.swarm(facts.digest)
         ids = tuple(node.node_id for node in swarm.nodes)
@@ -235,7 +234,7 @@ class Chat:
             narrowing=narrowing,
             key_name=job.key_name,
         )
-        return asked, load_of(facts, self._around.conditions(facts, ids)), tuple(self._around.rules()), swarm
+        return asked, load_of(facts, self._around.conditions(facts, ids)), self._around.rules(), swarm
 
     def _plan(self, decision: Decision, facts: ModelFacts) -> RingPlan:
         """The plan of a decision: that of the warm ring where there is one of this shape."""

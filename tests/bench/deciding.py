@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mycoswarm.routing.decision import decide
 from mycoswarm.routing.placement import Load
-from mycoswarm.routing.rule import DEFAULT_RULE
+from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
 from mycoswarm.routing.snapshot import Asked, Narrowing, NodeState, SwarmState
 
 ROUNDS = 15
@@ -46,7 +46,7 @@ def main() -> None:
         for name, (case, count) in cases.items():
             state = swarm(count)
             began = time.perf_counter()
-            decide(asked, case, (DEFAULT_RULE,), state)
+            decide(asked, case, RuleSet.of((DEFAULT_RULE,)), state)
             taken[name].append(time.perf_counter() - began)
     base = statistics.median(taken["ring, 6 nodes"])
     for name, times in taken.items():

@@ -21,8 +21,9 @@ from mycoswarm.base.errors import (
     UnreachableError,
 )
 from mycoswarm.chat import MAX_AT_ONCE, Chat, Decided, Event, Job, load_of, refused, stage_bytes
+from mycoswarm.routing.action import Run
 from mycoswarm.routing.decision import Decision, Explanation, Refusal
-from mycoswarm.routing.rule import Rule, Run
+from mycoswarm.routing.rule import Rule, RuleSet
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
 from mycoswarm.wire.report import Finished, Piece
 from rings import FACTS, TEXT, Bench, FakeRing, job, lost_at, node, until
@@ -246,7 +247,7 @@ def test_a_second_request_uses_the_warm_ring_even_when_the_swarm_has_changed_a_l
 
 def test_a_refusal_is_a_typed_error_with_a_row_and_sends_nothing() -> None:
     async def main() -> None:
-        bench = Bench(rules=(Rule("solo only", Run(split="solo")),))
+        bench = Bench(rules=RuleSet.of((Rule(name="solo only", then=Run(split="solo")),)))
         async with bench.chat() as chat:
             with pytest.raises(RefusedError):
                 await heard(chat, job(mode="split"))
@@ -269,7 +270,7 @@ def test_a_refusal_is_a_typed_error_with_a_row_and_sends_nothing() -> None:
     ],
 )
 def test_every_refusal_has_its_error(code: str, kind: type[SwarmError]) -> None:
-    error = refused(Refusal(code, "it is so", Explanation(None, (), (), "it is so")))
+    error = refused(Refusal(code, "it is so", Explanation(None, "it is so")))
     assert type(error) is kind and error.message == "it is so"
 
 

@@ -11,7 +11,7 @@ HOMES = {
     "gguf": {"catalog"},
     "jinja2": {"stage"},
     "llama_cpp": {"stage", "hardware"},
-    "msgspec": {"wire", "catalog", "swarm", "stage", "api", "daemon"},
+    "msgspec": {"wire", "catalog", "swarm", "routing", "stage", "store", "api", "daemon"},
     "numpy": {"wire", "catalog", "routing", "stage"},
     "psutil": {"hardware", "swarm"},
     "pynvml": {"hardware"},

@@ -1,7 +1,7 @@
 """Who gives a model's pieces away decides what other nodes compute with, and hears of the request."""
 
 from mycoswarm.routing.decision import Decision, Refusal, decide
-from mycoswarm.routing.rule import DEFAULT_RULE
+from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
 from mycoswarm.routing.snapshot import Asked, Narrowing, NodeState, Place, SwarmState
 from routing.test_decision import LOAD
 
@@ -13,7 +13,7 @@ def node(name: str, place: Place = "LAN", trouble: str | None = None) -> NodeSta
 
 
 def holder(*nodes: NodeState, held_by: str) -> str | Refusal:
-    outcome = decide(ASKED, LOAD, (DEFAULT_RULE,), SwarmState("a", nodes, {"d": frozenset(held_by)}))
+    outcome = decide(ASKED, LOAD, RuleSet.of((DEFAULT_RULE,)), SwarmState("a", nodes, {"d": frozenset(held_by)}))
     return outcome.holder_id if isinstance(outcome, Decision) else outcome
 
 

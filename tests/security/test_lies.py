@@ -13,7 +13,7 @@ from mycoswarm.chat import load_of
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.standing import read_standing
 from mycoswarm.routing.decision import decide
-from mycoswarm.routing.rule import DEFAULT_RULE
+from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
 from mycoswarm.routing.snapshot import Asked
 from mycoswarm.stage.failure import retold, revive
 from mycoswarm.swarm.card import WIRE_VERSION, Card, decode_card
@@ -124,7 +124,7 @@ def test_deciding_survives_whatever_a_card_says(tmp_path: Path, facts: dict[str,
     threads = outlook.threads((identity.node_id,))
     load = load_of(found, Conditions(n_ctx=found.n_ctx_train, n_threads=threads))
     asked = Asked(model="spore", model_digest=found.digest, task="chat", prompt_characters=1)
-    outcome = decide(asked, load, (DEFAULT_RULE,), outlook.swarm(found.digest))
+    outcome = decide(asked, load, RuleSet.of((DEFAULT_RULE,)), outlook.swarm(found.digest))
     assert outcome.explanation.rule == DEFAULT_RULE.name
 
 

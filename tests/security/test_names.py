@@ -7,7 +7,7 @@ import pytest
 from household import make_node, make_swarm
 from mycoswarm.base.errors import InputError
 from mycoswarm.routing.decision import Decision, decide
-from mycoswarm.routing.rule import DEFAULT_RULE
+from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
 from mycoswarm.routing.snapshot import Asked, Narrowing, NodeState, SwarmState
 from mycoswarm.swarm.identity import check_name
 from routing.test_decision import LOAD
@@ -25,7 +25,10 @@ def test_a_node_that_enrols_under_anothers_id_gets_no_prompt_meant_for_that(tmp_
     )
     asked = Asked("spore", "d", "chat", 1, Narrowing(nodes=(trusted.node_id,)))
     outcome = decide(
-        asked, LOAD, (DEFAULT_RULE,), SwarmState(coordinator.node_id, nodes, {"d": frozenset({nodes[0].node_id})})
+        asked,
+        LOAD,
+        RuleSet.of((DEFAULT_RULE,)),
+        SwarmState(coordinator.node_id, nodes, {"d": frozenset({nodes[0].node_id})}),
     )
     assert isinstance(outcome, Decision)
     assert {share.node.node_id for share in outcome.placed.shares} == {trusted.node_id}

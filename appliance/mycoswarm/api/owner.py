@@ -13,7 +13,7 @@ from mycoswarm.api.question import read_chat
 from mycoswarm.api.refusal import error_body
 from mycoswarm.base.errors import InputError, SwarmError
 from mycoswarm.chat import Chat
-from mycoswarm.routing.decision import Decision, Refusal
+from mycoswarm.routing.decision import Decision, Outcome, Refusal
 
 MAX_TEXT = 4096
 MAX_NUMBER = 1e15
@@ -92,7 +92,7 @@ def owner_routes(services: OwnerServices) -> list[Route]:
     ]
 
 
-def explanation_of(outcome: Decision | Refusal) -> dict[str, Any]:
+def explanation_of(outcome: Outcome) -> dict[str, Any]:
     """A decision or refusal as JSON: the rule, the reason, and for each node why it is in or out."""
     explained = outcome.explanation
     shown: dict[str, Any] = {
@@ -106,7 +106,7 @@ def explanation_of(outcome: Decision | Refusal) -> dict[str, Any]:
         shown["stages"] = [{"node": s.node.name, "layers": [s.first, s.last]} for s in outcome.placed.shares]
         shown["predicted_tokens_per_s"] = outcome.tokens_per_s
         shown["note"] = outcome.placed.note
-    else:
+    elif isinstance(outcome, Refusal):
         shown["code"] = outcome.code
     return shown
 

@@ -29,7 +29,8 @@ from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
-from mycoswarm.routing.rule import DEFAULT_RULE
+from mycoswarm.routing.action import Run
+from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
 from mycoswarm.stage.delivery import Delivery
 from mycoswarm.stage.host import HostServices
 from mycoswarm.stage.pool import OpenedRing, RingPool
@@ -51,7 +52,7 @@ from mycoswarm.wire.report import Finished
 from mycoswarm.wire.ticket import Sealed, Ticket
 
 SHARD_FORMAT = 1
-RULES = (DEFAULT_RULE,)
+RULES = RuleSet.of((DEFAULT_RULE,), 1)
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +229,7 @@ class Node:
             SwarmError: it does not answer, or only from further away.
         """
         decided = self._contacts.contact(node_id).place
-        allowed = next((one.action.places for one in RULES if one.name == rule), ())
+        allowed = next((one.then.places for one in RULES.rules if one.name == rule and isinstance(one.then, Run)), ())
         connection = await self._contacts.fresh(node_id)
         now = place_of(connection.remote)
         if now not in allowed or PLACES.index(now) > PLACES.index(decided):

@@ -1,45 +1,60 @@
-"""`decide`: one pure function from a request, the rules and the swarm to a decision or a refusal, explained."""
+"""`decide`: one pure function from a request, the rules and the swarm to a decision or a refusal, explained.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+Requests narrow and never widen: where labels that a request adds itself make another rule match than the owner's labels
+alone, both rules must allow what is done.
+"""
 
-from mycoswarm.routing.placement import Load, Placed, place_ring, place_warm, place_whole, usable_bytes
-from mycoswarm.routing.rule import Rule
-from mycoswarm.routing.snapshot import Asked, NodeState, SwarmState
+from dataclasses import dataclass, field, replace
 
-# A loaded ring is kept unless another would be more than this many times as fast: measured speeds and free memory
-# fluctuate by tens of percent, and to load a model again costs more than such a difference brings.
-WARM_WORTH = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Why one node is in or out."""
-
-    node_id: str
-    name: str
-    chosen: bool
-    reason: str
+from mycoswarm.routing.action import Action, Ask, Deny, External, Run, unwrapped
+from mycoswarm.routing.clause import View, view_of
+from mycoswarm.routing.placement import Load, Placed
+from mycoswarm.routing.rule import Rule, RuleSet
+from mycoswarm.routing.siting import Site, Siting, Verdict
+from mycoswarm.routing.snapshot import Asked, EndpointState, SwarmState
+from mycoswarm.swarm.place import PLACES, Place
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`rule` is the one that matched, `passed` earlier ones with the condition that failed."""
+    """`rule` is the one that matched. `limit`: the one that would match without the labels that the request adds, where
+    that is another. `passed`: earlier rules with the condition that failed, and `verdicts`: why each node is in or out;
+    both only in a full explanation. `tried`: earlier actions of the rule and why they could not be carried out."""
 
     rule: str | None
-    passed: tuple[tuple[str, str], ...]
-    verdicts: tuple[Verdict, ...]
     reason: str
+    limit: str | None = None
+    passed: tuple[tuple[str, str], ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    tried: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a decision stands on: the rule, its id, the version of all rules, and which of its actions (0 is the first;
+    others are fallbacks). `ask_s`: the owner must say yes within that time; None where nobody is asked."""
+
+    rule: str
+    rule_id: int = 0
+    version: int = 0
+    action: int = 0
+    ask_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Run here. `honest` says what would have been chosen without the request's own narrowing, where that differs."""
+    """Run here. `reach`: how far away each node that takes part was when it was decided on, by node id."""
 
-    rule: str
+    ground: Ground
     placed: Placed
     holder_id: str
     explanation: Explanation
+    reach: dict[str, Place] = field(default_factory=dict)
+
+    @property
+    def rule(self) -> str:
+        """The name of the rule."""
+        return self.ground.rule
 
     @property
     def tokens_per_s(self) -> float:
@@ -48,183 +63,165 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send to this endpoint, where the model is called `model`."""
+
+    ground: Ground
+    endpoint: EndpointState
+    model: str
+    explanation: Explanation
+
+    @property
+    def rule(self) -> str:
+        """The name of the rule."""
+        return self.ground.rule
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
-    """Nowhere. `code` is "refused_by_rules", "out_of_memory", "cannot_split" or "not_found"."""
+    """Nowhere. `code`: refused_by_rules, denied_by_rule, out_of_memory, cannot_split, not_found, model_not_found."""
 
     code: str
     message: str
     explanation: Explanation
+    rule_id: int = 0
+    version: int = 0
 
 
-def decide(asked: Asked, load: Load, rules: Sequence[Rule], swarm: SwarmState) -> Decision | Refusal:
-    """Choose where a request runs. Total: any input gives a Decision or a Refusal, the same input the same one."""
-    passed: list[tuple[str, str]] = []
-    for rule in rules:
-        mismatch = rule.mismatch(asked)
-        if mismatch is None:
-            return _run(asked, load, rule, swarm, tuple(passed))
-        passed.append((rule.name, mismatch))
-    nothing = Explanation(None, tuple(passed), (), "no rule matches, and no match refuses")
-    return Refusal("refused_by_rules", "no rule allows this request anywhere", nothing)
+Outcome = Decision | Dispatch | Refusal
 
 
-def _fault(node: NodeState, asked: Asked, rule: Rule) -> str | None:
-    """Why the node may not or cannot take part, whatever the model's size; None where it can."""
-    narrowing = asked.narrowing
-    outside = rule.action.fault(node)
-    if outside:
-        return outside
-    if narrowing.nodes and node.name not in narrowing.nodes and node.node_id not in narrowing.nodes:
-        return "the request itself names other nodes"
-    if node.node_id in narrowing.without:
-        return "it was lost while this request ran"
-    if node.trouble:
-        return node.trouble
-    if asked.model_digest in node.bad_models:
-        return "this model crashed there three times in a row"
-    return "its free memory is unknown" if node.free_bytes is None else None
+def decide(asked: Asked, load: Load | None, rules: RuleSet, swarm: SwarmState, *, explain: bool = False) -> Outcome:
+    """Choose where a request goes. Total: any input gives an outcome, the same input the same one.
 
-
-def _strangers(asked: Asked, swarm: SwarmState) -> list[str]:
-    """Nodes that the request names and that there are not."""
-    known = {word for node in swarm.nodes for word in (node.name, node.node_id)}
-    return [name[:80] for name in asked.narrowing.nodes if name not in known]
-
-
-def _run(
-    asked: Asked, load: Load, rule: Rule, swarm: SwarmState, passed: tuple[tuple[str, str], ...]
-) -> Decision | Refusal:
-    faults = {node.node_id: _fault(node, asked, rule) for node in swarm.nodes}
-    # Holders first: among alike nodes the first is taken, and a holder needs no pieces sent.
-    holders = swarm.holders.get(asked.model_digest, frozenset())
-    ordered = sorted(swarm.nodes, key=lambda node: node.node_id not in holders)
-    able = [node for node in ordered if faults[node.node_id] is None]
-    placed, reason, code = _place(asked, load, rule, able)
-    placed, reason = _kept(asked, load, rule, able, swarm, placed, reason)
-    if not able and (strangers := _strangers(asked, swarm)):
-        reason, code = f"this swarm has no node called {', '.join(map(repr, strangers))}", "not_found"
-    chosen = {share.node.node_id: share for share in placed.shares} if placed else {}
-    verdicts = tuple(
-        Verdict(node.node_id, node.name, node.node_id in chosen, _verdict(node, faults, chosen, load))
-        for node in swarm.nodes
-    )
-    explanation = Explanation(rule.name, passed, verdicts, reason)
-    if placed is None:
-        return Refusal(code, reason, explanation)
-    holder = _holder(asked, rule, swarm, chosen)
-    if holder is None:
-        missing = f"no node that answers now, and that the rule allows, holds the file of {asked.model!r}"
-        return Refusal("not_found", missing, explanation)
-    return Decision(rule.name, placed, holder, explanation)
-
-
-def _holder(asked: Asked, rule: Rule, swarm: SwarmState, chosen: Mapping[str, object]) -> str | None:
-    """The node that gives the model's pieces away, and so hears of the request, though never of its prompt.
-
-    The coordinator where it can: that pieces are those of this model is the holder's word. Else one that runs it too,
-    so that less is sent.
+    `load` is None where no node holds the model. `explain` adds the full explanation, and changes nothing else.
     """
-    holders = swarm.holders.get(asked.model_digest, frozenset())
-    able = [n.node_id for n in swarm.nodes if n.node_id in holders and not n.trouble and not rule.action.fault(n)]
-    own, lost = swarm.coordinator_id, asked.narrowing.without
-    return min(able, key=lambda one: (one in lost, one != own, one not in chosen), default=None)
+    return _Case(asked, load, rules, swarm, explain).decide()
 
 
-def _verdict(node: NodeState, faults: dict[str, str | None], chosen: Mapping[str, object], load: Load) -> str:
-    fault = faults[node.node_id]
-    if fault:
-        return fault
-    if node.node_id in chosen:
-        return "chosen"
-    if (usable_bytes(node) or 0) >= load.total_bytes:
-        return "it could run the model, but another choice is cheaper or was asked for"
-    return "its free memory, less 20 %, does not hold the whole model, and it is not needed for a ring"
+class _Case:
+    def __init__(self, asked: Asked, load: Load | None, rules: RuleSet, swarm: SwarmState, explain: bool) -> None:
+        self._asked, self._load, self._rules, self._swarm, self._explain = asked, load, rules, swarm, explain
+        self._rule: Rule | None = None
+        self._limit: Rule | None = None
+        self._passed: tuple[tuple[str, str], ...] = ()
 
+    def decide(self) -> Outcome:
+        asked, rules = self._asked, self._rules
+        owned = view_of(asked, asked.labels)
+        view = owned if asked.added <= asked.labels else view_of(asked, asked.labels | asked.added)
+        self._rule = rules.first(view)
+        if self._explain:
+            self._passed = _passed(rules, self._rule, view)
+        if self._rule is None:
+            return self._refuse("refused_by_rules", "no rule allows this request anywhere: no match refuses")
+        limit = self._rule if view is owned else rules.first(owned)
+        if limit is None:
+            return self._refuse(
+                "refused_by_rules",
+                "no rule allows this request without the labels that it adds itself, and those only narrow",
+            )
+        self._limit = None if limit is self._rule else limit
+        for rule in (self._rule, limit):
+            if isinstance(rule.then, Deny):
+                return self._refuse("denied_by_rule", rule.then.message)
+        return self._follow(self._rule)
 
-def _place(asked: Asked, load: Load, rule: Rule, able: list[NodeState]) -> tuple[Placed | None, str, str]:
-    """The placement, the reason in words, and the refusal's code where there is none."""
-    wanted, policy = asked.narrowing, rule.action.split
-    solo_allowed, split_allowed = _solo_allowed(asked, rule), _split_allowed(asked, rule)
-    if not able:
-        return None, "no node that the rule and the request allow can work now", "refused_by_rules"
-    if not (solo_allowed or split_allowed):
-        mode = repr(wanted.mode) + _stages(wanted.stages)
-        return None, f"the request asks for {mode}, the rule says {policy!r}", "refused_by_rules"
-    whole = place_whole(load, able)
-    if solo_allowed and whole:
-        return whole, "it fits one node, and a ring would not make one stream faster", ""
-    if not split_allowed:
-        return None, "it fits no allowed node whole, and splitting is not allowed here", "out_of_memory"
-    if not load.cuts:
-        asks = "the request asks for a split" if not solo_allowed else "it fits no allowed node whole"
-        return None, f"this model cannot be split, and {asks}", "cannot_split"
-    if len(able) < (wanted.stages or 2):
-        return (
-            None,
-            f"a split needs {wanted.stages or 2} nodes; {len(able)} of the allowed ones can work now",
-            "refused_by_rules",
+    def _follow(self, rule: Rule) -> Outcome:
+        """Carry the rule's actions out in order, the next one only where one cannot be."""
+        tried: list[tuple[str, str]] = []
+        first: Refusal | None = None
+        for index, action in enumerate(rule.chain):
+            ground = Ground(
+                rule=rule.name, rule_id=rule.id, version=self._rules.version, action=index, ask_s=self._ask_s(action)
+            )
+            done = unwrapped(action)
+            if isinstance(done, Run):
+                outcome = self._run(done, ground, tuple(tried))
+            elif isinstance(done, External):
+                outcome = self._send(done, ground, tuple(tried))
+            else:  # a fallback never denies
+                outcome = self._refuse("denied_by_rule", done.message, tuple(tried))
+            if not isinstance(outcome, Refusal):
+                return outcome
+            first = first or outcome
+            tried.append((action.words(), outcome.message))
+        assert first is not None  # a rule has at least one action
+        if len(tried) == 1:
+            return first
+        message = first.message + "".join(f"; then {words}: {why}" for words, why in tried[1:])
+        return replace(
+            first, message=message, explanation=replace(first.explanation, reason=message, tried=tuple(tried))
         )
-    ring = place_ring(load, able, stages=wanted.stages)
-    if ring is None:
-        need = f"{len(able)} allowed node{'s' if len(able) != 1 else ''}"
-        return None, f"no ring over {need} can hold it" + _stages(wanted.stages), "out_of_memory"
-    if whole and policy != "split required":
-        name = whole.shares[0].node.name
-        return ring, f"the request asks for a split; without that it would run whole on {name}", ""
-    return ring, "the rule asks for a split" if whole else "it fits no allowed node whole", ""
+
+    def _ask_s(self, action: Action) -> float | None:
+        asks = [one for one in (action, self._limit.then if self._limit else None) if isinstance(one, Ask)]
+        return min((one.within_s for one in asks), default=None)
+
+    def _run(self, action: Run, ground: Ground, tried: tuple[tuple[str, str], ...]) -> Outcome:
+        if self._load is None or self._asked.model_digest is None:
+            return self._refuse(
+                "model_not_found", f"no node of this swarm holds a model called {self._asked.model[:80]!r}"
+            )
+        siting = Siting(self._asked, self._load, action, self._limit, self._swarm)
+        found = siting.choose()
+        verdicts = siting.verdicts(found) if self._explain else ()
+        if not isinstance(found, Site):
+            return self._refuse(found.code, found.reason, tried, verdicts)
+        taking_part = {*(share.node.node_id for share in found.placed.shares), found.holder_id}
+        reach = {node.node_id: node.place for node in self._swarm.nodes if node.node_id in taking_part}
+        explanation = self._explanation(found.reason, tried, verdicts)
+        return Decision(ground, found.placed, found.holder_id, explanation, reach)
+
+    def _send(self, action: External, ground: Ground, tried: tuple[tuple[str, str], ...]) -> Outcome:
+        endpoint = next((one for one in self._swarm.endpoints if one.name == action.name), None)
+        if endpoint is None:
+            return self._refuse("not_found", f"no endpoint called {action.name!r} is registered", tried)
+        if (fault := self._endpoint_fault(endpoint)) is not None:
+            return self._refuse("refused_by_rules", fault, tried)
+        explanation = self._explanation(f"the rule sends it to the endpoint {endpoint.name}", tried)
+        return Dispatch(ground, endpoint, action.model or self._asked.model, explanation)
+
+    def _endpoint_fault(self, endpoint: EndpointState) -> str | None:
+        wanted, name = self._asked.narrowing, endpoint.name
+        if self._limit is not None and not self._limit.permits_endpoint(name):
+            return f"without the labels that the request adds, the rule {self._limit.name!r} does not allow {name}"
+        if self._asked.task not in ("chat", "completion"):
+            return f"an endpoint takes chats and completions, not {self._asked.task}"
+        if wanted.nodes or wanted.mode != "any" or wanted.stages is not None:
+            return "the request itself narrows to nodes of the swarm"
+        if wanted.within is not None and PLACES.index(endpoint.place) > PLACES.index(wanted.within):
+            return f"{name} is {endpoint.place}, and the request itself stays within {wanted.within}"
+        return f"{name} failed while this request ran" if name in wanted.without else None
+
+    def _refuse(
+        self,
+        code: str,
+        message: str,
+        tried: tuple[tuple[str, str], ...] = (),
+        verdicts: tuple[Verdict, ...] = (),
+    ) -> Refusal:
+        rule_id = self._rule.id if self._rule else 0
+        return Refusal(code, message, self._explanation(message, tried, verdicts), rule_id, self._rules.version)
+
+    def _explanation(
+        self, reason: str, tried: tuple[tuple[str, str], ...] = (), verdicts: tuple[Verdict, ...] = ()
+    ) -> Explanation:
+        return Explanation(
+            rule=self._rule.name if self._rule else None,
+            reason=reason,
+            limit=self._limit.name if self._limit else None,
+            passed=self._passed,
+            verdicts=verdicts,
+            tried=tried,
+        )
 
 
-def _kept(
-    asked: Asked,
-    load: Load,
-    rule: Rule,
-    able: list[NodeState],
-    swarm: SwarmState,
-    placed: Placed | None,
-    reason: str,
-) -> tuple[Placed | None, str]:
-    """A ring that is loaded already, where it does what would be chosen; else the choice as it was.
-
-    One node before several as ever, so a loaded split does not serve where the model now fits one node. A loaded ring
-    needs no memory: it also serves where nothing else would fit, as its own memory is what is missing.
-    """
-    wanted = asked.narrowing
-    warm = [
-        ring
-        for one in swarm.warm
-        if one.model_digest == asked.model_digest and (ring := place_warm(load, able, one.shape)) is not None
-    ]
-    solos = [ring for ring in warm if len(ring.shares) == 1 and _solo_allowed(asked, rule)]
-    rings = [
-        ring
-        for ring in warm
-        if len(ring.shares) > 1 and _split_allowed(asked, rule) and wanted.stages in (None, len(ring.shares))
-    ]
-    fits_one = placed is not None and len(placed.shares) == 1
-    best = min(solos or ([] if fits_one else rings), key=_rank, default=None)
-    if best is None:
-        return placed, reason
-    if placed is None:
-        return best, "it is already loaded there, and no other place has the memory"
-    if len(best.shares) == 1 < len(placed.shares):
-        return best, "it is already loaded there, whole on one node"
-    if best.token_s > WARM_WORTH * placed.token_s:
-        return placed, f"{reason}; where it is already loaded it would be much slower"
-    return best, f"{reason}; it is already loaded there"
-
-
-def _rank(ring: Placed) -> tuple[float, list[tuple[str, int]]]:
-    return ring.token_s, [(share.node.node_id, share.first) for share in ring.shares]
-
-
-def _solo_allowed(asked: Asked, rule: Rule) -> bool:
-    wanted = asked.narrowing
-    return rule.action.split != "split required" and wanted.mode != "split" and wanted.stages in (None, 1)
-
-
-def _split_allowed(asked: Asked, rule: Rule) -> bool:
-    return rule.action.split != "solo" and asked.narrowing.mode != "solo" and asked.narrowing.stages != 1
-
-
-def _stages(stages: int | None) -> str:
-    return "" if stages is None else f" in {stages} stage{'s' if stages != 1 else ''}"
+def _passed(rules: RuleSet, matched: Rule | None, view: View) -> tuple[tuple[str, str], ...]:
+    """The rules before the one that matched (all, where none did), each with the first condition that failed."""
+    found = []
+    for rule in rules.rules:
+        if rule is matched:
+            break
+        found.append((rule.name, rule.mismatch(view) or "it matches"))
+    return tuple(found)

@@ -1,0 +1,81 @@
+"""Which nodes an action names: by name, tag, place, or facts such as `vram_bytes >= 24GiB`. All given parts must hold.
+
+Names, tags and places are the owner's and ours; facts are what a node says of itself.
+"""
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mycoswarm.routing.snapshot import Fact, NodeState
+
+# What a node's card tells, as outlook.py writes it; a condition on anything else is a mistake.
+FACTS = (
+    "vram_bytes",
+    "memory_bytes",
+    "free_bytes",
+    "cores",
+    "class",
+    "board",
+    "system",
+    "architecture",
+    "gpu",
+    "bytes_per_s",
+    "round_trip_s",
+)
+_TEXTS = ("class", "board", "system", "architecture")
+_FORM = re.compile(r"\s*([a-z_]+)\s*(>=|<=|!=|=|>|<)\s*(.{1,80}?)\s*")
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*([A-Za-z]*)")
+_UNITS = {"": 1, "B": 1, "s": 1, "ms": 0.001}
+_UNITS |= {f"{letter}iB": 1 << 10 * power for power, letter in enumerate("KMGT", 1)}
+_UNITS |= {f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)} | {"kB": 1000}
+_COMPARE: dict[str, Callable[[Fact, Fact], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FactCheck:
+    """One condition on a fact."""
+
+    text: str
+    name: str
+    compare: Callable[[Fact, Fact], bool]
+    wanted: Fact
+
+    def fault(self, node: NodeState) -> str | None:
+        """Say why the node does not meet it; what is unknown does not."""
+        value = node.facts.get(self.name)
+        if value is None:
+            return f"its {self.name} is unknown, and the rule wants {self.text}"
+        if isinstance(value, str):
+            value = value.casefold()
+        is_text = isinstance(self.wanted, str)
+        if isinstance(value, str) != is_text or not self.compare(value, self.wanted):
+            return f"its {self.name} is {node.facts[self.name]}, and the rule wants {self.text}"
+        return None
+
+
+@lru_cache(maxsize=1024)
+def read_fact(text: str) -> FactCheck | None:
+    """Read a condition such as "vram_bytes >= 24GiB" or "class = GPU worker"; None where it is none."""
+    form = _FORM.fullmatch(text)
+    if form is None or form[1] not in FACTS:
+        return None
+    name, sign, word = form[1], form[2], form[3]
+    if name in _TEXTS:
+        return FactCheck(text.strip(), name, _COMPARE[sign], word.casefold()) if sign in ("=", "!=") else None
+    if name == "gpu":
+        wanted = {"true": True, "yes": True, "false": False, "no": False}.get(word.lower())
+        return FactCheck(text.strip(), name, _COMPARE[sign], wanted) if wanted is not None and sign == "=" else None
+    number = _NUMBER.fullmatch(word)
+    if number is None or number[2] not in _UNITS:
+        return None
+    return FactCheck(text.strip(), name, _COMPARE[sign], float(number[1]) * _UNITS[number[2]])
