@@ -8,12 +8,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from mycoswarm.base.errors import RingError, SwarmError
+from mycoswarm.base.errors import BusyError, RingError, SwarmError
+from mycoswarm.swarm.place import PLACES, Place
 from mycoswarm.wire.plan import RingPlan
 from mycoswarm.wire.report import AnyReport
 from mycoswarm.wire.request import Generation
+from mycoswarm.wire.ticket import Warrant
 
 SWEEP_S = 1.0
+FAR_S = 10  # about an answer; the next try opens a nearer ring
 CLOSE_S = 15.0  # a ring's own closing ends within 7 s, force included; twice that is not worth waiting for
 
 log = logging.getLogger(__name__)
@@ -28,23 +31,35 @@ class OpenedRing(Protocol):
     def lost(self) -> RingError | None:
         """Why the ring broke, or None while it works."""
 
-    def generate(self, generation: Generation, rule: str, lifetime_s: float) -> AsyncGenerator[AnyReport, None]:
+    def generate(self, generation: Generation, warrant: Warrant, lifetime_s: float) -> AsyncGenerator[AnyReport, None]:
         """Produce one answer: `Piece`s, then `Finished`. Closing the generator cancels it on every stage."""
 
     async def close(self) -> None:
         """End the ring on every node."""
 
 
-Opener = Callable[[RingPlan, str, str], Awaitable[OpenedRing]]  # plan, rule, request id
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A ring to be opened. `reach`: by node id, how far away each node that takes part may be; others may not at all."""
+
+    plan: RingPlan
+    warrant: Warrant
+    request_id: str
+    reach: Mapping[str, Place]
+
+
+Opener = Callable[[Opening], Awaitable[OpenedRing]]
 
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """One loaded ring, as deciding sees it. `node_bytes`: what it was reckoned to take, by node id."""
+    """One loaded ring, as deciding sees it. `node_bytes`: what it was reckoned to take, by node id. `reach`: as it was
+    opened."""
 
     plan: RingPlan
     shape: Shape
     node_bytes: Mapping[str, int]
+    reach: Mapping[str, Place]
     users: int
     idle_since_s: float
 
@@ -53,6 +68,7 @@ class Warm:
 class _Entry:
     plan: RingPlan
     node_bytes: Mapping[str, int]
+    reach: Mapping[str, Place]
     opening: "asyncio.Task[OpenedRing]"
     idle_since_s: float
     users: int = 0
@@ -105,7 +121,7 @@ class RingPool:
     def warm(self) -> tuple[Warm, ...]:
         """All rings that work or are being opened."""
         return tuple(
-            Warm(entry.plan, shape_of(entry.plan), entry.node_bytes, entry.users, entry.idle_since_s)
+            Warm(entry.plan, shape_of(entry.plan), entry.node_bytes, entry.reach, entry.users, entry.idle_since_s)
             for entry in self._entries.values()
             if not entry.is_lost
         )
@@ -121,7 +137,7 @@ class RingPool:
 
     @contextlib.asynccontextmanager
     async def lend(
-        self, plan: RingPlan, *, node_bytes: Mapping[str, int], room: Mapping[str, int], rule: str, request_id: str
+        self, opening: Opening, *, node_bytes: Mapping[str, int], room: Mapping[str, int]
     ) -> AsyncIterator[OpenedRing]:
         """Lend the ring of this plan's shape, opened now where it is not warm.
 
@@ -130,17 +146,24 @@ class RingPool:
 
         Raises:
             RingError: it could not be opened, or the pool is closed.
+            BusyError: it is in use by others over connections that lead further away than these may.
         """
         if self._is_closed:
             raise RingError("this node is stopping", hint="Send the request again later.", code="ring_closed")
+        plan = opening.plan
         key = (plan.model_digest, shape_of(plan))
         entry = self._entries.get(key)
+        if entry is not None and _goes_further(entry.reach, opening.reach):
+            if entry.users:
+                raise BusyError("this model is in use over connections that lead further away", retry_after_s=FAR_S)
+            self._retire(key)
+            entry = None
         if entry is None or entry.is_lost:
             # Nothing is awaited up to the entry's place in the table, so that two requests cannot both open it.
             self._retire(key)
             self._make_room(node_bytes, room)
-            opening = asyncio.create_task(self._open(plan, rule, request_id), name=f"open ring {plan.ring_id}")
-            entry = self._entries[key] = _Entry(plan, node_bytes, opening, self._clock())
+            work = asyncio.create_task(self._open(opening), name=f"open ring {plan.ring_id}")
+            entry = self._entries[key] = _Entry(plan, node_bytes, opening.reach, work, self._clock())
         entry.users += 1
         try:
             yield await _opened(entry)
@@ -163,13 +186,13 @@ class RingPool:
             await asyncio.sleep(SWEEP_S)
             self.sweep()
 
-    async def _open(self, plan: RingPlan, rule: str, request_id: str) -> OpenedRing:
+    async def _open(self, opening: Opening) -> OpenedRing:
         """Open a ring once those that end on the same nodes have given their memory back."""
-        nodes = {stage.node_id for stage in plan.stages}
+        nodes = {stage.node_id for stage in opening.plan.stages}
         ending = {task for task, node_bytes in self._closing.items() if nodes & set(node_bytes)}
         if ending:
             await asyncio.wait(ending, timeout=CLOSE_S)
-        return await self._open_ring(plan, rule, request_id)
+        return await self._open_ring(opening)
 
     def _make_room(self, node_bytes: Mapping[str, int], room: Mapping[str, int]) -> None:
         for node_id, needed in node_bytes.items():
@@ -187,6 +210,11 @@ class RingPool:
             task = asyncio.create_task(_end(entry), name=f"close ring {entry.plan.ring_id}")
             self._closing[task] = entry.node_bytes
             task.add_done_callback(self._closing.pop)
+
+
+def _goes_further(held: Mapping[str, Place], wanted: Mapping[str, Place]) -> bool:
+    """Whether connections that were opened lead further away than is allowed now."""
+    return any(PLACES.index(held[node_id]) > PLACES.index(place) for node_id, place in wanted.items() if node_id in held)
 
 
 async def _opened(entry: _Entry) -> OpenedRing:

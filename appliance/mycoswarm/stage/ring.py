@@ -20,6 +20,7 @@ from mycoswarm.wire.order import Admit, Cancel, Generate, Join, Neighbour, Open
 from mycoswarm.wire.plan import RingPlan, plan_fault
 from mycoswarm.wire.report import Admitted, AnyReport, Failed, Finished, Joined, Piece, Progress, Ready
 from mycoswarm.wire.request import Generation
+from mycoswarm.wire.ticket import Warrant
 
 SILENT_S = 2.0  # DESIGN 7
 ADMIT_S = 10.0  # each node writes the ticket to its ledger first
@@ -93,7 +94,7 @@ class Ring:
         connect: Connect,
         seal: Seal,
         swarm_id: str,
-        rule: str,
+        warrant: Warrant,
         directory: Mapping[str, Sequence[str]],
         request_id: str | None = None,
         lifetime_s: float = RING_LIFETIME_S,
@@ -113,7 +114,7 @@ class Ring:
         ring = cls(plan, swarm_id=swarm_id, seal=seal, tell=tell)
         try:
             await ring._connect(connect)
-            await ring._load(Grant(swarm_id, plan, rule, lifetime_s, request_id), directory)
+            await ring._load(Grant(swarm_id, plan, warrant, lifetime_s, request_id), directory)
             await ring._join()
         except BaseException:
             await ring.close()
@@ -134,7 +135,7 @@ class Ring:
         return RingError(self._error.message, hint=self._error.hint, code=self._error.code)
 
     async def generate(
-        self, generation: Generation, rule: str, lifetime_s: float = REQUEST_LIFETIME_S
+        self, generation: Generation, warrant: Warrant, lifetime_s: float = REQUEST_LIFETIME_S
     ) -> AsyncGenerator[AnyReport, None]:
         """Have one answer made: `Piece`s, then `Finished`. Closing the iterator early cancels on every stage.
 
@@ -153,7 +154,7 @@ class Ring:
         request = self._requests[request_id] = _Request(self.plan.conditions.n_ctx)
         is_over = False
         try:
-            await self._admit(request_id, request, Grant(self._swarm_id, self.plan, rule, lifetime_s, request_id))
+            await self._admit(request_id, request, Grant(self._swarm_id, self.plan, warrant, lifetime_s, request_id))
             await self._seats[self.plan.head.node_id].tell(Generate(generation=generation))
             while not is_over:
                 async with asyncio.timeout(lifetime_s + ADMIT_S):

@@ -14,7 +14,7 @@ from mycoswarm.wire.line import LineSplitter, decode_report, encode_line
 from mycoswarm.wire.order import AnyOrder, Ping
 from mycoswarm.wire.plan import RingPlan
 from mycoswarm.wire.report import AnyReport, Failed, Nonce, Pong
-from mycoswarm.wire.ticket import Sealed, Ticket
+from mycoswarm.wire.ticket import Sealed, Ticket, Warrant
 
 BEAT_S = 0.5
 CONNECT_S = 10.0
@@ -32,7 +32,7 @@ class Grant:
 
     swarm_id: str
     plan: RingPlan
-    rule: str
+    warrant: Warrant
     lifetime_s: float
     request_id: str | None
 
@@ -106,7 +106,7 @@ class Seat:
                 nonce=self._nonce,
                 sequence=self._sequence,
                 lifetime_s=grant.lifetime_s,
-                rule=grant.rule,
+                warrant=grant.warrant,
                 plan=grant.plan,
                 request_id=grant.request_id,
             )

@@ -5,6 +5,21 @@ import msgspec
 from mycoswarm.wire.plan import RingPlan
 
 
+class Warrant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The decision that work stands on. `version` is that of all rules, `action` 0 the rule's first, more a fallback.
+
+    `receipt` is the digest of the decision's row in the coordinator's ledger, so the two ledgers can be compared.
+    """
+
+    rule: str
+    rule_id: int = 0
+    version: int = 0
+    action: int = 0
+    task: str = "chat"
+    labels: tuple[str, ...] = ()
+    receipt: str = ""
+
+
 class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of a ticket. `nonce` is the one that the node chose for this stream, so a ticket works once, there.
 
@@ -17,7 +32,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     nonce: str
     sequence: int
     lifetime_s: float
-    rule: str
+    warrant: Warrant
     plan: RingPlan
     request_id: str | None = None
 

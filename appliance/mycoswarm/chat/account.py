@@ -1,0 +1,125 @@
+"""What one request leaves in the ledger: a row for each decision, before anything runs, and one for how it ended.
+
+No prompt text, unless the owner has set that prompts are kept.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from mycoswarm.catalog.facts import ModelFacts
+from mycoswarm.chat.job import Decided, Job
+from mycoswarm.routing.decision import Decision, Dispatch, Refusal
+from mycoswarm.swarm.place import PLACES, Place
+from mycoswarm.wire.ticket import Warrant
+
+DECISION, ANSWER = "decision", "answer"  # kinds of rows
+
+
+@dataclass(slots=True)
+class Account:
+    """What is known of a request so far. `at` is when it was asked, in seconds since 1970."""
+
+    job: Job
+    facts: ModelFacts | None
+    at: float
+    started_s: float = field(default_factory=time.monotonic)
+    rule: str = ""
+    decided: list[Decided] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    has_spoken: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    outcome: str = ""
+
+    @property
+    def place(self) -> Place | None:
+        """The furthest place that has read the prompt; None where nobody has."""
+        return max((one.place for one in self.decided), key=PLACES.index, default=None)
+
+    def answer(self) -> dict[str, Any]:
+        """The row of how it ended."""
+        return {
+            "outcome": self.outcome or "internal_error",
+            "model": self.facts.name if self.facts else self.job.model[:200],
+            "model_digest": self.facts.digest if self.facts else None,
+            "key": self.job.asker.key_name,
+            "rule": self.rule,
+            "ran": self.place,
+            "nodes": list(dict.fromkeys(name for one in self.decided for name in one.names)),
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens or len(self.tokens),
+            "seconds": round(time.monotonic() - self.started_s, 3),
+        }
+
+
+def decision_row(
+    account: Account, outcome: Decision | Dispatch | Refusal, *, attempt: int, approved_by: str | None, prompt: bool
+) -> dict[str, Any]:
+    """The row of one decision, all that `rules replay` and `ledger exposure` need of it."""
+    row: dict[str, Any] = {"attempt": attempt, "asked": _asked(account), "reason": outcome.explanation.reason}
+    if outcome.explanation.limit is not None:
+        row["limit"] = outcome.explanation.limit
+    if isinstance(outcome, Refusal):
+        named = {"rule": outcome.explanation.rule, "rule_id": outcome.rule_id, "version": outcome.version}
+        row |= {"outcome": "refused", "code": outcome.code, **named}
+        return row
+    ground = outcome.ground
+    row |= {"rule": ground.rule, "rule_id": ground.rule_id, "version": ground.version, "action": ground.action}
+    if approved_by is not None:
+        row["approved_by"] = approved_by
+    if isinstance(outcome, Dispatch):
+        row |= {"outcome": "external", "endpoint": outcome.endpoint.name, "model_there": outcome.model}
+    else:
+        row |= {"outcome": "run", "holder": outcome.holder_id, "nodes": _nodes(outcome)}
+    if prompt:
+        row["prompt"] = account.job.prompt.text or list(account.job.prompt.messages or ())
+    return row
+
+
+def warrant_of(account: Account, outcome: Decision, receipt: str) -> Warrant:
+    """The decision as the tickets for it carry it. `receipt`: the digest of its row."""
+    ground, asker = outcome.ground, account.job.asker
+    return Warrant(
+        rule=ground.rule,
+        rule_id=ground.rule_id,
+        version=ground.version,
+        action=ground.action,
+        task=account.job.task,
+        labels=tuple(sorted(asker.labels | asker.added)),
+        receipt=receipt,
+    )
+
+
+def _asked(account: Account) -> dict[str, Any]:
+    job, asker, narrowing = account.job, account.job.asker, account.job.narrowing
+    return {
+        "model": account.facts.name if account.facts else job.model[:200],
+        "model_digest": account.facts.digest if account.facts else None,
+        "task": job.task,
+        "characters": job.characters,
+        "key": asker.key_name,
+        "user": asker.user,
+        "labels": sorted(asker.labels),
+        "added": sorted(asker.added),
+        "client": asker.client,
+        "at": account.at,
+        "route": {
+            "mode": narrowing.mode,
+            "stages": narrowing.stages,
+            "nodes": list(narrowing.nodes),
+            "within": narrowing.within,
+        },
+    }
+
+
+def _nodes(decision: Decision) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": share.node.node_id,
+            "name": share.node.name,
+            "place": share.node.place,
+            "layers": [share.first, share.last],
+        }
+        for share in decision.placed.shares
+    ]

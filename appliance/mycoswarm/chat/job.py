@@ -1,0 +1,59 @@
+"""One request as the edge hands it on, and what its asker hears while it is answered."""
+
+from dataclasses import dataclass, field
+
+from mycoswarm.routing.decision import Decision, Dispatch
+from mycoswarm.routing.snapshot import Narrowing
+from mycoswarm.swarm.place import Place
+from mycoswarm.wire.plan import RingPlan
+from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.request import Prompt, Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """Who asks. `key_name` None is the owner, over the socket. `labels` and `user` are those of the key; `added` are
+    labels that the request brings itself. `client` is the address that it came from."""
+
+    key_name: str | None = None
+    user: str | None = None
+    labels: frozenset[str] = frozenset()
+    added: frozenset[str] = frozenset()
+    client: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One request, checked at the edge. `characters` counts the prompt's text."""
+
+    request_id: str
+    model: str
+    task: str
+    prompt: Prompt
+    sampling: Sampling
+    narrowing: Narrowing = field(default_factory=Narrowing)
+    asker: Asker = field(default_factory=Asker)
+    characters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Where the answer is being produced. Comes again when a node was lost and the rules were asked again.
+
+    `plan` is None where an endpoint answers. `place`: the furthest place that reads the prompt, proved.
+    """
+
+    decision: Decision | Dispatch
+    plan: RingPlan | None
+    attempt: int
+    place: Place
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The nodes, or the endpoint, that read the prompt."""
+        if isinstance(self.decision, Dispatch):
+            return (self.decision.endpoint.name,)
+        return tuple(share.node.name for share in self.decision.placed.shares)
+
+
+Event = Decided | Piece | Finished
