@@ -29,12 +29,13 @@ from mycoswarm.swarm.tls import client_context, ephemeral_certificate, server_co
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
 from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.request import Generation, Prompt, Sampling
-from mycoswarm.wire.ticket import Sealed, Ticket
+from mycoswarm.wire.ticket import Sealed, Ticket, Warrant
 
 APPLIANCE = Path(__file__).resolve().parent.parent / "appliance"
 NAMES = ("coordinator", "a", "b", "c")
 CERTIFICATES = {name: ephemeral_certificate(name) for name in (*NAMES, "stranger")}
 TRUSTED = "".join(certificate for certificate, _ in CERTIFICATES.values())
+WARRANT = Warrant(rule="all", receipt="d" * 64)
 CONDITIONS = Conditions(n_ctx=512, n_ubatch=32, n_seq_max=4, n_threads=1)
 
 
@@ -105,7 +106,7 @@ class Swarm:
             connect=self.connect,
             seal=seal,
             swarm_id="swarm",
-            rule="1: all",
+            warrant=WARRANT,
             directory=self.directory,
             **how,  # type: ignore[arg-type]  # lifetime_s and the like
         )
@@ -193,7 +194,7 @@ def generation(request_id: str, text: str = "w1 w3 w5 hello", **sampling: Any) -
 async def answer(ring: Ring, wanted: Generation) -> tuple[list[int], Finished]:
     """All tokens of an answer, and its end."""
     tokens: list[int] = []
-    async for report in ring.generate(wanted, "1: all"):
+    async for report in ring.generate(wanted, WARRANT):
         if isinstance(report, Piece):
             tokens += report.token_ids
         if isinstance(report, Finished):

@@ -2,22 +2,28 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from mycoswarm.base.errors import NotFoundError, RingError, SwarmError
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat import Chat, Job, Surroundings
+from mycoswarm.chat.approval import Approvals
+from mycoswarm.chat.job import Asker, Job
+from mycoswarm.chat.life import Chat, Surroundings
+from mycoswarm.external.errand import Reached
+from mycoswarm.routing.decision import Dispatch
 from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
-from mycoswarm.routing.snapshot import Narrowing, NodeState, SwarmState, WarmRing
-from mycoswarm.stage.pool import RingPool
-from mycoswarm.store.ledger import Answer
+from mycoswarm.routing.snapshot import EndpointState, Narrowing, NodeState, SwarmState, WarmRing
+from mycoswarm.stage.pool import Opening, RingPool
 from mycoswarm.wire.line import decode_order, encode_line
 from mycoswarm.wire.order import Generate
 from mycoswarm.wire.plan import Conditions, RingPlan
 from mycoswarm.wire.report import AnyReport, Finished, Piece, TokenLogprob, TopLogprob
 from mycoswarm.wire.request import Generation, Prompt, Sampling
+from mycoswarm.wire.ticket import Warrant
 
 TOKENS = ("Three", " small", " rings", " answer", ",", " one", " by", " one", ".")
 TEXT = "".join(TOKENS)
@@ -64,6 +70,7 @@ class FakeRing:
         self.gate = asyncio.Event()
         self.gate.set()
         self.generations: list[Generation] = []
+        self.warrants: list[Warrant] = []
         self.ends: list[str] = []
         self.is_closed = False
         self._lost: RingError | None = None
@@ -82,11 +89,14 @@ class FakeRing:
         self.is_closed = True
         self._lost = self._lost or lost_at(self.plan.head.node_id, "closed", "ring_closed")
 
-    async def generate(self, generation: Generation, rule: str, lifetime_s: float) -> AsyncGenerator[AnyReport, None]:
+    async def generate(
+        self, generation: Generation, warrant: Warrant, lifetime_s: float
+    ) -> AsyncGenerator[AnyReport, None]:
         """Speak the script, under the limits that were asked for."""
         order = Generate(generation=generation)
         assert decode_order(encode_line(order).rstrip(b"\n")) == order  # it can travel
         self.generations.append(generation)
+        self.warrants.append(warrant)
         end = "cancelled"
         try:
             if self._lost:
@@ -151,8 +161,13 @@ class Bench:
     request_s: float = 30.0
     ring_for: Callable[[RingPlan], FakeRing] = FakeRing
     rings: list[FakeRing] = field(default_factory=list)
-    rows: list[Answer] = field(default_factory=list)
-    note_fault: SwarmError | None = None
+    notes: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)
+    endpoints: tuple[EndpointState, ...] = ()
+    relay: Callable[[Dispatch, Job], AsyncGenerator[Reached | Piece | Finished, None]] | None = None
+    approvals: Approvals = field(default_factory=lambda: Approvals(lambda: 1000.0))
+    spent: list[tuple[str, int]] = field(default_factory=list)
+    keeps_prompts: bool = False
+    note_faults: dict[str, SwarmError] = field(default_factory=dict)
     now_s: float = 0.0
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -166,19 +181,30 @@ class Bench:
         """A number of its own."""
         return f"id{next(self._numbers)}"
 
-    def _swarm(self, digest: str) -> SwarmState:
-        warm = tuple(WarmRing(ring.plan.model_digest, ring.shape) for ring in self.pool.warm())
-        return SwarmState("attic", self.nodes, {digest: frozenset({self.nodes[0].node_id})}, warm)
+    def rows(self, kind: str) -> list[dict[str, Any]]:
+        """The bodies of one kind of rows."""
+        return [body for each, body, _ in self.notes if each == kind]
 
-    def _note(self, row: Answer) -> None:
-        if self.note_fault:
-            raise self.note_fault
-        self.rows.append(row)
+    def _swarm(self, digest: str | None) -> SwarmState:
+        warm = tuple(WarmRing(ring.plan.model_digest, ring.shape, ring.reach) for ring in self.pool.warm())
+        holders = {digest: frozenset({self.nodes[0].node_id})} if digest else {}
+        return SwarmState("attic", self.nodes, holders, warm, self.endpoints)
 
-    async def open(self, plan: RingPlan, rule: str, request_id: str) -> FakeRing:
+    def _note(self, kind: str, body: Mapping[str, Any], request_id: str) -> str:
+        if (fault := self.note_faults.get(kind)) is not None:
+            raise fault
+        json.dumps(body)  # it can be kept
+        self.notes.append((kind, dict(body), request_id))
+        return f"digest {len(self.notes)}"
+
+    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
+        assert self.relay is not None, "no endpoint was to be asked"
+        return self.relay(dispatch, job)
+
+    async def open(self, opening: Opening) -> FakeRing:
         """Open a scripted ring."""
         await asyncio.sleep(0)
-        ring = self.ring_for(plan)
+        ring = self.ring_for(opening.plan)
         self.rings.append(ring)
         return ring
 
@@ -192,7 +218,11 @@ class Bench:
             rules=lambda: self.rules,
             conditions=lambda facts, ids: Conditions(n_ctx=512, n_ubatch=8),
             note=self._note,
+            relay=self._relay,
+            approvals=self.approvals,
             grade=lambda plan, facts, finished: None,
+            spend=lambda key, tokens: self.spent.append((key, tokens)),
+            keeps_prompts=self.keeps_prompts,
             new_id=self.new_id,
             wall_clock=lambda: 1000.0,
             request_s=self.request_s,
@@ -204,7 +234,14 @@ class Bench:
         assert all(ring.is_closed for ring in self.rings)
 
 
-def job(request_id: str = "r1", *, sampling: Sampling | None = None, model: str = "spore", **narrowing: object) -> Job:
+def job(
+    request_id: str = "r1",
+    *,
+    sampling: Sampling | None = None,
+    model: str = "spore",
+    asker: Asker | None = None,
+    **narrowing: object,
+) -> Job:
     """A chat request."""
     return Job(
         request_id=request_id,
@@ -213,7 +250,7 @@ def job(request_id: str = "r1", *, sampling: Sampling | None = None, model: str 
         prompt=Prompt(messages=({"role": "user", "content": "hi"},)),
         sampling=sampling or Sampling(),
         narrowing=Narrowing(**narrowing),  # type: ignore[arg-type]  # test input
-        key_name="desk",
+        asker=asker or Asker(key_name="desk", client="127.0.0.1"),
         characters=2,
     )
 

@@ -18,6 +18,7 @@ LAYERS = {
     "routing": 3,
     "stage": 4,
     "store": 4,
+    "external": 4,
     "chat": 5,
     "agents": 6,
     "api": 7,

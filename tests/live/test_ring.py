@@ -23,7 +23,7 @@ from mycoswarm.base.errors import (
 from mycoswarm.stage.ring import Ring
 from mycoswarm.swarm.server import bind
 from mycoswarm.wire.report import AnyReport, Piece
-from nodes import Swarm, answer, generation, stage_processes, swarm_of, until
+from nodes import WARRANT, Swarm, answer, generation, stage_processes, swarm_of, until
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +99,7 @@ def test_a_lost_stage_ends_every_request_with_an_error_that_names_its_node(
             swarm.ring(("a", 2), ("b", 4), ("c", 6)) as ring,
         ):
             half = ENDLESS | {"max_tokens": 230}  # both have room in the KV cache
-            answers = [ring.generate(generation(f"r{n}", **half), "1: all") for n in range(2)]
+            answers = [ring.generate(generation(f"r{n}", **half), WARRANT) for n in range(2)]
             for reports in answers:
                 await first_pieces(reports, 3)
             os.kill((await stage_of(swarm, lost)).pid, sign)
@@ -119,7 +119,7 @@ def test_a_lost_stage_ends_every_request_with_an_error_that_names_its_node(
 def test_a_node_whose_stream_breaks_is_lost_and_its_stage_ends(tmp_path: Path) -> None:
     async def main() -> None:
         async with asyncio.timeout(60), swarm_of(tmp_path) as swarm, swarm.ring(("a", 3), ("b", 6)) as ring:
-            reports = ring.generate(generation("r", **ENDLESS), "1: all")
+            reports = ring.generate(generation("r", **ENDLESS), WARRANT)
             await first_pieces(reports, 3)
             swarm.nodes["a"].server.close_connections(lambda der: True)
             assert (await rest(reports)).lost_node_id == "a"
@@ -133,7 +133,7 @@ def test_an_answer_that_nobody_wants_any_more_leaves_the_ring_free_for_the_next(
         async with asyncio.timeout(60), swarm_of(tmp_path) as swarm, swarm.ring(("a", 3), ("b", 6)) as ring:
             wanted, _ = await answer(ring, generation("before"))
             for number in range(6):  # more than there are sequences, each of nearly the whole context
-                async with contextlib.aclosing(ring.generate(generation(f"r{number}", **ENDLESS), "1: all")) as reports:
+                async with contextlib.aclosing(ring.generate(generation(f"r{number}", **ENDLESS), WARRANT)) as reports:
                     await first_pieces(reports, 2)
             tokens, _ = await answer(ring, generation("after"))
             assert tokens == wanted
@@ -145,7 +145,7 @@ def test_a_request_whose_ticket_runs_out_is_stopped_by_the_nodes_themselves(tmp_
     async def main() -> None:
         async with asyncio.timeout(60), swarm_of(tmp_path) as swarm, swarm.ring(("a", 3), ("b", 6)) as ring:
             wanted = generation("r", **ENDLESS | {"max_tokens": 480})
-            reports = [report async for report in ring.generate(wanted, "1: all", 0.05)]
+            reports = [report async for report in ring.generate(wanted, WARRANT, 0.05)]
             assert getattr(reports[-1], "reason", None) in ("cancelled", "length")
             await answer(ring, generation("next"))
 
@@ -236,7 +236,7 @@ def test_closing_a_ring_ends_its_stages_before_it_returns(tmp_path: Path) -> Non
         async with asyncio.timeout(60), swarm_of(tmp_path) as swarm:
             async with swarm.ring(("a", 3), ("b", 6)) as ring:
                 assert len(stage_processes()) == 2
-                reports = ring.generate(generation("r", **ENDLESS), "1: all")
+                reports = ring.generate(generation("r", **ENDLESS), WARRANT)
                 await first_pieces(reports, 1)
             assert not stage_processes()
             assert (await rest(reports)).code == "ring_closed"

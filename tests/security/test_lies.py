@@ -9,7 +9,7 @@ import pytest
 from household import make_node
 from mycoswarm.base.errors import InputError, ProtocolError
 from mycoswarm.base.settings import Settings
-from mycoswarm.chat import load_of
+from mycoswarm.chat.load import load_of
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.standing import read_standing
 from mycoswarm.routing.decision import decide

@@ -15,7 +15,7 @@ from mycoswarm.wire.line import MAX_LINE_BYTES, LineSplitter, decode_order, enco
 from mycoswarm.wire.order import Admit, AnyOrder, Generate, Join, Open
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
 from mycoswarm.wire.report import Admitted, AnyReport, Failed, Joined, Nonce, Piece, Ready
-from nodes import CERTIFICATES, TRUSTED, dial_as, generation, seal
+from nodes import CERTIFICATES, TRUSTED, WARRANT, dial_as, generation, seal
 
 PLAN = RingPlan(
     ring_id="r",
@@ -69,7 +69,7 @@ async def ring_to(lie: Callable[[Say], Awaitable[None]]) -> AsyncIterator[Ring]:
             connect=lambda node_id: dial_as("coordinator", [f"127.0.0.1:{server.port}"]),
             seal=seal,
             swarm_id="swarm",
-            rule="1: all",
+            warrant=WARRANT,
             directory={},
         ) as ring,
     ):
@@ -83,7 +83,7 @@ def outcome(lie: Callable[[Say], Awaitable[None]]) -> tuple[int, RingError]:
         async with asyncio.timeout(20), ring_to(lie) as ring:
             heard = 0
             with pytest.raises(RingError) as caught:
-                async with contextlib.aclosing(ring.generate(generation("r1"), "1: all")) as reports:
+                async with contextlib.aclosing(ring.generate(generation("r1"), WARRANT)) as reports:
                     async for _ in reports:
                         heard += 1
             assert ring.lost is not None

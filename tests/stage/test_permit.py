@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from mycoswarm.base.errors import TicketError
 from mycoswarm.stage.permit import MAX_ADMITTED, Permits, PiecePermits, read_sealed, seal_ticket, write_sealed
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
-from mycoswarm.wire.ticket import Sealed, Ticket
+from mycoswarm.wire.ticket import Sealed, Ticket, Warrant
 
+WARRANT = Warrant(rule="all", rule_id=1, version=3, labels=("private",), receipt="e" * 64)
 PLAN = RingPlan(
     ring_id="ring",
     model_digest="d" * 64,
@@ -21,7 +22,7 @@ PLAN = RingPlan(
     conditions=Conditions(n_ctx=256),
 )
 OPENING = Ticket(
-    swarm_id="swarm", node_id="a", nonce="n", sequence=0, lifetime_s=60, rule="1: all", plan=PLAN, request_id=None
+    swarm_id="swarm", node_id="a", nonce="n", sequence=0, lifetime_s=60, warrant=WARRANT, plan=PLAN, request_id=None
 )
 REQUEST = msgspec.structs.replace(OPENING, sequence=1, request_id="r", lifetime_s=10)
 

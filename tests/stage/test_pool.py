@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mycoswarm.base.errors import RingError, StageError
-from mycoswarm.stage.pool import RingPool, shape_of
+from mycoswarm.stage.pool import Opening, RingPool, shape_of
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
 from rings import FakeRing, lost_at, until
 
@@ -24,6 +24,10 @@ def plan(*names: str, digest: str = "d") -> RingPlan:
         stages=tuple(StagePlan(node_id=n, first=a, last=b) for n, a, b in zip(names, cuts, cuts[1:], strict=False)),
         conditions=Conditions(n_ctx=64, n_ubatch=8),
     )
+
+
+def opening(one: RingPlan, **reach: Place) -> Opening:
+    return Opening(plan=one, warrant=Warrant(rule="any"), request_id="r", reach=reach)
 
 
 class Told(FakeRing):
@@ -51,7 +55,8 @@ class Yard:
         self.now_s = 0.0
         self.pool = RingPool(self.open, idle_s=10, clock=lambda: self.now_s)
 
-    async def open(self, one: RingPlan, rule: str, request_id: str) -> FakeRing:
+    async def open(self, opening: Opening) -> FakeRing:
+        one = opening.plan
         await self.gate.wait()
         await asyncio.sleep(0)
         if self.fault:
@@ -64,7 +69,7 @@ class Yard:
     async def borrow(self, one: RingPlan, takes: int = 1, room: Mapping[str, int] | None = None) -> FakeRing:
         taken = {stage.node_id: takes for stage in one.stages}
         space = room or {stage.node_id: BIG for stage in one.stages}
-        async with self.pool.lend(one, node_bytes=taken, room=space, rule="any", request_id="r") as ring:
+        async with self.pool.lend(opening(one), node_bytes=taken, room=space) as ring:
             await asyncio.sleep(0)
             assert isinstance(ring, FakeRing)
             return ring
@@ -134,7 +139,7 @@ def test_a_ring_lost_while_it_is_lent_is_closed_when_it_comes_back() -> None:
     async def main() -> None:
         async with yard() as y:
             one = plan("a")
-            async with y.pool.lend(one, node_bytes={"a": 1}, room={"a": BIG}, rule="any", request_id="r") as ring:
+            async with y.pool.lend(opening(one), node_bytes={"a": 1}, room={"a": BIG}) as ring:
                 assert isinstance(ring, FakeRing)
                 ring.lose(lost_at("a"))
             await until(lambda: ring.is_closed)
@@ -146,7 +151,7 @@ def test_an_idle_ring_leaves_memory_and_a_lent_one_does_not() -> None:
     async def main() -> None:
         async with yard() as y:
             idle = await y.borrow(plan("a"))
-            async with y.pool.lend(plan("b"), node_bytes={"b": 1}, room={"b": BIG}, rule="any", request_id="r") as lent:
+            async with y.pool.lend(opening(plan("b")), node_bytes={"b": 1}, room={"b": BIG}) as lent:
                 y.now_s = 10.0
                 y.pool.sweep()
                 assert len(y.pool.warm()) == 2
@@ -190,7 +195,7 @@ def test_what_idle_and_ending_rings_give_back_is_known() -> None:
             await y.borrow(plan("a", "b"), takes=40)
             assert y.pool.returning() == {"a": 40, "b": 40}
             one = plan("a", digest="y")
-            async with y.pool.lend(one, node_bytes={"a": 5}, room={"a": BIG}, rule="any", request_id="r"):
+            async with y.pool.lend(opening(one), node_bytes={"a": 5}, room={"a": BIG}):
                 assert y.pool.returning() == {"a": 40, "b": 40}
             y.rings[0].lose(lost_at("b"))
             y.pool.sweep()

@@ -15,7 +15,12 @@ from mycoswarm.api.departure import EventStream, while_present
 from mycoswarm.api.question import Question, read_chat, read_completion
 from mycoswarm.api.refusal import bug, error_body
 from mycoswarm.base.errors import InputError, SwarmError
-from mycoswarm.chat import Chat, Decided, Event
+from mycoswarm.api.visitor import envelope_of
+from mycoswarm.chat.job import Decided, Event
+from mycoswarm.chat.life import Chat
+from mycoswarm.routing.decision import Dispatch
+from mycoswarm.swarm.place import PLACES
+from mycoswarm.store.apikey import Key
 from mycoswarm.wire.report import Finished, Piece, TokenLogprob
 
 log = logging.getLogger(__name__)
@@ -55,6 +60,16 @@ class _Answer:
     def is_chat(self) -> bool:
         return self.question.job.task == "chat"
 
+    @property
+    def ran(self) -> str:
+        """The furthest place that has read the prompt, in all tries."""
+        return max((decided.place for decided in self.decided), key=PLACES.index)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every node and endpoint that has read the prompt, in all tries."""
+        return tuple(dict.fromkeys(name for decided in self.decided for name in decided.names))
+
     def take(self, event: Event) -> None:
         if isinstance(event, Decided):
             self.decided.append(event)
@@ -85,14 +100,18 @@ class _Answer:
 
         `earlier_stages` had begun the answer and were lost; they have seen the prompt too.
         """
-        extra: dict[str, Any] = {}
+        extra: dict[str, Any] = {"receipt": self.question.job.request_id}
         if self.decided:
             last = self.decided[-1].decision
+            extra |= {"ran": self.ran, "nodes": list(self.names)}
             extra["rule"] = last.rule
             extra["reason"] = last.explanation.reason
             extra["stages"] = _stages(self.decided[-1])
             extra["earlier_stages"] = [_stages(decided) for decided in self.decided[:-1]]
-            extra["predicted_tokens_per_s"] = last.tokens_per_s
+            if isinstance(last, Dispatch):
+                extra["endpoint"] = {"name": last.endpoint.name, "model": last.model}
+            else:
+                extra["predicted_tokens_per_s"] = last.tokens_per_s
         if self.finished:
             extra["seed"] = self.finished.seed
             extra["timing"] = msgspec.to_builtins(self.finished.timing) if self.finished.timing else None
@@ -136,9 +155,15 @@ class Completions:
     """The two routes. `clock` gives seconds since 1970; `new_id` a fresh request id."""
 
     def __init__(
-        self, chat: Chat, clock: Callable[[], float], new_id: Callable[[], str], waits: Waits = USUAL_WAITS
+        self,
+        chat: Chat,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+        waits: Waits = USUAL_WAITS,
+        admit: Callable[[Key | None], None] = lambda key: None,
     ) -> None:
-        self._chat, self._clock, self._new_id, self._waits = chat, clock, new_id, waits
+        """`admit` counts a request against its key's limits; it raises BusyError where one is reached."""
+        self._chat, self._clock, self._new_id, self._waits, self._admit = chat, clock, new_id, waits, admit
 
     async def chat(self, request: Request) -> Response:
         """Answer `/v1/chat/completions`."""
@@ -150,12 +175,9 @@ class Completions:
 
     async def _serve(self, request: Request, *, is_chat: bool) -> Response:
         read = read_chat if is_chat else read_completion
-        question = read(
-            await _body(request, self._waits.body_s),
-            request_id=self._new_id(),
-            key_name=request.scope["state"]["key_name"],
-            route="; ".join(request.headers.getlist("x-mycoswarm-route")),
-        )
+        envelope = envelope_of(request, self._new_id())
+        self._admit(request.scope["state"]["key"])
+        question = read(await _body(request, self._waits.body_s), envelope)
         answer, events = _Answer(question, int(self._clock())), self._chat.answer(question.job)
         work = _begin(answer, events, self._waits) if question.stream else _gather(answer, events)
         response = await while_present(request.receive, work)
@@ -182,21 +204,26 @@ async def _gather(answer: _Answer, events: AsyncGenerator[Event, None]) -> Respo
 
 
 async def _begin(answer: _Answer, events: AsyncGenerator[Event, None], waits: Waits) -> Response:
-    """Wait for the decision and a moment for the first token, so that early errors get their own status; then stream.
+    """Wait a moment for the decision and the first token, so that early errors get their own status; then stream.
 
-    Every try's decision comes at its beginning, so the headers name the nodes that are known by then.
+    Every try's decision comes at its beginning, so the headers name the nodes that are known by then: none, where the
+    owner is still being asked.
     """
-    first: asyncio.Future[Event | None] | None = None
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + waits.patience_s
+    pending: asyncio.Future[Event | None] = asyncio.ensure_future(anext(events, None))
     try:
-        answer.take(await anext(events))
-        first = asyncio.ensure_future(anext(events, None))
-        await asyncio.wait({first}, timeout=waits.patience_s)
-        if first.done():
-            first.result()
+        await asyncio.wait({pending}, timeout=waits.patience_s)
+        if pending.done() and isinstance(event := pending.result(), Decided):
+            answer.take(event)
+            pending = asyncio.ensure_future(anext(events, None))
+            await asyncio.wait({pending}, timeout=max(0.0, deadline - loop.time()))
+        if pending.done():
+            pending.result()
     except BaseException:
-        await _stop(first, events)
+        await _stop(pending, events)
         raise
-    return EventStream(_sse(answer, events, first, waits.keep_alive_s), _headers(answer))
+    return EventStream(_sse(answer, events, pending, waits.keep_alive_s), _headers(answer))
 
 
 async def _stop(pending: "asyncio.Future[Event | None] | None", events: AsyncGenerator[Event, None]) -> None:
@@ -245,15 +272,14 @@ async def _sse(
 
 def _headers(answer: _Answer) -> dict[str, str]:
     """The receipt's number, and which machines saw the prompt."""
-    nodes = [share.node for decided in answer.decided for share in decided.decision.placed.shares]
-    places = {node.place for node in nodes}
-    ran = "outside" if "outside" in places else "LAN" if "LAN" in places else "this-machine"
-    return {
-        "x-request-id": answer.question.job.request_id,
-        "x-mycoswarm-ran": ran,
-        "x-mycoswarm-nodes": _plain(",".join(dict.fromkeys(node.name for node in nodes))),
-        "x-mycoswarm-rule": _plain(",".join(dict.fromkeys(decided.decision.rule for decided in answer.decided))),
-    }
+    receipt = answer.question.job.request_id
+    headers = {"x-request-id": receipt, "x-mycoswarm-receipt": receipt}
+    if answer.decided:
+        headers["x-mycoswarm-ran"] = answer.ran
+        headers["x-mycoswarm-nodes"] = _plain(",".join(answer.names))
+        rules = dict.fromkeys(decided.decision.rule for decided in answer.decided)
+        headers["x-mycoswarm-rule"] = _plain(",".join(rules))
+    return headers
 
 
 def _plain(text: str) -> str:
@@ -262,6 +288,8 @@ def _plain(text: str) -> str:
 
 
 def _stages(decided: Decided) -> list[dict[str, Any]]:
+    if isinstance(decided.decision, Dispatch):
+        return []
     return [
         {"node": share.node.name, "place": share.node.place, "layers": [share.first, share.last]}
         for share in decided.decision.placed.shares

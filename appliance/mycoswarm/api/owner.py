@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from mycoswarm.api.question import read_chat
+from mycoswarm.api.question import Envelope, read_chat
 from mycoswarm.api.refusal import error_body
 from mycoswarm.base.errors import InputError, SwarmError
-from mycoswarm.chat import Chat
+from mycoswarm.chat.job import Asker
+from mycoswarm.chat.life import Chat
 from mycoswarm.routing.decision import Decision, Outcome, Refusal
 
 MAX_TEXT = 4096
@@ -115,9 +116,8 @@ def _explained(chat: Chat, given: dict[str, Any]) -> dict[str, Any]:
     route = _text(given, "route") if given.get("route") is not None else None
     given = {name: value for name, value in given.items() if name != "route"}
     body = {"messages": [{"role": "user", "content": ""}], **given}
-    question = read_chat(msgspec.json.encode(body), request_id="explain", key_name=None, route=route)
-    outcome, _ = chat.explain(question.job)
-    return explanation_of(outcome)
+    envelope = Envelope(request_id="explain", asker=Asker(client="127.0.0.1"), route=route)
+    return explanation_of(chat.explain(read_chat(msgspec.json.encode(body), envelope).job))
 
 
 async def _lines(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:

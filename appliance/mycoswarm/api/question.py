@@ -5,12 +5,15 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from mycoswarm.base.errors import InputError, UnsupportedError
-from mycoswarm.chat import Job
+from mycoswarm.chat.job import Asker, Job
+from mycoswarm.routing.clause import is_label
 from mycoswarm.routing.snapshot import Narrowing
+from mycoswarm.swarm.place import PLACES, Place
 from mycoswarm.wire.request import MAX_TOP_LOGPROBS, Prompt, Sampling
 
 MAX_MESSAGES = 2048
 MAX_STOPS = 16
+MAX_LABELS = 16
 MAX_DEPTH = 64  # of JSON handed on to templates and grammars, which walk it recursively
 MAX_TOKEN_ID = 2**31 - 1  # llama.cpp's token type
 ROLES = {"system", "developer", "user", "assistant", "tool"}
@@ -75,13 +78,15 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool
 
 
-class _Asker(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes beside a body: who asks, under which id, and `X-Mycoswarm-Route`."""
+
     request_id: str
-    key_name: str | None
-    route: str | None
+    asker: Asker
+    route: str | None = None
 
 
-def read_chat(body: bytes, *, request_id: str, key_name: str | None, route: str | None) -> Question:
+def read_chat(body: bytes, envelope: Envelope) -> Question:
     """Read a body of `/v1/chat/completions`.
 
     Raises:
@@ -97,12 +102,11 @@ def read_chat(body: bytes, *, request_id: str, key_name: str | None, route: str 
     top = (given.top_logprobs or 0) if given.logprobs else None
     limit = given.max_completion_tokens if given.max_completion_tokens is not None else given.max_tokens
     characters = sum(len(message["content"]) for message in messages)
-    asker = _Asker(request_id, key_name, route)
-    job = _job(given, "chat", Prompt(messages=messages), top, limit, characters, asker)
+    job = _job(given, "chat", Prompt(messages=messages), top, limit, characters, envelope)
     return Question(job=job, stream=given.stream, include_usage=_include_usage(given))
 
 
-def read_completion(body: bytes, *, request_id: str, key_name: str | None, route: str | None) -> Question:
+def read_completion(body: bytes, envelope: Envelope) -> Question:
     """Read a body of `/v1/completions`.
 
     Raises:
@@ -116,13 +120,12 @@ def read_completion(body: bytes, *, request_id: str, key_name: str | None, route
     # OpenAI's default for this endpoint is 16 tokens; clients rely on it.
     limit = given.max_tokens if given.max_tokens is not None else 16
     text = prompts[0]
-    asker = _Asker(request_id, key_name, route)
-    job = _job(given, "completion", Prompt(text=text), given.logprobs, limit, len(text), asker)
+    job = _job(given, "completion", Prompt(text=text), given.logprobs, limit, len(text), envelope)
     return Question(job=job, stream=given.stream, include_usage=_include_usage(given))
 
 
 def read_route(text: str | None) -> Narrowing:
-    """Read `X-Mycoswarm-Route`: "solo" or "split", `stages=N`, `nodes=a,b`, parted by semicolons.
+    """Read `X-Mycoswarm-Route`: "solo" or "split", `stages=N`, `nodes=a,b`, `within=LAN`, parted by semicolons.
 
     Each at most once: of two, either one would have to be overheard, and the request would run where it must not.
 
@@ -132,6 +135,7 @@ def read_route(text: str | None) -> Narrowing:
     mode: Literal["any", "solo", "split"] = "any"
     stages: int | None = None
     nodes: tuple[str, ...] = ()
+    within: Place | None = None
     seen: set[str] = set()
     for part in filter(None, (part.strip() for part in (text or "").split(";"))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
@@ -145,12 +149,28 @@ def read_route(text: str | None) -> Narrowing:
             stages = int(value)
         elif name == "nodes" and value.strip(", "):
             nodes = tuple(node.strip() for node in value.split(",") if node.strip())
+        elif name == "within" and (near := next((each for each in PLACES if each == value), None)) is not None:
+            within = near
         else:
             raise InputError(
                 f"X-Mycoswarm-Route says {part[:80]!r}, which is no way to narrow a request",
                 hint='Write for example "split; stages=2; nodes=attic,cellar".',
             )
-    return Narrowing(mode=mode, stages=stages, nodes=nodes)
+    return Narrowing(mode=mode, stages=stages, nodes=nodes, within=within)
+
+
+def read_labels(text: str) -> frozenset[str]:
+    """Read `X-Mycoswarm-Labels`: labels that a request adds to those of its key, parted by commas.
+
+    Raises:
+        InputError: one that is no label, or too many: the request would be less private than it says.
+    """
+    labels = frozenset(part.strip() for part in text.split(",") if part.strip())
+    wrong = sorted(label for label in labels if not is_label(label))
+    if wrong or len(labels) > MAX_LABELS:
+        said = f"says {wrong[0][:40]!r}, which is no label" if wrong else f"has more than {MAX_LABELS} labels"
+        raise InputError(f"X-Mycoswarm-Labels {said}", hint='Write for example "private, homework".')
+    return labels
 
 
 def _read(body: bytes, kind: type[_Body]) -> _Body:
@@ -227,7 +247,7 @@ def _job(
     top_logprobs: int | None,
     limit: int | None,
     characters: int,
-    asker: "_Asker",
+    envelope: Envelope,
 ) -> Job:
     stops = (given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ())
     sampling = Sampling(
@@ -248,13 +268,13 @@ def _job(
     if len(sampling.stop) > MAX_STOPS:
         raise _wrong("stop", f"stop holds {len(stops)} strings; at most {MAX_STOPS}")
     return Job(
-        request_id=asker.request_id,
+        request_id=envelope.request_id,
         model=given.model,
         task=task,
         prompt=prompt,
         sampling=sampling,
-        narrowing=read_route(asker.route),
-        key_name=asker.key_name,
+        narrowing=read_route(envelope.route),
+        asker=envelope.asker,
         characters=characters,
     )
 

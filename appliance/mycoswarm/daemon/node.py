@@ -22,7 +22,7 @@ from mycoswarm.api.owner import owner_routes
 from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat import Chat, Surroundings
+from mycoswarm.chat.life import Chat, Surroundings
 from mycoswarm.daemon.gauge import graded_bytes_per_s
 from mycoswarm.daemon.home import STAGE_ARGV, Home
 from mycoswarm.daemon.outlook import Outlook, Sources

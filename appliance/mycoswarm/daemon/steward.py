@@ -15,7 +15,7 @@ import msgspec
 from mycoswarm.api.owner import OwnerServices
 from mycoswarm.base.errors import InputError, NotFoundError, SwarmError
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat import Chat
+from mycoswarm.chat.life import Chat
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.outlook import Outlook
 from mycoswarm.daemon.standing import Standing

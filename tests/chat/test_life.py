@@ -1,6 +1,7 @@
 """The life of a request over scripted rings: streaming, losing nodes, limits, cancelling, the ledger."""
 
 import asyncio
+import json
 from contextlib import aclosing
 
 import pytest
@@ -20,7 +21,10 @@ from mycoswarm.base.errors import (
     SwarmError,
     UnreachableError,
 )
-from mycoswarm.chat import MAX_AT_ONCE, Chat, Decided, Event, Job, load_of, refused, stage_bytes
+from mycoswarm.chat.failing import refused
+from mycoswarm.chat.job import Decided, Event, Job
+from mycoswarm.chat.life import MAX_AT_ONCE, Chat
+from mycoswarm.chat.load import load_of, stage_bytes
 from mycoswarm.routing.action import Run
 from mycoswarm.routing.decision import Decision, Explanation, Refusal
 from mycoswarm.routing.rule import Rule, RuleSet
@@ -55,9 +59,15 @@ def test_an_answer_is_a_decision_pieces_and_an_end_and_leaves_a_row() -> None:
             events = await heard(chat, job())
         assert isinstance(events[0], Decided) and events[0].attempt == 1
         assert text_of(events) == TEXT and isinstance(events[-1], Finished)
-        (row,) = bench.rows
-        assert (row.outcome, row.prompt_tokens, row.completion_tokens) == ("stop", 7, 9)
-        assert row.nodes == (("attic", 0, 6),) and row.key_name == "desk" and row.at == 1000.0
+        (row,) = bench.rows("answer")
+        assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"]) == ("stop", 7, 9)
+        assert row["nodes"] == ["attic"] and row["key"] == "desk" and row["ran"] == "LAN"
+        (decided,) = bench.rows("decision")
+        assert decided["nodes"] == [{"id": "attic", "name": "attic", "place": "LAN", "layers": [0, 6]}]
+        assert decided["asked"]["key"] == "desk" and decided["asked"]["at"] == 1000.0
+        assert [kind for kind, _, _ in bench.notes] == ["decision", "answer"]
+        assert bench.rings[0].warrants[0].receipt == "digest 1" and bench.spent == [("desk", 16)]
+        assert "hi" not in json.dumps(bench.notes).replace('"which"', ""), "no prompt text"
 
     asyncio.run(main())
 
@@ -74,9 +84,10 @@ def test_a_lost_node_is_left_out_and_the_answer_goes_on_after_its_tokens(after: 
             "cellar",
         ]
         assert bench.rings[1].generations[0].continued == tuple(range(after))
-        (row,) = bench.rows
-        assert row.outcome == "stop" and row.completion_tokens == 9
-        assert row.nodes == (("attic", 0, 6), ("cellar", 0, 6))  # both have read the prompt
+        (row,) = bench.rows("answer")
+        assert row["outcome"] == "stop" and row["completion_tokens"] == 9
+        assert row["nodes"] == ["attic", "cellar"]  # both have read the prompt
+        assert [one["attempt"] for one in bench.rows("decision")] == [1, 2]
 
     asyncio.run(main())
 
@@ -106,7 +117,7 @@ def test_no_node_left_is_the_loss_and_why_nobody_can_go_on() -> None:
             assert caught.value.code == "stage_failed" and caught.value.lost_node_id == "attic"
             assert len(text_of(pieces)) > 0
             assert text_of(await heard(chat, job("r2"))) == TEXT  # the next request is fine
-        assert [row.outcome for row in bench.rows] == ["stage_failed", "stop"]
+        assert [row["outcome"] for row in bench.rows("answer")] == ["stage_failed", "stop"]
 
     asyncio.run(main())
 
@@ -133,7 +144,7 @@ def test_a_bug_or_a_full_queue_is_not_tried_elsewhere(error: SwarmError) -> None
         async with bench.chat() as chat:
             with pytest.raises(type(error)):
                 await heard(chat, job())
-        assert len(bench.rings) == 1 and bench.rows[0].outcome == error.code
+        assert len(bench.rings) == 1 and bench.rows("answer")[0]["outcome"] == error.code
 
     asyncio.run(main())
 
@@ -141,7 +152,7 @@ def test_a_bug_or_a_full_queue_is_not_tried_elsewhere(error: SwarmError) -> None
 def test_a_ring_that_ends_without_a_word_is_an_error() -> None:
     async def main() -> None:
         class Mute(FakeRing):
-            async def generate(self, generation, rule, lifetime_s):  # type: ignore[no-untyped-def,override]  # as short as can be
+            async def generate(self, generation, warrant, lifetime_s):  # type: ignore[no-untyped-def,override]  # as short as can be
                 return
                 yield
 
@@ -161,7 +172,7 @@ def test_closing_the_answer_before_its_ring_is_open_leaves_one_row_and_nothing_r
             await anext(events)
             await events.aclose()
             assert [ring.generations for ring in bench.rings] in ([], [[]])
-        assert [row.outcome for row in bench.rows] == ["cancelled"]
+        assert [row["outcome"] for row in bench.rows("answer")] == ["cancelled"]
 
     asyncio.run(main())
 
@@ -181,7 +192,7 @@ def test_a_reader_that_is_cancelled_cancels_the_ring() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await reading
             assert bench.rings[0].ends == ["cancelled"]
-        assert [row.outcome for row in bench.rows] == ["cancelled"]
+        assert [row["outcome"] for row in bench.rows("answer")] == ["cancelled"]
 
     asyncio.run(main())
 
@@ -197,7 +208,7 @@ def test_an_answer_has_a_time_limit() -> None:
         async with bench.chat() as chat:
             with pytest.raises(UnreachableError) as caught:
                 await heard(chat, job())
-        assert caught.value.code == "timeout" and bench.rows[0].outcome == "timeout"
+        assert caught.value.code == "timeout" and bench.rows("answer")[0]["outcome"] == "timeout"
         assert bench.rings[0].ends == ["cancelled"]
 
     asyncio.run(main())
@@ -205,7 +216,7 @@ def test_an_answer_has_a_time_limit() -> None:
 
 def test_a_full_disk_costs_the_row_but_not_the_answer(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        bench = Bench(note_fault=StorageError("the disk is full"))
+        bench = Bench(note_faults={"answer": StorageError("the disk is full")})
         async with bench.chat() as chat:
             assert text_of(await heard(chat, job())) == TEXT
         assert "ledger could not keep" in caplog.text
@@ -254,8 +265,11 @@ def test_a_refusal_is_a_typed_error_with_a_row_and_sends_nothing() -> None:
             with pytest.raises(NotFoundError):
                 await heard(chat, job(model="gpt-9"))
         assert not bench.rings
-        (row,) = bench.rows
-        assert (row.outcome, row.rule, row.nodes) == ("refused_by_rules", "solo only", ())
+        row, unknown = bench.rows("answer")
+        assert (row["outcome"], row["rule"], row["nodes"]) == ("refused_by_rules", "solo only", [])
+        assert unknown["outcome"] == "not_found" and unknown["model"] == "gpt-9"
+        refusal, _ = bench.rows("decision")
+        assert (refusal["outcome"], refusal["code"], refusal["rule"]) == ("refused", "refused_by_rules", "solo only")
 
     asyncio.run(main())
 
@@ -278,8 +292,8 @@ def test_explaining_opens_nothing_and_says_what_a_request_would_do() -> None:
     async def main() -> None:
         bench = Bench()
         async with bench.chat() as chat:
-            explained, facts = chat.explain(job(mode="split"))
-            assert isinstance(explained, Decision) and facts is FACTS and not bench.rings
+            explained = chat.explain(job(mode="split"))
+            assert isinstance(explained, Decision) and not bench.rings and not bench.notes
             events = await heard(chat, job(mode="split"))
             assert isinstance(events[0], Decided) and events[0].decision.placed == explained.placed
 
@@ -348,6 +362,6 @@ def test_whatever_is_lost_or_left_the_text_is_a_beginning_of_the_answer(
         tried = [event.plan for event in heard_so_far if isinstance(event, Decided)]
         lost = [plan.head.node_id for plan in tried[:-1]]
         assert all(not {stage.node_id for stage in plan.stages} & set(lost[:i]) for i, plan in enumerate(tried))
-        assert len(bench.rows) <= 1 and (not ended_well or bench.rows[0].outcome == "stop")
+        assert len(bench.rows("answer")) <= 1 and (not ended_well or bench.rows("answer")[0]["outcome"] == "stop")
 
     asyncio.run(main())

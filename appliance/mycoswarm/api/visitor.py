@@ -1,0 +1,27 @@
+"""Who asks, as the console's door found out: the key, its owner's labels, the address, and what the request adds."""
+
+from starlette.requests import Request
+
+from mycoswarm.api.question import Envelope, read_labels
+from mycoswarm.chat.job import Asker
+from mycoswarm.store.apikey import Key
+
+HERE = "127.0.0.1"  # where the owner's socket is
+
+
+def envelope_of(request: Request, request_id: str) -> Envelope:
+    """What comes beside a request's body.
+
+    Raises:
+        InputError: a label that is none.
+    """
+    key: Key | None = request.scope["state"]["key"]
+    asker = Asker(
+        key_name=key.name if key else None,
+        user=key.user if key else None,
+        labels=frozenset(key.labels if key else ()),
+        added=read_labels(",".join(request.headers.getlist("x-mycoswarm-labels"))),
+        client=request.client.host if request.client else HERE,
+    )
+    route = "; ".join(request.headers.getlist("x-mycoswarm-route"))
+    return Envelope(request_id=request_id, asker=asker, route=route)
