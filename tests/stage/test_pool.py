@@ -8,7 +8,9 @@ import pytest
 
 from mycoswarm.base.errors import RingError, StageError
 from mycoswarm.stage.pool import Opening, RingPool, shape_of
+from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
+from mycoswarm.wire.ticket import Warrant
 from rings import FakeRing, lost_at, until
 
 BIG = 10**9
