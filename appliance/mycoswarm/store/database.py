@@ -55,6 +55,23 @@ def _key_terms(db: Any) -> None:
     )
 
 
+@_migrations(name="0005 chained ledger")
+def _chain(db: Any) -> None:
+    db.execute("DROP TABLE tickets")
+    db.execute("DROP TABLE answers")
+    # STRICT, so that a value has the type that its digest was made over.
+    db.execute(
+        "CREATE TABLE ledger (seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, request_id TEXT,"
+        " body TEXT NOT NULL, previous TEXT NOT NULL, digest TEXT NOT NULL, signature BLOB NOT NULL) STRICT"
+    )
+    db.execute("CREATE INDEX ledger_kinds ON ledger (kind, seq)")
+    db.execute("CREATE INDEX ledger_requests ON ledger (request_id, seq) WHERE request_id IS NOT NULL")
+    db.execute(
+        "CREATE TABLE ledger_head (id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, digest TEXT NOT NULL,"
+        " signature BLOB NOT NULL) STRICT"
+    )
+
+
 class Transaction:
     """Several statements that are done together or not at all. Lives only inside `Store.transaction`."""
 
@@ -68,6 +85,10 @@ class Transaction:
     def read(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Run one query; it sees what this transaction has written."""
         return self._connection.execute(statement, values).fetchall()
+
+    def each(self, statement: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        """Run one query and hold one row at a time. Ends with the transaction."""
+        return iter(self._connection.execute(statement, values))
 
 
 class Store:
