@@ -16,6 +16,7 @@ import psutil
 
 from models import write_random_model
 from mycoswarm.api.peer import PeerServices, peer_app
+from mycoswarm.base.errors import SwarmError
 from mycoswarm.catalog.depot import PieceStore
 from mycoswarm.catalog.piece import Manifest, write_manifest
 from mycoswarm.stage.delivery import Delivery
@@ -67,6 +68,7 @@ class Node:
     server: PeerServer
     services: PeerServices
     tickets: list[Ticket] = field(default_factory=list)
+    refused: list[SwarmError] = field(default_factory=list)
 
 
 class Swarm:
@@ -160,9 +162,13 @@ async def _node(name: str, folder: Path, swarm: Swarm) -> AsyncIterator[Node]:
     home.mkdir()
     library = Library(swarm.model, swarm.manifest) if name == "a" else Library()
     tickets: list[Ticket] = []
+    refused: list[SwarmError] = []
 
     async def record(sealed: Sealed, ticket: Ticket) -> None:
         tickets.append(ticket)
+
+    async def refuse(sealed: Sealed | None, why: SwarmError) -> None:
+        refused.append(why)
 
     async def connect(node_id: str, directory: Mapping[str, tuple[str, ...]]) -> Connection:
         return await dial_as(name, list(directory[node_id]))
@@ -175,6 +181,7 @@ async def _node(name: str, folder: Path, swarm: Swarm) -> AsyncIterator[Node]:
         swarm_id="swarm",
         is_signed=is_signed,
         record=record,
+        refuse=refuse,
         prepare=Delivery(library, PieceStore(home / "pieces"), connect),
         launch=stage_launch(home),
         addresses=lambda: ("127.0.0.1",),
@@ -183,7 +190,7 @@ async def _node(name: str, folder: Path, swarm: Swarm) -> AsyncIterator[Node]:
     services = PeerServices(who=who, host=host, library=library, card=card)
     context = server_context(*CERTIFICATES[name], trusted_pem=TRUSTED)
     async with PeerServer(cast(Any, peer_app(services)), context, bind(["127.0.0.1"], 0)) as server:
-        yield Node(name, library, server, services, tickets)
+        yield Node(name, library, server, services, tickets, refused)
 
 
 def generation(request_id: str, text: str = "w1 w3 w5 hello", **sampling: Any) -> Generation:

@@ -14,13 +14,13 @@ from starlette.responses import JSONResponse, Response
 from mycoswarm.api.departure import EventStream, while_present
 from mycoswarm.api.question import Question, read_chat, read_completion
 from mycoswarm.api.refusal import bug, error_body
-from mycoswarm.base.errors import InputError, SwarmError
 from mycoswarm.api.visitor import envelope_of
+from mycoswarm.base.errors import InputError, SwarmError
 from mycoswarm.chat.job import Decided, Event
 from mycoswarm.chat.life import Chat
 from mycoswarm.routing.decision import Dispatch
-from mycoswarm.swarm.place import PLACES
 from mycoswarm.store.apikey import Key
+from mycoswarm.swarm.place import PLACES
 from mycoswarm.wire.report import Finished, Piece, TokenLogprob
 
 log = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ from mycoswarm.stage.host import Host, HostServices
 from mycoswarm.stage.permit import PiecePermits, read_sealed
 from mycoswarm.wire.line import encode_line
 from mycoswarm.wire.plan import StagePlan
+from mycoswarm.wire.ticket import Sealed
 
 MAX_RINGS = 16  # stages on one node at a time; memory ends long before, and the coordinator counts that
 BUSY_S = 10
@@ -95,14 +96,14 @@ class _Peer:
     async def manifest(self, request: Request) -> Response:
         """The list of a model's pieces."""
         digest = request.path_params["digest"]
-        self._check_ticket(request, digest)
+        await self._check_ticket(request, digest)
         manifest = await asyncio.to_thread(self._manifest, digest)
         return Response(msgspec.json.encode(manifest), media_type="application/json")
 
     async def piece(self, request: Request) -> Response:
         """One piece, streamed out of the model's own file."""
         digest, name = request.path_params["digest"], request.path_params["name"]
-        stage = self._check_ticket(request, digest)
+        stage = await self._check_ticket(request, digest)
         manifest = await asyncio.to_thread(self._manifest, digest)
         facts = next((each for each in pieces_for(manifest, stage.first, stage.last) if each.name == name), None)
         if facts is None:
@@ -123,17 +124,26 @@ class _Peer:
             raise NotFoundError("this node does not hold that model")
         return self.services.library.manifest(digest)
 
-    def _check_ticket(self, request: Request, digest: str) -> StagePlan:
+    async def _check_ticket(self, request: Request, digest: str) -> StagePlan:
         """The caller's layer range of that model, by the ticket it shows."""
         caller = self.caller(request.scope)
+        sealed: Sealed | None = None
+        try:
+            sealed = self._shown_ticket(request)
+            _, stage = self._permits.check(sealed, caller.node_id, digest)
+        except TicketError as exc:
+            await self.services.host.refuse(sealed, exc)
+            raise
+        return stage
+
+    def _shown_ticket(self, request: Request) -> Sealed:
         try:
             shown = base64.b64decode(request.headers.get(TICKET_HEADER, ""), validate=True)
         except (binascii.Error, ValueError) as exc:
             raise TicketError("the ticket cannot be read") from exc
         if not shown:
             raise TicketError("pieces are given for tickets only")
-        _, stage = self._permits.check(read_sealed(shown), caller.node_id, digest)
-        return stage
+        return read_sealed(shown)
 
 
 class _RingStream:
@@ -149,6 +159,8 @@ class _RingStream:
             if self._peer.rings >= MAX_RINGS:
                 raise BusyError(f"this node runs {MAX_RINGS} stages already", retry_after_s=BUSY_S)
         except SwarmError as exc:
+            if isinstance(exc, TrustError):
+                await self._peer.services.host.refuse(None, exc)
             await _error_response(exc)(scope, receive, send)
             return
         self._peer.rings += 1

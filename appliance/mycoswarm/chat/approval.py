@@ -99,7 +99,8 @@ class Approvals:
         one = self._waiting.get(request_id)
         if one is None or one.answer.done():
             raise NotFoundError(
-                f"no request {request_id[:40]!r} waits for an answer", hint="`mycoswarm-node approvals list` shows them."
+                f"no request {request_id[:40]!r} waits for an answer",
+                hint="`mycoswarm-node approvals list` shows them.",
             )
         one.answer.set_result((allow, by))
         return {"id": request_id, "allowed": allow}

@@ -14,7 +14,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from mycoswarm.base.errors import BusyError, EndpointError, NotFoundError, RingError, StorageError, SwarmError, UnreachableError
+from mycoswarm.base.errors import (
+    BusyError,
+    EndpointError,
+    NotFoundError,
+    RingError,
+    StorageError,
+    SwarmError,
+    UnreachableError,
+)
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.account import ANSWER, DECISION, Account, decision_row, warrant_of
 from mycoswarm.chat.approval import Approvals, Plea

@@ -23,36 +23,33 @@ from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat, Surroundings
+from mycoswarm.daemon.cabinet import Cabinet
 from mycoswarm.daemon.gauge import graded_bytes_per_s
 from mycoswarm.daemon.home import STAGE_ARGV, Home
+from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
-from mycoswarm.routing.action import Run
-from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
 from mycoswarm.stage.delivery import Delivery
 from mycoswarm.stage.host import HostServices
-from mycoswarm.stage.pool import OpenedRing, RingPool
+from mycoswarm.stage.pool import OpenedRing, Opening, RingPool
 from mycoswarm.stage.ring import Ring
 from mycoswarm.stage.supervisor import Launch, stage_environment
-from mycoswarm.store.ledger import Receipt
 from mycoswarm.swarm.candidate import announcement_of
 from mycoswarm.swarm.card import WIRE_VERSION, Card, encode_card, llama_version
 from mycoswarm.swarm.client import Connection
 from mycoswarm.swarm.condition import Condition
 from mycoswarm.swarm.contact import Contacts
 from mycoswarm.swarm.discovery import Discovery
-from mycoswarm.swarm.place import PLACES, place_of
+from mycoswarm.swarm.place import PLACES, Place, place_of
 from mycoswarm.swarm.roster import Entry, SignedRoster
 from mycoswarm.swarm.server import PeerServer
 from mycoswarm.swarm.tls import client_context, fingerprint, server_context
 from mycoswarm.wire.plan import Conditions, RingPlan
 from mycoswarm.wire.report import Finished
-from mycoswarm.wire.ticket import Sealed, Ticket
 
 SHARD_FORMAT = 1
-RULES = RuleSet.of((DEFAULT_RULE,), 1)
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +70,8 @@ class Node:
         self._discovery: Discovery | None = None
         self._steward: Steward
         self._keeping: set[asyncio.Task[None]] = set()
+        self._notary = Notary(home.ledger)
+        self._cabinet = Cabinet(home, self._notary)
 
     async def __aenter__(self) -> Self:
         try:
@@ -136,7 +135,7 @@ class Node:
         if self._standing.decides:
             sockets = self._own(self._site.bind_console())
         services = ConsoleServices(
-            completions=Completions(chat, time.time, lambda: secrets.token_hex(12)),
+            completions=Completions(chat, time.time, lambda: secrets.token_hex(12), admit=self._cabinet.admit),
             doorway=Doorway(
                 names=lambda: self._site.names(home.identity.name), check=home.keys.check, note=self._note_key
             ),
@@ -158,7 +157,8 @@ class Node:
             node_id=home.identity.node_id,
             swarm_id=standing.swarm_id,
             is_signed=lambda sealed: standing.is_signed(sealed.body, sealed.signature),
-            record=self._record,
+            record=self._notary.record,
+            refuse=self._notary.refuse,
             prepare=Delivery(home.shelf, home.pieces, self._dial),
             launch=Launch(argv=STAGE_ARGV, cwd=home.folder, environment=environment),
             addresses=self._site.stage_hosts,
@@ -179,17 +179,7 @@ class Node:
                 n_threads=outlook.threads(node_ids),
             )
 
-        return Surroundings(
-            swarm=outlook.swarm,
-            models=outlook,
-            rules=lambda: RULES,
-            conditions=conditions,
-            note=self._home.ledger.add_answer,
-            grade=self._grade,
-            new_id=lambda: secrets.token_hex(8),
-            wall_clock=time.time,
-            request_s=settings.request_s,
-        )
+        return self._cabinet.surroundings(outlook, conditions, self._grade)
 
     def _outlook(self) -> Outlook:
         rings = lambda: self._rings.warm() if self._rings else ()  # noqa: E731
@@ -205,22 +195,23 @@ class Node:
             )
         )
 
-    async def _open_ring(self, plan: RingPlan, rule: str, request_id: str) -> OpenedRing:
+    async def _open_ring(self, opening: Opening) -> OpenedRing:
         assert self._standing.sign is not None  # only who decides has a pool in use
+        plan = opening.plan
         wanted = {stage.node_id for stage in plan.stages} | {plan.holder_id}
         directory = {node_id: self._contacts.addresses(node_id) for node_id in wanted}
         return await Ring.open(
             plan,
-            connect=lambda node_id: self._reach(node_id, rule),
+            connect=lambda node_id: self._reach(node_id, opening.reach),
             seal=self._standing.sign,
             swarm_id=self._standing.swarm_id,
-            rule=rule,
+            warrant=opening.warrant,
             directory=directory,
-            request_id=request_id,
+            request_id=opening.request_id,
         )
 
-    async def _reach(self, node_id: str, rule: str) -> Connection:
-        """Dial a node for a ring, and hold the way there against the rule and the place that was decided on.
+    async def _reach(self, node_id: str, reach: Mapping[str, Place]) -> Connection:
+        """Dial a node for a ring, and hold the way there against the place that was decided on.
 
         Addresses race: a node decided on as one of this LAN could answer first over a routed address, now or when the
         poll dials it anew after the decision.
@@ -228,23 +219,16 @@ class Node:
         Raises:
             SwarmError: it does not answer, or only from further away.
         """
-        decided = self._contacts.contact(node_id).place
-        allowed = next((one.then.places for one in RULES.rules if one.name == rule and isinstance(one.then, Run)), ())
+        decided = reach.get(node_id)
         connection = await self._contacts.fresh(node_id)
         now = place_of(connection.remote)
-        if now not in allowed or PLACES.index(now) > PLACES.index(decided):
+        if decided is None or PLACES.index(now) > PLACES.index(decided):
             await connection.close()
             raise RefusedError(f"node {node_id} answers from {now}, and the decision counted on {decided}")
         return connection
 
     async def _dial(self, node_id: str, directory: Mapping[str, tuple[str, ...]]) -> Connection:
         return await self._contacts.fresh(node_id, directory.get(node_id, ()))
-
-    async def _record(self, sealed: Sealed, ticket: Ticket) -> None:
-        receipt = Receipt(
-            time.time(), ticket.request_id, ticket.rule, ticket.plan.model_digest, sealed.body, sealed.signature
-        )
-        await asyncio.to_thread(self._home.ledger.take_ticket, receipt)
 
     def _who(self, der: bytes) -> Entry | None:
         print_ = fingerprint(der)

@@ -45,8 +45,9 @@ class Outlook:
     def __init__(self, sources: Sources) -> None:
         self._from = sources
 
-    def swarm(self, digest: str) -> SwarmState:
-        """The swarm for a request for one model: memory that idle rings would give back counts as free."""
+    def swarm(self, digest: str | None) -> SwarmState:
+        """The swarm for a request for one model: memory that idle rings would give back counts as free. Without a
+        digest: for one that no node holds."""
         entries = self._from.standing.roster()[0].entries
         rings = self._from.rings()
         freed = self._from.returning()
@@ -54,8 +55,8 @@ class Outlook:
         return SwarmState(
             coordinator_id=self._from.standing.coordinator_id,
             nodes=tuple(self._node(entry, freed.get(entry.node_id, 0)) for entry in entries),
-            holders={digest: holders},
-            warm=tuple(WarmRing(ring.plan.model_digest, ring.shape) for ring in rings),
+            holders={digest: holders} if digest else {},
+            warm=tuple(WarmRing(ring.plan.model_digest, ring.shape, ring.reach) for ring in rings),
         )
 
     def models(self) -> list[tuple[ModelFacts, tuple[str, ...]]]:

@@ -72,13 +72,15 @@ class Prepare(Protocol):
 class HostServices:
     """What hosting needs of the rest of the node.
 
-    `record` writes a ticket to the node's own ledger before anything runs. `addresses` are those a stage listens on.
+    `record` writes a ticket to the node's own ledger before anything runs; `refuse` work that was asked for without one
+    that holds. `addresses` are those a stage listens on.
     """
 
     node_id: str
     swarm_id: str
     is_signed: IsSigned
     record: Callable[[Sealed, Ticket], Awaitable[None]]
+    refuse: Callable[[Sealed | None, SwarmError], Awaitable[None]]
     prepare: Prepare
     launch: Launch
     addresses: Callable[[], tuple[str, ...]]
@@ -124,7 +126,11 @@ class Host:
             return
         if not isinstance(order, Open):
             raise ProtocolError("a ring stream begins with an opening order")
-        ticket = self._permits.open(order.ticket)
+        try:
+            ticket = self._permits.open(order.ticket)
+        except TicketError as exc:
+            await self._services.refuse(order.ticket, exc)
+            raise
         await self._services.record(order.ticket, ticket)
         index = stage_of(ticket.plan, self._services.node_id)
         assert index is not None  # Permits refuses others
@@ -155,6 +161,7 @@ class Host:
             ticket = self._permits.admit(request_id, order.ticket)
         except TicketError as exc:
             _log.warning("request %s is not admitted: %s", request_id, exc.message)
+            await self._services.refuse(order.ticket, exc)
             await self._say(describe(exc, request_id=request_id))
             return
         assert order.ticket is not None
@@ -169,6 +176,7 @@ class Host:
             await self._ready_stage().tell(order)
         else:
             error = TicketError(f"request {request_id} has no valid ticket at this node")
+            await self._services.refuse(None, error)
             await self._say(describe(error, request_id=request_id))
 
     async def _end_request(self, request_id: str) -> None:

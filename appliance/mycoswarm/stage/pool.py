@@ -40,7 +40,7 @@ class OpenedRing(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """A ring to be opened. `reach`: by node id, how far away each node that takes part may be; others may not at all."""
+    """A ring to be opened. `reach`: by node id, how far away each node that takes part may be; no other may."""
 
     plan: RingPlan
     warrant: Warrant
@@ -214,7 +214,9 @@ class RingPool:
 
 def _goes_further(held: Mapping[str, Place], wanted: Mapping[str, Place]) -> bool:
     """Whether connections that were opened lead further away than is allowed now."""
-    return any(PLACES.index(held[node_id]) > PLACES.index(place) for node_id, place in wanted.items() if node_id in held)
+    return any(
+        PLACES.index(held[node_id]) > PLACES.index(place) for node_id, place in wanted.items() if node_id in held
+    )
 
 
 async def _opened(entry: _Entry) -> OpenedRing:

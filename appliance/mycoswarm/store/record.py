@@ -1,0 +1,31 @@
+"""How a ticket stands in the ledger of the node that took it: its exact bytes and the coordinator's signature too."""
+
+from typing import Any
+
+from mycoswarm.wire.ticket import Sealed, Ticket
+
+TICKET, REFUSED_TICKET = "ticket", "refused_ticket"  # kinds of rows
+MAX_KEPT_BYTES = 4096  # of a ticket that does not hold
+
+
+def ticket_row(sealed: Sealed, ticket: Ticket) -> dict[str, Any]:
+    """The row of a ticket that holds. `ticket` is its text as it was signed, so anybody can check it again."""
+    warrant = ticket.warrant
+    return {
+        "ring": ticket.plan.ring_id,
+        "model_digest": ticket.plan.model_digest,
+        "rule": warrant.rule,
+        "version": warrant.version,
+        "task": warrant.task,
+        "labels": list(warrant.labels),
+        "receipt": warrant.receipt,
+        "layers": next([s.first, s.last] for s in ticket.plan.stages if s.node_id == ticket.node_id),
+        "ticket": sealed.body.decode(),
+        "signature": sealed.signature.hex(),
+    }
+
+
+def refused_row(sealed: Sealed | None, why: str) -> dict[str, Any]:
+    """The row of work that was asked for without a ticket that holds."""
+    shown = "" if sealed is None else sealed.body[:MAX_KEPT_BYTES].decode("utf-8", "replace")
+    return {"why": why, "ticket": shown, "signature": "" if sealed is None else sealed.signature[:128].hex()}
