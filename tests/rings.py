@@ -247,7 +247,7 @@ def job(
         request_id=request_id,
         model=model,
         task="chat",
-        prompt=Prompt(messages=({"role": "user", "content": "hi"},)),
+        prompt=Prompt(messages=({"role": "user", "content": "The heliotrope is purple"},)),
         sampling=sampling or Sampling(),
         narrowing=Narrowing(**narrowing),  # type: ignore[arg-type]  # test input
         asker=asker or Asker(key_name="desk", client="127.0.0.1"),

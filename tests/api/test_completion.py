@@ -55,7 +55,7 @@ def test_a_client_that_hangs_up_ends_the_work_at_once(streams: bool, held_at: in
         async with console(Bench(ring_for=lambda plan: Held(plan, held_at))) as c:
             await hang_up(c, streams, after)
             await until(lambda: c.ring.ends == ["cancelled"], limit_s=2)
-            await until(lambda: [row.outcome for row in c.bench.rows] == ["cancelled"], limit_s=2)
+            await until(lambda: [row["outcome"] for row in c.bench.rows("answer")] == ["cancelled"], limit_s=2)
             assert c.ring.lost is None  # and the ring serves the next one
 
     asyncio.run(main())

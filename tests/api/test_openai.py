@@ -50,8 +50,10 @@ def test_a_chat_completion_with_usage_and_where_it_ran() -> None:
             assert answer.usage and (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (7, 9)
             assert answer.usage.total_tokens == 16 and answer.created == 1234 and answer.model == "spore"
             assert raw.headers["x-mycoswarm-ran"] == "LAN" and raw.headers["x-mycoswarm-nodes"] == "attic"
-            assert c.bench.rows[0].request_id == raw.headers["x-request-id"] and c.bench.rows[0].key_name == "desk"
+            receipt = raw.headers["x-mycoswarm-receipt"]
+            assert c.bench.notes[-1][2] == receipt and c.bench.rows("answer")[0]["key"] == "desk"
             extra = answer.model_extra["mycoswarm"]  # type: ignore[index]  # a field of ours
+            assert (extra["receipt"], extra["ran"], extra["nodes"]) == (receipt, "LAN", ["attic"])
             assert extra["stages"] == [{"node": "attic", "place": "LAN", "layers": [0, 6]}]
             assert c.uses == ["desk"]
 
@@ -271,6 +273,6 @@ def test_the_owners_socket_needs_no_key_and_has_the_owners_routes(tmp_path: Path
                 assert answer.choices[0].message.content == TEXT
                 own: Any = await client.get("/owner", cast_to=object)
                 assert own == {"hello": "owner"}
-            assert c.bench.rows[0].key_name is None and not c.uses
+            assert c.bench.rows("answer")[0]["key"] is None and not c.uses
 
     asyncio.run(main())

@@ -18,13 +18,13 @@ from mycoswarm.wire.order import Admit, AnyOrder, Cancel, Generate, Join, Open, 
 from mycoswarm.wire.plan import RingPlan
 from mycoswarm.wire.report import Admitted, AnyReport, Failed, Joined, Nonce, Pong, Progress, Ready
 from mycoswarm.wire.ticket import Sealed, Ticket
-from nodes import Swarm, dial_as, generation, seal, stage_processes, swarm_of
+from nodes import WARRANT, Swarm, dial_as, generation, seal, stage_processes, swarm_of
 
 pytestmark = pytest.mark.slow
 
 
 def ticket(plan: RingPlan, node_id: str, **changes: object) -> Ticket:
-    fields: dict[str, object] = {"nonce": "", "sequence": 0, "lifetime_s": 60.0, "rule": "1", "request_id": None}
+    fields: dict[str, object] = {"nonce": "", "sequence": 0, "lifetime_s": 60.0, "warrant": WARRANT, "request_id": None}
     fields |= {"swarm_id": "swarm", "node_id": node_id, "plan": plan} | changes
     return Ticket(**fields)  # type: ignore[arg-type]  # the fields of a ticket
 
@@ -137,6 +137,7 @@ def test_a_forged_altered_or_foreign_ticket_starts_nothing(tmp_path: Path) -> No
                 assert (await failure(line)).code == "bad_ticket"
                 assert await line.hear() is None
         assert not stage_processes() and not swarm.nodes["a"].tickets
+        assert [error.code for error in swarm.nodes["a"].refused] == ["bad_ticket"] * len(tries)
 
     in_swarm(tmp_path, test)
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mycoswarm.api.question import Question, read_chat, read_completion, read_route
+from mycoswarm.api.question import Envelope, Question, read_chat, read_completion, read_route
 from mycoswarm.base.errors import InputError, UnsupportedError
+from mycoswarm.chat.job import Asker
 from mycoswarm.routing.snapshot import Narrowing
 from mycoswarm.wire.line import decode_order, encode_line
 from mycoswarm.wire.order import Generate
@@ -17,15 +18,17 @@ from mycoswarm.wire.request import Generation
 
 HI = [{"role": "user", "content": "hi"}]
 
+ENVELOPE = Envelope(request_id="r", asker=Asker(key_name="k"))
+
 
 def chat(**fields: Any) -> Question:
     given_body = {"model": "spore", "messages": HI, **fields}
-    return read_chat(json.dumps(given_body).encode(), request_id="r", key_name=None, route=None)
+    return read_chat(json.dumps(given_body).encode(), ENVELOPE)
 
 
 def text(**fields: Any) -> Question:
     given_body = {"model": "spore", "prompt": "Once", **fields}
-    return read_completion(json.dumps(given_body).encode(), request_id="r", key_name=None, route=None)
+    return read_completion(json.dumps(given_body).encode(), ENVELOPE)
 
 
 UNSUPPORTED = {
@@ -118,7 +121,7 @@ def test_deep_json_is_refused_where_it_would_be_walked() -> None:
     with pytest.raises(InputError, match="deep"):
         chat(response_format={"type": "json_schema", "json_schema": {"schema": schema}})
     with pytest.raises(InputError, match="not JSON"):
-        read_chat(b"[" * 100_000 + b"]" * 100_000, request_id="r", key_name=None, route=None)
+        read_chat(b"[" * 100_000 + b"]" * 100_000, ENVELOPE)
 
 
 def test_messages_become_what_templates_expect() -> None:
@@ -181,7 +184,7 @@ fields = st.sampled_from(NAMES.split())
 def check(body: bytes) -> None:
     for read in (read_chat, read_completion):
         try:
-            question = read(body, request_id="r", key_name="k", route=None)
+            question = read(body, ENVELOPE)
         except InputError as error:
             assert 400 <= error.status < 500 and error.message and error.hint
             continue
@@ -210,4 +213,4 @@ def test_any_bytes_are_read_or_are_a_typed_error(body: bytes) -> None:
 def test_half_characters_are_refused(name: str) -> None:
     body = f'{{"model": "spore", "messages": [{{"role": "user", "content": "{name}"}}]}}'.encode()
     with pytest.raises(InputError, match="not JSON"):
-        read_chat(body, request_id="r", key_name=None, route=None)
+        read_chat(body, ENVELOPE)

@@ -121,7 +121,7 @@ def test_warm_rings_are_told(world: World) -> None:
         conditions=Conditions(n_ctx=64),
     )
     shape = ((world.ids["pi"], 0, 6),)
-    world.rings = (Warm(plan, shape, {}, 0, 0.0),)
+    world.rings = (Warm(plan, shape, {}, {"a": "LAN"}, 0, 0.0),)
     (ring,) = world.outlook.swarm(FACTS.digest).warm
     assert (ring.model_digest, ring.shape) == (FACTS.digest, shape)
 
