@@ -1,0 +1,193 @@
+"""A scripted endpoint on real sockets of 127.0.0.1, that can also misbehave; and the errands' means for tests."""
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from mycoswarm.external.errand import Reached, relay
+from mycoswarm.external.target import Limits, Passage, Resolve, Target
+from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.request import Prompt, Sampling
+
+KEY = "sk-of.the+owner"
+ASK = Prompt(messages=({"role": "user", "content": "the private question"},))
+SHORT = Limits(resolve_s=0.1, connect_s=1.0, head_s=0.1, silence_s=0.1, tail_s=0.1, whole_s=5.0)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+Script = Callable[["Asked", asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request that a server has read."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, read."""
+        return json.loads(self.body)
+
+
+@dataclass
+class Scripted:
+    """A server. `heard` are all bytes that ever came, before TLS is taken off none; `left` is set when a client went
+    away while its script was waiting."""
+
+    port: int = 0
+    connections: int = 0
+    heard: bytes = b""
+    asked: list[Asked] = field(default_factory=list)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def url(self) -> str:
+        """Its base for OpenAI's clients."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def target(self, **more: Any) -> Target:
+        """It, as its owner registered it."""
+        given = {"name": "rack", "url": self.url, "place": "LAN", "model": "spore", "secret": KEY}
+        return Target(**{**given, **more})
+
+
+@asynccontextmanager
+async def scripted(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
+    """Serve while the block runs."""
+    made = Scripted()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made.connections += 1
+        try:
+            asked = await _read(made, reader)
+            watching = asyncio.create_task(_watch(made, reader))
+            try:
+                await script(asked, writer)
+                with contextlib.suppress(OSError):
+                    await writer.drain()
+            finally:
+                watching.cancel()
+        except (OSError, asyncio.IncompleteReadError):
+            made.left.set()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        async with asyncio.timeout(20):
+            yield made
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def _read(made: Scripted, reader: asyncio.StreamReader) -> Asked:
+    head = await reader.readuntil(b"\r\n\r\n")
+    made.heard += head
+    first, *lines = head.decode().strip().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    made.heard += body
+    method, path, _ = first.split()
+    made.asked.append(Asked(method, path, headers, body))
+    return made.asked[-1]
+
+
+async def _watch(made: Scripted, reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(OSError):
+        made.heard += await reader.read()
+    made.left.set()
+
+
+def event(value: Any) -> bytes:
+    """One server-sent event."""
+    return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
+
+
+def said(text: str | None, reason: str | None = None) -> bytes:
+    """One chunk of a streamed chat."""
+    return event({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": reason}]})
+
+
+def answered(status: str, body: bytes = b"", *headers: str) -> bytes:
+    """A whole HTTP answer."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def saying(*parts: bytes) -> Script:
+    """Send these and close."""
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+
+    return script
+
+
+def then_waiting(*parts: bytes) -> Script:
+    """Send these and say nothing more, until the client goes away."""
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await saying(*parts)(asked, writer)
+        with contextlib.suppress(OSError):
+            await asyncio.wait_for(writer.wait_closed(), 5)
+
+    return script
+
+
+@dataclass
+class Doorkeeper:
+    """A permit that keeps what it was asked for, and what is open now."""
+
+    asked: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
+    is_open: bool = False
+
+    @contextmanager
+    def __call__(self, purpose: str, addresses: Sequence[str], names: Sequence[str]) -> Iterator[None]:
+        self.asked.append((purpose, tuple(addresses), tuple(names)))
+        self.is_open = True
+        try:
+            yield
+        finally:
+            self.is_open = False
+
+
+def passage(limits: Limits = SHORT, **more: Any) -> Passage:
+    """The means of an errand, with short waits."""
+    return Passage(**{"permit": Doorkeeper(), "limits": limits, **more})
+
+
+def naming(*answers: Sequence[str]) -> tuple[Resolve, list[tuple[str, int]]]:
+    """A resolver that gives these answers one after the other, the last one for ever; and what it was asked."""
+    looked: list[tuple[str, int]] = []
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        looked.append((host, port))
+        return answers[min(len(looked), len(answers)) - 1]
+
+    return resolve, looked
+
+
+async def events(
+    target: Target, means: Passage, sampling: Sampling | None = None, prompt: Prompt = ASK
+) -> list[Reached | Piece | Finished]:
+    """All that an errand gives."""
+    going = relay(target, prompt, sampling or Sampling(), request_id="r1", passage=means)
+    async with contextlib.aclosing(going) as told:
+        return [each async for each in told]
+
+
+def text_of(told: Sequence[Reached | Piece | Finished]) -> str:
+    """The answer's text."""
+    return "".join(each.text for each in told if isinstance(each, Piece))
