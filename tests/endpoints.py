@@ -39,8 +39,7 @@ class Asked:
 
 @dataclass
 class Scripted:
-    """A server. `heard` are all bytes that ever came, before TLS is taken off none; `left` is set when a client went
-    away while its script was waiting."""
+    """A server. `heard` are all bytes that ever came (inside TLS); `left` is set when a client went away."""
 
     port: int = 0
     connections: int = 0
@@ -60,15 +59,19 @@ class Scripted:
 
 
 @asynccontextmanager
-async def scripted(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
-    """Serve while the block runs."""
+async def scripted(
+    script: Script, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", reads_body: bool = True
+) -> AsyncIterator[Scripted]:
+    """Serve while the block runs. Without `reads_body` a request's head is enough, and nothing more is ever read."""
     made = Scripted()
+    serving: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         made.connections += 1
+        serving.add(asyncio.current_task())  # type: ignore[arg-type]  # start_server makes one
         try:
-            asked = await _read(made, reader)
-            watching = asyncio.create_task(_watch(made, reader))
+            asked = await _read(made, reader, reads_body)
+            watching = asyncio.create_task(_watch(made, reader, reads_body))
             try:
                 await script(asked, writer)
                 with contextlib.suppress(OSError):
@@ -79,30 +82,36 @@ async def scripted(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIt
             made.left.set()
         finally:
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(serve, host, 0, ssl=tls)
     made.port = server.sockets[0].getsockname()[1]
     try:
         async with asyncio.timeout(20):
             yield made
     finally:
         server.close()
-        await server.wait_closed()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
-async def _read(made: Scripted, reader: asyncio.StreamReader) -> Asked:
+async def _read(made: Scripted, reader: asyncio.StreamReader, reads_body: bool) -> Asked:
     head = await reader.readuntil(b"\r\n\r\n")
     made.heard += head
     first, *lines = head.decode().strip().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    body = await reader.readexactly(int(headers.get("content-length", "0")) if reads_body else 0)
     made.heard += body
     method, path, _ = first.split()
     made.asked.append(Asked(method, path, headers, body))
     return made.asked[-1]
 
 
-async def _watch(made: Scripted, reader: asyncio.StreamReader) -> None:
+async def _watch(made: Scripted, reader: asyncio.StreamReader, reads_body: bool) -> None:
+    if not reads_body:
+        return
     with contextlib.suppress(OSError):
         made.heard += await reader.read()
     made.left.set()

@@ -171,29 +171,9 @@ def test_a_log_probability_without_bounds_is_garbled() -> None:
     assert refused(data, top=1).code == "endpoint_garbled"
 
 
-KEYS = st.sampled_from(
-    [
-        "choices",
-        "delta",
-        "message",
-        "content",
-        "text",
-        "logprobs",
-        "tokens",
-        "token_logprobs",
-        "top_logprobs",
-        "error",
-        "usage",
-        "prompt_tokens",
-        "finish_reason",
-        "index",
-        "tool_calls",
-        "bytes",
-        "token",
-        "logprob",
-        "x",
-    ]
-)
+CHOICE = ["choices", "index", "delta", "message", "content", "text", "tool_calls", "finish_reason", "refusal"]
+LOGPROBS = ["logprobs", "tokens", "token_logprobs", "top_logprobs", "token", "logprob", "bytes"]
+KEYS = st.sampled_from([*CHOICE, *LOGPROBS, "error", "usage", "prompt_tokens", "other"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("stop"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),

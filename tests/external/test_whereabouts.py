@@ -120,11 +120,10 @@ def test_addresses_are_tried_in_order_until_one_answers() -> None:
 
 def test_ipv6_is_reached_too() -> None:
     async def main() -> None:
-        server = await asyncio.start_server(lambda reader, writer: (writer.write(STREAM), writer.close())[1], "::1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            told = await events(Target(name="rack", url=f"http://[::1]:{port}", place="LAN"), passage())
-            assert told[0] == Reached("this-machine", f"[::1]:{port}") and text_of(told) == "yes"
+        async with scripted(saying(STREAM), host="::1") as server:
+            told = await events(server.target(url=f"http://[::1]:{server.port}"), passage())
+            assert told[0] == Reached("this-machine", f"[::1]:{server.port}") and text_of(told) == "yes"
+            assert server.asked[0].headers["host"] == f"[::1]:{server.port}"
 
     asyncio.run(main())
 
