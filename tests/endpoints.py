@@ -200,3 +200,50 @@ async def events(
 def text_of(told: Sequence[Reached | Piece | Finished]) -> str:
     """The answer's text."""
     return "".join(each.text for each in told if isinstance(each, Piece))
+
+
+WORDS = ["I", " am", " a", " fake", " rack", ".", " Nothing", " more", "."]
+
+
+async def mimic(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    """Answer as an OpenAI-compatible server does that knows the model "spore" and the owner's key."""
+    if asked.headers.get("authorization") != f"Bearer {KEY}":
+        writer.write(_complaint("401 Unauthorized", "no such key"))
+    elif asked.path == "/v1/models":
+        body = json.dumps({"object": "list", "data": [{"id": "spore", "object": "model"}]}).encode()
+        writer.write(answered("200 OK", body, "Content-Type: application/json"))
+    elif asked.json["model"] != "spore":
+        writer.write(_complaint("404 Not Found", f"there is no model {asked.json['model']}"))
+    elif asked.json["temperature"] > 2:
+        writer.write(_complaint("400 Bad Request", "temperature must be from 0 to 2"))
+    else:
+        await _generate(asked.json, asked.path.endswith("chat/completions"), writer)
+
+
+async def _generate(body: dict[str, Any], is_chat: bool, writer: asyncio.StreamWriter) -> None:
+    stop = [word for word in WORDS if any(text in word for text in body.get("stop", ()))]
+    words = WORDS[: WORDS.index(stop[0])] if stop else WORDS
+    reason = "length" if body.get("max_tokens", 99) < len(words) else "stop"
+    words = words[: body.get("max_tokens", 99)]
+    writer.write(STREAM_HEAD)
+    for word in words:
+        choice: dict[str, Any] = {"index": 0, "finish_reason": None, "logprobs": None}
+        choice |= {"delta": {"content": word}} if is_chat else {"text": word}
+        wanted = body.get("top_logprobs") if is_chat else body.get("logprobs")
+        if wanted is not None and is_chat:
+            tops = [{"token": f"{word}{rank}", "bytes": None, "logprob": -1.0 - rank} for rank in range(wanted)]
+            entry = {"token": word, "bytes": list(word.encode()), "logprob": -0.5, "top_logprobs": tops}
+            choice["logprobs"] = {"content": [entry], "refusal": None}
+        elif wanted is not None:
+            top = {f"{word}{rank}": -1.0 - rank for rank in range(wanted)}
+            choice["logprobs"] = {"tokens": [word], "token_logprobs": [-0.5], "top_logprobs": [top], "text_offset": [0]}
+        writer.write(event({"choices": [choice], "usage": None}))
+        await writer.drain()
+    end = {"delta": {}} if is_chat else {"text": ""}
+    writer.write(event({"choices": [{"index": 0, "finish_reason": reason, **end}], "usage": None}))
+    writer.write(event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": len(words)}}))
+    writer.write(b"data: [DONE]\n\n")
+
+
+def _complaint(status: str, message: str) -> bytes:
+    return answered(status, json.dumps({"error": {"message": message}}).encode(), "Content-Type: application/json")
