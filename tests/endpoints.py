@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
+from mycoswarm.base.errors import SwarmError
 from mycoswarm.external.errand import Reached, relay
 from mycoswarm.external.target import Limits, Passage, Resolve, Target
 from mycoswarm.wire.report import Finished, Piece
@@ -200,6 +203,23 @@ async def events(
 def text_of(told: Sequence[Reached | Piece | Finished]) -> str:
     """The answer's text."""
     return "".join(each.text for each in told if isinstance(each, Piece))
+
+
+def heard_from(script: Script, *, limits: Limits = SHORT, **target: Any) -> list[Any]:
+    """All events of one errand to a server with this script."""
+
+    async def main() -> list[Any]:
+        async with scripted(script) as server:
+            return list(await events(server.target(**target), passage(limits)))
+
+    return asyncio.run(main())
+
+
+def refused(script: Script, *, limits: Limits = SHORT) -> SwarmError:
+    """What such an errand fails with."""
+    with pytest.raises(SwarmError) as caught:
+        heard_from(script, limits=limits)
+    return caught.value
 
 
 WORDS = ["I", " am", " a", " fake", " rack", ".", " Nothing", " more", "."]

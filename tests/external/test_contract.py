@@ -72,7 +72,7 @@ def test_it_says_where_it_is_then_the_text_then_the_counts(kind: Any, prompt: Pr
     told = told_by(kind, prompt=prompt)
     assert isinstance(told[0], Reached) and told[0].place == "this-machine" and isinstance(told[-1], Finished)
     pieces = told[1:-1]
-    assert len(pieces) > 1 and text_of(told) and all(isinstance(p, Piece) and not p.token_ids for p in pieces)
+    assert text_of(told) and all(isinstance(p, Piece) and not p.token_ids for p in pieces)
     assert (told[-1].reason, told[-1].completion_tokens) == ("length", 3) and told[-1].prompt_tokens > 0
 
 

@@ -29,8 +29,10 @@ def stream(*chunks: Any, done: bool = True) -> bytes:
 def read(
     data: bytes, *, step: int | None = None, is_streamed: bool = True, top: int | None = None
 ) -> tuple[list[Piece], Finished]:
-    made = Transcript(RACK, "r1", is_streamed=is_streamed, top_logprobs=top, event_bytes=10_000)
-    pieces = []
+    made = Transcript(RACK, "r1", top_logprobs=top, event_bytes=10_000)
+    if not is_streamed:
+        return list(made.whole(data)), made.finished()
+    pieces: list[Piece] = []
     for at in range(0, len(data), step or len(data) or 1):
         pieces += made.feed(data[at : at + (step or len(data))])
     if not made.is_over:
@@ -90,6 +92,14 @@ def test_the_end_may_be_told_by_either_sign_but_not_by_none() -> None:
 def test_text_after_the_end_is_not_passed_on() -> None:
     assert text_of(stream(delta("a", "stop"), delta("b"))) == "a"
     assert text_of(stream(delta("a")) + stream(delta("b"))) == "a"
+
+
+def test_text_before_an_error_in_the_same_bytes_is_not_lost_with_it() -> None:
+    made, pieces = Transcript(RACK, "r1", top_logprobs=None, event_bytes=10_000), []
+    with pytest.raises(EndpointError):
+        for piece in made.feed(stream(delta("a"), delta("b"), {"error": "no"})):
+            pieces.append(piece.text)
+    assert pieces == ["a", "b"]
 
 
 def test_only_the_first_choice_counts() -> None:
@@ -181,6 +191,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow  # many shapes
 @given(st.lists(JSON.map(lambda value: b"data: " + msgspec.json.encode(value) + b"\n\n") | st.binary()), st.booleans())
 def test_whatever_comes_is_pieces_or_a_typed_error(parts: list[bytes], is_streamed: bool) -> None:
     try:
