@@ -24,6 +24,7 @@ from mycoswarm.external.whereabouts import Spot
 from mycoswarm.swarm.dial import parse_address
 
 MAX_HEAD_BYTES = 64 << 10  # as much as the largest headers of real servers, several times
+MAX_WAITS = 3  # of `connect_s`, over all addresses of a name together
 _READ_BYTES = 64 << 10
 _CLOSE_S = 1.0
 
@@ -49,13 +50,16 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
     if site.scheme == "https":
         trust = passage.trust or await asyncio.to_thread(ssl.create_default_context)
     tried = []
+    clock = asyncio.get_running_loop().time
+    deadline_s = clock() + passage.limits.connect_s * MAX_WAITS
     with passage.permit(f"endpoint {target.name}", [spot.address for spot in spots], ()):
         for spot in spots:
+            wait_s = min(passage.limits.connect_s, deadline_s - clock())
             try:
-                async with asyncio.timeout(passage.limits.connect_s):
+                async with asyncio.timeout(wait_s):
                     reader, writer = await _open(spot, site, trust)
             except TimeoutError:
-                tried.append(f"{spot.address}: no answer in {passage.limits.connect_s:g} s")
+                tried.append(f"{spot.address}: no answer in {max(0.0, wait_s):.3g} s")
             except ssl.SSLCertVerificationError as exc:
                 raise EndpointError(
                     f"endpoint {target.name}: the certificate at {spot.address} does not hold for {site.host} "

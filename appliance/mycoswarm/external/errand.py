@@ -6,7 +6,7 @@ covered: what the endpoint does with the prompt, and a key that it repeats withi
 """
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -66,7 +66,6 @@ async def relay(
         transcript = Transcript(
             target,
             request_id,
-            is_streamed=head.kind == "text/event-stream",
             top_logprobs=sampling.top_logprobs,
             event_bytes=passage.limits.event_bytes,
         )
@@ -75,8 +74,7 @@ async def relay(
                 for piece in await _read_on(transcript, conduit):
                     yield piece
         elif head.kind == "application/json":
-            transcript.feed(await conduit.read_all(passage.limits.body_bytes))
-            for piece in transcript.end():
+            for piece in transcript.whole(await conduit.read_all(passage.limits.body_bytes)):
                 yield piece
         else:
             raise garbled(target, "neither JSON nor an event stream")
@@ -123,7 +121,7 @@ async def _check(target: Target, conduit: Conduit, head: Head) -> None:
     raise complaint(target, head.status, body, head.retry_after)
 
 
-async def _read_on(transcript: Transcript, conduit: Conduit) -> list[Piece]:
+async def _read_on(transcript: Transcript, conduit: Conduit) -> Iterator[Piece]:
     """The pieces of the stream's next bytes. Where its end has been told, losing the connection breaks it no more."""
     if transcript.has_reason:
         conduit.hurry()
@@ -133,5 +131,5 @@ async def _read_on(transcript: Transcript, conduit: Conduit) -> list[Piece]:
         if not transcript.has_reason:
             raise
         transcript.is_over = True
-        return []
+        return iter(())
     return transcript.end() if data is None else transcript.feed(data)

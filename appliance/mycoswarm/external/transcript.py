@@ -5,6 +5,7 @@ and a tool call is a typed error.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -77,46 +78,52 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 class Transcript:
     """One answer as it is read. `top_logprobs` as in `Sampling`: None wants no log-probabilities.
 
-    `has_reason`: the endpoint has said how the answer ends, so all text is there. `is_over`: nothing more is wanted.
+    A stream is fed until `is_over`; an answer in one piece is read by `whole`. Pieces come one by one, so that those
+    before an error are not lost with it.
     """
 
-    def __init__(
-        self, target: Target, request_id: str, *, is_streamed: bool, top_logprobs: int | None, event_bytes: int
-    ) -> None:
+    def __init__(self, target: Target, request_id: str, *, top_logprobs: int | None, event_bytes: int) -> None:
         self._target, self._request_id, self._top = target, request_id, top_logprobs
-        self._events = EventParser(event_bytes) if is_streamed else None
-        self._body = bytearray()
+        self._events = EventParser(event_bytes)
         self._reason: str | None = None
         self._usage = _Usage()
         self.is_over = False
 
     @property
     def has_reason(self) -> bool:
-        """Whether all text is there."""
+        """Whether the endpoint has said how the answer ends, so that all text is there."""
         return self._reason is not None
 
-    def feed(self, data: bytes) -> list[Piece]:
-        """Take the next bytes of the body.
+    def feed(self, data: bytes) -> Iterator[Piece]:
+        """Take the stream's next bytes.
 
         Raises:
             EndpointError: they are no completion, too much of one, or the endpoint says that it failed.
         """
-        if self._events is None:
-            self._body += data  # its size is bounded by whoever reads
-            return []
-        return self._read(self._events.feed(data))
+        yield from self._read(self._events.feed(data))
 
-    def end(self) -> list[Piece]:
-        """The body was ended in order.
+    def end(self) -> Iterator[Piece]:
+        """The stream was ended in order.
 
         Raises:
             EndpointError: the answer is not whole, or what `feed` raises.
         """
-        pieces = self._read(self._events.end() if self._events else [bytes(self._body)])
+        yield from self._read(self._events.end())
         if not self.is_over and not self.has_reason:
             raise broken_off(self._target, "its answer has no end")
         self.is_over = True
-        return pieces
+
+    def whole(self, body: bytes) -> Iterator[Piece]:
+        """Read an answer in one piece, as servers send it that ignore `stream`.
+
+        Raises:
+            EndpointError: it is no completion, or the endpoint says that it failed.
+        """
+        choice = self._choice(body)
+        if choice is None:
+            raise garbled(self._target, "no choice in it")
+        yield from self._choose(choice)
+        self.is_over = True
 
     def finished(self) -> Finished:
         """How it ended. Tokens are as the endpoint counts them, 0 where it does not."""
@@ -129,35 +136,28 @@ class Transcript:
             cached_tokens=details.cached_tokens or 0,
         )
 
-    def _read(self, events: list[bytes]) -> list[Piece]:
-        pieces: list[Piece] = []
+    def _read(self, events: list[bytes]) -> Iterator[Piece]:
         for event in events:
             if self.is_over:
                 break
             if event.strip() == b"[DONE]":
                 self.is_over = True
-            elif piece := self._take(event):
-                pieces.append(piece)
-        return pieces
+            elif choice := self._choice(event):
+                yield from self._choose(choice)
 
-    def _take(self, event: bytes) -> Piece | None:
-        """One JSON object: a chunk of a stream, or the whole answer."""
+    def _choice(self, text: bytes) -> _Choice | None:
+        """The first choice of one JSON object: a chunk of a stream, or the whole answer. Usage is kept."""
         try:
-            chunk = _decode(event)
+            chunk = _decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             raise garbled(self._target, "not JSON as OpenAI's API has it") from exc
         if chunk.error is not None:
             raise in_answer(self._target, chunk.error)
         if chunk.usage is not None:
             self._usage = chunk.usage
-        choice = next((choice for choice in chunk.choices or () if choice.index == 0), None)
-        if choice is None:
-            if self._events is None:
-                raise garbled(self._target, "no choice in it")
-            return None
-        return self._choose(choice)
+        return next((choice for choice in chunk.choices or () if choice.index == 0), None)
 
-    def _choose(self, choice: _Choice) -> Piece | None:
+    def _choose(self, choice: _Choice) -> Iterator[Piece]:
         said = choice.delta or choice.message or _Said()
         if said.tool_calls:
             raise EndpointError(
@@ -167,12 +167,10 @@ class Transcript:
             )
         text = said.content or said.refusal or choice.text or ""
         logprobs = self._logprobs(choice.logprobs) if choice.logprobs and self._top is not None else ()
-        piece = None
         if self._reason is None and (text or logprobs):
-            piece = Piece(request_id=self._request_id, text=text, token_ids=(), logprobs=logprobs or None)
+            yield Piece(request_id=self._request_id, text=text, token_ids=(), logprobs=logprobs or None)
         if choice.finish_reason and self._reason is None:
             self._reason = self._ended(choice.finish_reason)
-        return piece
 
     def _ended(self, reason: str) -> str:
         if reason in _REASONS:
