@@ -72,6 +72,24 @@ def _chain(db: Any) -> None:
     )
 
 
+@_migrations(name="0006 rules")
+def _rules(db: Any) -> None:
+    db.execute("CREATE TABLE rules (id INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT")
+    db.execute("CREATE TABLE rule_tests (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT")
+    db.execute(
+        "CREATE TABLE rule_order (id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL, ids TEXT NOT NULL,"
+        " next_id INTEGER NOT NULL) STRICT"
+    )
+    db.execute(
+        "CREATE TABLE rule_versions (version INTEGER PRIMARY KEY, at REAL NOT NULL, by TEXT NOT NULL,"
+        " what TEXT NOT NULL, undoes INTEGER UNIQUE) STRICT"
+    )
+    db.execute(
+        "CREATE TABLE rule_changes (version INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, before TEXT,"
+        " after TEXT, PRIMARY KEY (version, kind, key)) STRICT, WITHOUT ROWID"
+    )
+
+
 class Transaction:
     """Several statements that are done together or not at all. Lives only inside `Store.transaction`."""
 
