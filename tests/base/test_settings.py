@@ -53,3 +53,9 @@ def test_every_setting_is_documented_with_its_default() -> None:
     assert set(rows) == set(wanted)
     for name, (default, meaning) in wanted.items():
         assert f"`{default}`" in rows[name] and meaning in rows[name]
+
+
+def test_networks_that_the_owner_calls_lan_must_be_networks(tmp_path: Path) -> None:
+    assert load_settings(tmp_path, {"MYCOSWARM_LAN": "10.8.0.0/24, fd00::/8"}).lan == ("10.8.0.0/24", "fd00::/8")
+    with pytest.raises(SettingError, match="lan names"):
+        load_settings(tmp_path, {"MYCOSWARM_LAN": "10.8.0.5/24"})

@@ -59,3 +59,11 @@ def test_a_neighbour_is_one_whose_first_bits_are_ours(address: ipaddress.IPv4Add
 
 def test_this_machine_knows_itself() -> None:
     assert place_of("127.0.0.1:1") == "this-machine" and place_of("[::1]:1") == "this-machine"
+
+
+def test_networks_that_the_owner_names_are_lan_and_nothing_beside_them() -> None:
+    tunnel = Network("10.8.0.2", "255.255.255.0", is_tunnel=True)
+    assert place_among("10.8.0.9:1", [tunnel]) == "outside"
+    assert place_among("10.8.0.9:1", [tunnel], ["10.8.0.0/24", "fd00::/8"]) == "LAN"
+    assert place_among("10.8.1.9:1", [tunnel], ["10.8.0.0/24"]) == "outside"
+    assert place_among("[fd00::7]:1", [tunnel], ["10.8.0.0/24", "fd00::/8"]) == "LAN"

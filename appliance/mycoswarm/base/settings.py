@@ -4,6 +4,7 @@ The file is `settings.toml` in the data folder. The environment's names are `MYC
 docs/settings.md lists every field; a test holds it to this module.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ class Settings:
     )
     peers: tuple[str, ...] = _set((), "nodes that multicast DNS does not reach, as host:port of their peer listener")
     advertise: tuple[str, ...] = _set((), "addresses to announce instead of the ones found")
+    lan: tuple[str, ...] = _set((), "further networks that count as this LAN, a VPN's too, as 10.8.0.0/24")
     threads: int = _set(0, "CPU threads for llama.cpp; 0: the number of cores this process may use")
     context_tokens: int = _set(
         4096, "KV cache per ring in tokens, shared by its requests; a model's own limit is lower"
@@ -121,6 +123,11 @@ def _in_range(settings: Settings) -> Settings:
         raise SettingError(f"log_level is {settings.log_level!r}; it must be debug, info, warning or error")
     for name in ("console", "peer"):
         split_address(getattr(settings, name), name)
+    for text in settings.lan:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as exc:
+            raise SettingError(f"lan names {text!r}, which is no network: {exc}", hint="Write 10.8.0.0/24.") from exc
     return settings
 
 

@@ -104,6 +104,7 @@ class Node:
             card=self._bare_card,
             met=self._met,
             polls=standing.decides,
+            place=self._place,
         )
         sockets = self._own(self._site.bind_peer())
         app = peer_app(self._peer_services(), membership_routes(lambda: standing.roster()[0], self._accept, self._cut))
@@ -221,11 +222,14 @@ class Node:
         """
         decided = reach.get(node_id)
         connection = await self._contacts.fresh(node_id)
-        now = place_of(connection.remote)
+        now = self._place(connection.remote)
         if decided is None or PLACES.index(now) > PLACES.index(decided):
             await connection.close()
             raise RefusedError(f"node {node_id} answers from {now}, and the decision counted on {decided}")
         return connection
+
+    def _place(self, address: str) -> Place:
+        return place_of(address, self._home.settings.lan)
 
     async def _dial(self, node_id: str, directory: Mapping[str, tuple[str, ...]]) -> Connection:
         return await self._contacts.fresh(node_id, directory.get(node_id, ()))

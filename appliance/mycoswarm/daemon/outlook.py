@@ -11,7 +11,8 @@ from mycoswarm.base.errors import InputError, NotFoundError
 from mycoswarm.base.settings import Settings
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.daemon.standing import Standing
-from mycoswarm.routing.snapshot import NodeState, SwarmState, WarmRing
+from mycoswarm.daemon.trait import traits_of
+from mycoswarm.routing.snapshot import EndpointState, NodeState, SwarmState, WarmRing
 from mycoswarm.stage.pool import Warm
 from mycoswarm.swarm.condition import Condition
 from mycoswarm.swarm.contact import Contact
@@ -37,6 +38,7 @@ class Sources:
     returning: Callable[[], Mapping[str, int]]
     speeds: Callable[[], dict[str, float]]
     conditions: Callable[[], tuple[Condition, ...]]
+    endpoints: Callable[[], tuple[EndpointState, ...]] = tuple
 
 
 class Outlook:
@@ -56,6 +58,7 @@ class Outlook:
             coordinator_id=self._from.standing.coordinator_id,
             nodes=tuple(self._node(entry, freed.get(entry.node_id, 0)) for entry in entries),
             holders={digest: holders} if digest else {},
+            endpoints=self._from.endpoints(),
             warm=tuple(WarmRing(ring.plan.model_digest, ring.shape, ring.reach) for ring in rings),
         )
 
@@ -144,6 +147,12 @@ class Outlook:
             tags=frozenset(entry.tags),
             trouble=contact.trouble or blocked,
             uses_gpu=bool(card and card.facts.get("uses_gpu") is True),
+            facts=traits_of(
+                card,
+                grade=self.grade(entry.node_id),
+                speed=self.speed(entry.node_id),
+                round_trip_s=contact.round_trip_s,
+            ),
             bad_models=_words(card.facts.get("bad_models") if card else None),
         )
 

@@ -59,8 +59,9 @@ class _Line:
 class Contacts:
     """One connection per node, made when wanted and kept. With `polls` every node's card is read each `POLL_S`.
 
-    `card` is our own, of which versions and name count. `addresses` gives where a node may answer, from hints for it;
-    `met` hears the instance id of each node that answers. Methods run in the event loop that entered it.
+    `card` is our own, of which versions and name count. `place` says where an address is. `addresses` gives where a
+    node may answer, from hints for it; `met` hears the instance id of each node that answers. Methods run in the event
+    loop that entered it.
     """
 
     def __init__(
@@ -73,10 +74,11 @@ class Contacts:
         card: Callable[[], Card],
         met: Callable[[str, str], None],
         polls: bool,
+        place: Callable[[str], Place] = place_of,
     ) -> None:
         self._own_id = own_id
         self._roster, self._context, self._addresses = roster, context, addresses
-        self._card, self._met, self._polls = card, met, polls
+        self._card, self._met, self._polls, self._place = card, met, polls, place
         self._lines: dict[str, _Line] = {}
         self._retired: list[tuple[float, Connection]] = []  # since when
         self._lent: dict[str, weakref.WeakSet[Connection]] = {}  # those of `fresh`, which others close
@@ -123,7 +125,7 @@ class Contacts:
                 self._retired.append((time.monotonic(), held))
             line.connection, line.told_number = None, -1
             line.connection = await self.fresh(node_id)
-            line.place = place_of(line.connection.remote)
+            line.place = self._place(line.connection.remote)
             return line.connection
 
     async def fresh(self, node_id: str, hints: Sequence[str] = ()) -> Connection:

@@ -2,7 +2,7 @@
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,16 +21,17 @@ class Network:
     is_tunnel: bool = False
 
 
-def place_of(address: str) -> Place:
+def place_of(address: str, named: Sequence[str] = ()) -> Place:
     """Say where "host:port" (an address, not a name) is, by the networks that this machine is on now.
 
     LAN is on-link: inside the network of one of our interfaces, or link-local. Everything routed is outside, and so is
-    everything behind a tunnel, whatever network it pretends to be.
+    everything behind a tunnel, whatever network it pretends to be; but for `named` networks ("10.8.0.0/24"), which
+    the owner calls LAN.
     """
-    return place_among(address, _networks())
+    return place_among(address, _networks(), named)
 
 
-def place_among(address: str, networks: Iterable[Network]) -> Place:
+def place_among(address: str, networks: Iterable[Network], named: Sequence[str] = ()) -> Place:
     """Say the same by given networks."""
     host = address.rpartition(":")[0].strip("[]").partition("%")[0]
     try:
@@ -46,7 +47,7 @@ def place_among(address: str, networks: Iterable[Network]) -> Place:
         return "this-machine"
     if wanted.is_link_local or any(_holds(each, wanted) for each in known if not each.is_tunnel):
         return "LAN"
-    return "outside"
+    return "LAN" if any(wanted in ipaddress.ip_network(each) for each in named) else "outside"
 
 
 def _networks() -> list[Network]:
