@@ -32,9 +32,12 @@ from endpoints import (
 from mycoswarm.base.errors import BusyError, EndpointError, UnreachableError
 from mycoswarm.external.errand import relay
 from mycoswarm.external.target import Limits, Target
+from mycoswarm.swarm.dial import MAX_ADDRESSES
+from mycoswarm.wire.report import Piece
 from mycoswarm.wire.request import Prompt, Sampling
 
 JSON_KIND = "Content-Type: application/json"
+SOUND = b'{"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}'
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,7 @@ JSON_KIND = "Content-Type: application/json"
         (saying(answered("200 OK", b"{}")), "endpoint_garbled"),
         (saying(answered("200 OK", b"{}", JSON_KIND)), "endpoint_garbled"),
         (saying(answered("200 OK", b"[1, 2", JSON_KIND)), "endpoint_garbled"),
-        (saying(answered("200 OK", b"\x1f\x8b", JSON_KIND, "Content-Encoding: gzip")), "endpoint_garbled"),
+        (saying(answered("200 OK", SOUND, JSON_KIND, "Content-Encoding: gzip")), "endpoint_garbled"),
         (saying(answered("204 No Content")), "endpoint_failed"),
         (saying(answered("200 OK", b'{"error": {"message": "no"}}', JSON_KIND)), "endpoint_failed"),
         (saying(STREAM_HEAD + event({"error": {"message": "no"}})), "endpoint_failed"),
@@ -137,6 +140,30 @@ def test_a_drip_without_end_is_cut_by_the_whole_time() -> None:
     assert error.code == "endpoint_broke_off" and "too long" in error.message
 
 
+def test_a_hint_that_never_comes_does_not_hold_an_error_up() -> None:
+    before = time.monotonic()
+    half = answered("401 No", b"half")[:-1]
+    assert refused(then_waiting(half), limits=Limits(tail_s=0.05)).code == "endpoint_refused_key"
+    assert time.monotonic() - before < 2
+
+
+def test_the_whole_time_counts_where_there_is_always_something_to_read() -> None:
+    async def main() -> None:
+        async with scripted(then_waiting(STREAM_HEAD, *[said("a" * 30_000)] * 9)) as server:
+            told = relay(server.target(), ASK, Sampling(), request_id="r1", passage=passage(Limits(whole_s=0.05)))
+            async with contextlib.aclosing(told):
+                while not isinstance(await anext(told), Piece):
+                    pass
+                await asyncio.sleep(0.1)  # the time that is up is the real connection's
+                n_more = 0
+                with pytest.raises(EndpointError, match="too long"):
+                    async for _ in told:
+                        n_more += 1
+                assert n_more < 3  # the rest of the 64 KiB that had been read
+
+    asyncio.run(main())
+
+
 def test_an_error_body_without_end_is_read_to_its_limit_only() -> None:
     async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 500 Oops\r\n\r\n" + b"it broke ")
@@ -147,21 +174,19 @@ def test_an_error_body_without_end_is_read_to_its_limit_only() -> None:
     assert "it broke" in refused(script).message
 
 
-def test_addresses_that_swallow_connections_are_given_up_together() -> None:
+def test_many_addresses_that_say_nothing_are_given_up_together() -> None:
     async def main() -> None:
-        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-            port = full.getsockname()[1]
-            with contextlib.ExitStack() as filling:
-                for _ in range(4):
-                    sock = filling.enter_context(socket.socket())
-                    sock.setblocking(False)
-                    sock.connect_ex(("127.0.0.1", port))  # from here on the kernel drops what knocks
-                resolve, _ = naming([f"127.0.0.{number}:{port}" for number in range(1, 9)])
-                target = Target(name="rack", url=f"http://rack.local:{port}", place="LAN")
-                before = time.monotonic()
-                with pytest.raises(UnreachableError, match=r"no answer in 0\.05 s"):
-                    await events(target, passage(Limits(connect_s=0.05), resolve=resolve))
-                assert time.monotonic() - before < 1
+        with contextlib.ExitStack() as mute:
+            ports = [
+                mute.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+                for _ in range(MAX_ADDRESSES)
+            ]
+            resolve, _ = naming([f"127.0.0.1:{port}" for port in ports])
+            target = Target(name="rack", url="https://rack.local", place="LAN")  # TLS waits for an answer
+            before = time.monotonic()
+            with pytest.raises(UnreachableError, match=r"no answer in 0\.05 s"):
+                await events(target, passage(Limits(connect_s=0.05), resolve=resolve))
+            assert time.monotonic() - before < 1
 
     asyncio.run(main())
 

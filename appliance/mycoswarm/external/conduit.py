@@ -55,11 +55,13 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
     with passage.permit(f"endpoint {target.name}", [spot.address for spot in spots], ()):
         for spot in spots:
             wait_s = min(passage.limits.connect_s, deadline_s - clock())
+            if wait_s <= 0:
+                break
             try:
                 async with asyncio.timeout(wait_s):
                     reader, writer = await _open(spot, site, trust)
             except TimeoutError:
-                tried.append(f"{spot.address}: no answer in {max(0.0, wait_s):.3g} s")
+                tried.append(f"{spot.address}: no answer in {wait_s:.3g} s")
             except ssl.SSLCertVerificationError as exc:
                 raise EndpointError(
                     f"endpoint {target.name}: the certificate at {spot.address} does not hold for {site.host} "
@@ -120,7 +122,7 @@ class Conduit:
         self._machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._deadline_s = 0.0
         self._read_bytes = 0
-        self._has_head = self._has_ended = self._is_hurried = False
+        self._has_head = self._has_ended = False
 
     def __enter__(self) -> Self:
         return self
@@ -154,9 +156,7 @@ class Conduit:
 
     def hurry(self) -> None:
         """What matters has been read: the rest may take `tail_s` from the first call of this."""
-        if not self._is_hurried:
-            self._is_hurried = True
-            self._deadline_s = min(self._deadline_s, asyncio.get_running_loop().time() + self._limits.tail_s)
+        self._deadline_s = min(self._deadline_s, asyncio.get_running_loop().time() + self._limits.tail_s)
 
     async def read(self) -> bytes | None:
         """The body's next bytes; None at its end, where the framing says so.

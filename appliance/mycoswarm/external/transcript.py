@@ -4,7 +4,6 @@ What a piece cannot carry is not passed on: a model's reasoning in a field of it
 and a tool call is a typed error.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -187,7 +186,7 @@ class Transcript:
                 TokenLogprob(
                     UNKNOWN_TOKEN,
                     _bytes(entry),
-                    self._finite(entry.logprob),
+                    entry.logprob,
                     self._tops((_bytes(top), top.logprob) for top in entry.top_logprobs or ()),
                 )
                 for entry in given.content
@@ -200,7 +199,7 @@ class Transcript:
             TokenLogprob(
                 UNKNOWN_TOKEN,
                 token.encode(),
-                self._finite(logprob),
+                logprob,
                 self._tops((text.encode(), value) for text, value in (top or {}).items()),
             )
             for token, logprob, top in zip(tokens, chosen, tops, strict=True)
@@ -208,12 +207,7 @@ class Transcript:
         )
 
     def _tops(self, given: Any) -> tuple[TopLogprob, ...]:
-        return tuple(TopLogprob(UNKNOWN_TOKEN, token, self._finite(value)) for token, value in given)[: self._top]
-
-    def _finite(self, logprob: float) -> float:
-        if not math.isfinite(logprob):
-            raise garbled(self._target, "a log-probability that is no number")
-        return logprob
+        return tuple(TopLogprob(UNKNOWN_TOKEN, token, value) for token, value in given)[: self._top]
 
 
 def _bytes(entry: _Top) -> bytes:
