@@ -26,7 +26,7 @@ KEPT_BYTES = 120
 
 
 class Trap:
-    """Hears every frame that a machine sends to a namespace's eth0, by a packet socket of a thread of its own in there."""
+    """Hears every frame that a machine sends to a namespace, by a packet socket of a thread of its own in there."""
 
     def __init__(self, namespace: str, machine: str) -> None:
         self._namespace, self._sender = namespace, _mac(machine)
