@@ -17,6 +17,7 @@ from mycoswarm.api.completion import USUAL_WAITS, Completions, Waits
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
 from mycoswarm.api.gate import Doorway
 from mycoswarm.base.errors import StorageError
+from mycoswarm.store.apikey import Key
 from rings import FACTS, Bench, FakeRing, until
 
 KEY = "msk-right"
@@ -97,7 +98,7 @@ async def console(
             completions=Completions(chat, lambda: 1234.5, bench.new_id, waits),
             doorway=Doorway(
                 names=lambda: frozenset({"127.0.0.1", "localhost", "::1", "attic.local"}),
-                check=lambda secret: "desk" if secret == KEY else None,
+                check=lambda secret: Key("desk", 0.0) if secret == KEY else None,
                 note=note,
             ),
             models=lambda: [(FACTS, ("attic",))],

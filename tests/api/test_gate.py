@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from consoles import KEY, Console, console
 from mycoswarm.api.gate import Doorway, Gate, host_of
 from mycoswarm.base.errors import StorageError
+from mycoswarm.store.apikey import Key
 
 GOOD = f"Authorization: Bearer {KEY}"
 
@@ -98,7 +99,7 @@ def test_a_websocket_is_closed_before_any_app_sees_it() -> None:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await Gate(app, Doorway(frozenset, lambda secret: "desk", app))({"type": "websocket"}, app, send)  # type: ignore[arg-type]  # never called
+        await Gate(app, Doorway(frozenset, lambda secret: Key("desk", 0.0), app))({"type": "websocket"}, app, send)  # type: ignore[arg-type]  # never called
         return sent
 
     assert [message["type"] for message in asyncio.run(main())] == ["websocket.close"]

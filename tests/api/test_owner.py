@@ -19,6 +19,7 @@ from mycoswarm.base.errors import InputError, NotFoundError, StorageError, Swarm
 from mycoswarm.base.settings import Settings
 from mycoswarm.cli.call import Call
 from mycoswarm.daemon.site import Site
+from mycoswarm.store.apikey import Terms
 from rings import Bench, node
 
 
@@ -76,6 +77,9 @@ async def owner_of(folder: Path, bench: Bench | None = None) -> AsyncIterator[Ow
             yield owner
 
 
+NO_TERMS = Terms(labels=(), user=None, is_owner=False, requests_per_minute=None, tokens_per_day=None)
+TERMS = Terms(labels=("a", "b"), user="ana", is_owner=True, requests_per_minute=2, tokens_per_day=3)
+
 ROUTES: tuple[tuple[str, str, Any, tuple[Any, ...]], ...] = (
     ("GET", "/api/nodes", None, ("nodes",)),
     ("POST", "/api/init", {"name": "pi"}, ("found", "pi")),
@@ -87,7 +91,8 @@ ROUTES: tuple[tuple[str, str, Any, tuple[Any, ...]], ...] = (
     ("POST", "/api/adopt/answer", {"code": "123 456", "accept": False}, ("answer_adoption", "123 456", False)),
     ("POST", "/api/expel", {"node": "attic"}, ("expel", "attic")),
     ("GET", "/api/keys", None, ("keys",)),
-    ("POST", "/api/keys", {"name": "desk"}, ("create_key", "desk")),
+    ("POST", "/api/keys", {"name": "desk"}, ("create_key", "desk", NO_TERMS)),
+    ("POST", "/api/keys", {"name": "desk", **TERMS, "labels": ["a", "b"]}, ("create_key", "desk", TERMS)),
     ("DELETE", "/api/keys/two%20words%2Fand%20more", None, ("revoke_key", "two words/and more")),
     ("GET", "/api/models", None, ("models",)),
     ("DELETE", "/api/models/spore", {"name": "other"}, ("remove_model", "spore")),
@@ -122,6 +127,12 @@ WRONG: tuple[tuple[str, Any], ...] = (
     ("/api/join", {"token": "x" * 5000}),
     ("/api/adopt", {"node": None}),
     ("/api/adopt/answer", {"code": "1", "accept": "no"}),
+    ("/api/keys", {"name": "desk", "labels": "private"}),
+    ("/api/keys", {"name": "desk", "labels": [1]}),
+    ("/api/keys", {"name": "desk", "user": 1}),
+    ("/api/keys", {"name": "desk", "is_owner": 1}),
+    ("/api/keys", {"name": "desk", "requests_per_minute": 1.5}),
+    ("/api/keys", {"name": "desk", "tokens_per_day": "1"}),
     ("/api/models", {"path": "/x", "name": ["y"]}),
     ("/api/explain", {"route": 7}),
     ("/api/explain", {"model": "spore", "route": "sideways"}),

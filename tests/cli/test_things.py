@@ -14,6 +14,17 @@ from mycoswarm.cli.things import upload
 
 MODEL = {"name": "tiny", "architecture": "llama", "layers": 4, "file_bytes": 1000, "splittable": True}
 
+DESK = {
+    "name": "desk",
+    "made_at": 0.0,
+    "used_at": None,
+    "labels": ["private", "a"],
+    "user": "ana",
+    "is_owner": True,
+    "requests_per_minute": 5,
+    "tokens_per_day": 7000,
+}
+
 
 def lines(*told: object) -> Canned:
     """JSON lines as the daemon sends them."""
@@ -50,7 +61,30 @@ def test_any_name_reaches_the_daemon_as_one_name(tmp_path: Path, name: str) -> N
 
 
 def test_lists_are_json_where_a_script_asks(tmp_path: Path) -> None:
-    keys = [{"name": "desk", "made_at": 0.0, "used_at": None}]
-    with answering(tmp_path, Canned(body=json.dumps({"keys": keys}).encode())):
+    with answering(tmp_path, Canned(body=json.dumps({"keys": [DESK]}).encode())):
         done = CliRunner().invoke(main, ["--data", str(tmp_path), "keys", "list", "--json"])
-    assert json.loads(done.output) == keys
+    assert json.loads(done.output) == [DESK]
+
+
+def test_a_key_is_listed_with_all_that_it_may_do(tmp_path: Path) -> None:
+    with answering(tmp_path, Canned(body=json.dumps({"keys": [DESK]}).encode())):
+        done = CliRunner().invoke(main, ["--data", str(tmp_path), "keys", "list"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    for shown in ("desk", "ana", "private, a", "yes", "5", "7000", "never"):
+        assert shown in done.output
+
+
+def test_a_key_is_asked_for_with_its_labels_user_and_limits(tmp_path: Path) -> None:
+    canned = Canned(body=b'{"name":"desk","key":"msk-1"}')
+    terms = ["--label", "private", "--label", "a", "--user", "ana", "--owner"]
+    limits = ["--requests-per-minute", "5", "--tokens-per-day", "7000"]
+    with answering(tmp_path, canned):
+        for words in ([], [*terms, *limits]):
+            done = CliRunner().invoke(main, ["--data", str(tmp_path), "keys", "create", "desk", *words])
+            assert (done.exit_code, done.output.strip()) == (0, "msk-1")
+        wrong = ["--data", str(tmp_path), "keys", "create", "desk", "--tokens-per-day", "0"]
+        assert CliRunner().invoke(main, wrong).exit_code == 2
+    bare, full = (json.loads(body) for _, _, body, _ in canned.asked)
+    assert full == {name: DESK[name] for name in full} and full.keys() == DESK.keys() - {"made_at", "used_at"}
+    nothing = {"labels": [], "user": None, "is_owner": False, "requests_per_minute": None, "tokens_per_day": None}
+    assert bare == {"name": "desk", **nothing}

@@ -24,6 +24,7 @@ from mycoswarm.daemon.home import Home, open_home
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.standing import Standing, read_standing
 from mycoswarm.daemon.steward import RESTART_S, Parts, Steward
+from mycoswarm.store.apikey import Terms
 from mycoswarm.swarm.card import Card
 from mycoswarm.swarm.contact import Contact
 from mycoswarm.swarm.registrar import Registrar
@@ -241,10 +242,13 @@ def test_an_unclaimed_node_does_not_offer_to_adopt(tmp_path: Path) -> None:
 def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     async def work() -> None:
         async with steward_of(tmp_path) as stand:
-            made = await stand.ask.create_key("desk")
-            assert stand.home.keys.check(made["key"]) == "desk"
+            terms = Terms(labels=("private",), user="ana", is_owner=True, requests_per_minute=5, tokens_per_day=6)
+            made = await stand.ask.create_key("desk", terms)
+            key = stand.home.keys.check(made["key"])
+            assert key is not None and key.name == "desk"
             (listed,) = (await stand.ask.keys())["keys"]
-            assert (listed["name"], listed["used_at"]) == ("desk", None) and "key" not in listed
+            assert listed["made_at"] == key.made_at and made["key"] not in str(listed)
+            assert listed == {**terms, "name": "desk", "made_at": listed["made_at"], "used_at": None}
             await stand.ask.revoke_key("desk")
             assert stand.home.keys.check(made["key"]) is None
             with pytest.raises(NotFoundError):

@@ -1,11 +1,12 @@
 """API keys in a real SQLite file."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from mycoswarm.base.errors import InputError, NotFoundError, StorageError
-from mycoswarm.store.apikey import Keys
+from mycoswarm.store.apikey import MAX_LABELS, MAX_REQUESTS_PER_MINUTE, MAX_TOKENS_PER_DAY, Key, Keys, Terms
 from mycoswarm.store.database import Store
 
 
@@ -13,7 +14,7 @@ def test_a_key_works_until_it_is_revoked(tmp_path: Path) -> None:
     store = Store(tmp_path / "node.db")
     keys = Keys(store)
     secret = keys.create("laptop", now=10.0)
-    assert keys.check(secret) == "laptop"
+    assert keys.check(secret) == Key("laptop", 10.0)
     assert keys.check(secret + "x") is None and keys.check("") is None
     keys.revoke("laptop")
     assert keys.check(secret) is None
@@ -28,7 +29,7 @@ def test_a_key_survives_a_restart_and_its_secret_is_nowhere_in_the_file(tmp_path
     secret = Keys(store).create("laptop", now=10.0)
     store.close()
     store = Store(path)
-    assert Keys(store).check(secret) == "laptop"
+    assert Keys(store).check(secret) == Key("laptop", 10.0)
     store.close()
     assert secret.encode() not in path.read_bytes()
 
@@ -38,6 +39,66 @@ def test_bad_names_are_refused(tmp_path: Path, name: str) -> None:
     store = Store(tmp_path / "node.db")
     with pytest.raises(InputError):
         Keys(store).create(name, now=0.0)
+    store.close()
+
+
+def test_what_a_key_may_do_survives_a_restart(tmp_path: Path) -> None:
+    terms = Terms(labels=("private", "a-1"), user="ana", is_owner=True, requests_per_minute=5, tokens_per_day=10**12)
+    store = Store(tmp_path / "node.db")
+    secret = Keys(store).create("laptop", 10.0, **terms)
+    Keys(store).create("phone", 11.0, labels=("b", "a", "b"))
+    store.close()
+    store = Store(tmp_path / "node.db")
+    keys = Keys(store)
+    assert keys.check(secret) == Key("laptop", 10.0, **terms)
+    assert keys.entries() == [Key("laptop", 10.0, **terms), Key("phone", 11.0, labels=("b", "a"))]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        Terms(labels=("",)),
+        Terms(labels=("Private",)),
+        Terms(labels=("a b",)),
+        Terms(labels=("x" * 33,)),
+        Terms(labels=tuple(f"l{number}" for number in range(MAX_LABELS + 1))),
+        Terms(user=""),
+        Terms(user="a\nb"),
+        Terms(requests_per_minute=0),
+        Terms(requests_per_minute=MAX_REQUESTS_PER_MINUTE + 1),
+        Terms(tokens_per_day=-1),
+        Terms(tokens_per_day=MAX_TOKENS_PER_DAY + 1),
+    ],
+)
+def test_bad_terms_are_refused_and_make_no_key(tmp_path: Path, terms: Terms) -> None:
+    store = Store(tmp_path / "node.db")
+    keys = Keys(store)
+    with pytest.raises(InputError):
+        keys.create("laptop", 0.0, **terms)
+    assert keys.entries() == []
+    store.close()
+
+
+def test_keys_may_be_made_and_revoked_while_others_are_checked(tmp_path: Path) -> None:
+    store = Store(tmp_path / "node.db")
+    keys = Keys(store)
+    secret = keys.create("fixed", 0.0)
+
+    def churn(number: int) -> None:
+        for turn in range(10):
+            keys.create(f"{number}-{turn}", 0.0)
+            keys.note_use(f"{number}-{turn}", 5.0)
+            keys.revoke(f"{number}-{turn}")
+
+    with ThreadPoolExecutor(4) as pool:
+        work = [pool.submit(churn, number) for number in range(4)]
+        while not all(each.done() for each in work):
+            found = keys.check(secret)
+            assert found is not None and found.name == "fixed"
+        for each in work:
+            each.result()
+    assert [key.name for key in keys.entries()] == ["fixed"]
     store.close()
 
 

@@ -39,7 +39,7 @@ def socket_app(services: ConsoleServices, owner_routes: list[Route]) -> ASGIApp:
 
     async def as_owner(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope.setdefault("state", {})["key_name"] = None
+            scope.setdefault("state", {}).update(key=None, key_name=None)
             receive = bounded(receive)
         await app(scope, receive, send)
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mycoswarm.api.refusal import error_response
 from mycoswarm.base.errors import ApiKeyError, InputError, StorageError, SwarmError, TrustError
+from mycoswarm.store.apikey import Key
 
 OPEN_PATHS = frozenset({"/healthz"})
 MAX_BODY_BYTES = 8 << 20  # two million words of prompt
@@ -29,16 +30,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Doorway:
-    """`names` are the host names and addresses we answer to. `check` gives the name of a key, or None. `note` is told
-    of every use."""
+    """`names` are the host names and addresses we answer to. `check` gives the key of a secret, or None. `note` is told
+    the key's name at every use."""
 
     names: Callable[[], frozenset[str]]
-    check: Callable[[str], str | None]
+    check: Callable[[str], Key | None]
     note: Callable[[str], Awaitable[None]]
 
 
 class Gate:
-    """Lets a request through to the app, with `scope["state"]["key_name"]` set, or answers it with a typed error."""
+    """Lets a request through to the app, or answers it with a typed error.
+
+    The app finds the key in `scope["state"]`, as `key` and `key_name`; both None where the path is open to all.
+    """
 
     def __init__(self, app: ASGIApp, doorway: Doorway) -> None:
         self._app, self._doorway = app, doorway
@@ -52,20 +56,20 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})  # there are none
             return
         try:
-            key_name = self._admitted(scope["path"], Headers(scope=scope))
+            key = self._admitted(scope["path"], Headers(scope=scope))
         except SwarmError as error:
             await _drain(receive)
             await error_response(error)(scope, receive, send)
             return
-        if key_name is not None:
+        if key is not None:
             try:
-                await self._doorway.note(key_name)
+                await self._doorway.note(key.name)
             except StorageError as error:
-                log.warning("the use of key %r could not be noted: %s", key_name, error.message)
-        scope.setdefault("state", {})["key_name"] = key_name
+                log.warning("the use of key %r could not be noted: %s", key.name, error.message)
+        scope.setdefault("state", {}).update(key=key, key_name=key.name if key else None)
         await self._app(scope, bounded(receive), send)
 
-    def _admitted(self, path: str, headers: Headers) -> str | None:
+    def _admitted(self, path: str, headers: Headers) -> Key | None:
         host = host_of(headers.get("host", ""))
         if host not in self._doorway.names():
             raise TrustError(
@@ -84,10 +88,10 @@ class Gate:
         secret = secret.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         if not secret:
             raise ApiKeyError("the request has no API key")
-        name = self._doorway.check(secret)
-        if name is None:
+        key = self._doorway.check(secret)
+        if key is None:
             raise ApiKeyError("the API key is not known here")
-        return name
+        return key
 
 
 def host_of(text: str) -> str:

@@ -14,6 +14,7 @@ from mycoswarm.api.refusal import error_body
 from mycoswarm.base.errors import InputError, SwarmError
 from mycoswarm.chat import Chat
 from mycoswarm.routing.decision import Decision, Outcome, Refusal
+from mycoswarm.store.apikey import Terms
 
 MAX_TEXT = 4096
 MAX_NUMBER = 1e15
@@ -36,7 +37,7 @@ class OwnerServices:
     answer_adoption: Callable[[str, bool], Answer]
     expel: Callable[[str], Answer]
     keys: Callable[[], Answer]
-    create_key: Callable[[str], Answer]
+    create_key: Callable[[str, Terms], Answer]
     revoke_key: Callable[[str], Answer]
     add_model: Callable[[str, str | None], AsyncIterator[dict[str, Any]]]
     remove_model: Callable[[str], Answer]
@@ -83,7 +84,7 @@ def owner_routes(services: OwnerServices) -> list[Route]:
         route("adopt/answer", "POST", answer_adoption),
         route("expel", "POST", lambda given: services.expel(_text(given, "node"))),
         route("keys", "GET", lambda given: services.keys()),
-        route("keys", "POST", lambda given: services.create_key(_text(given, "name"))),
+        route("keys", "POST", lambda given: services.create_key(_text(given, "name"), _terms(given))),
         route("keys/{name:path}", "DELETE", lambda given: services.revoke_key(_text(given, "name"))),
         route("models", "GET", lambda given: services.models()),
         Route("/api/models", add_model, methods=["POST"]),
@@ -144,6 +145,24 @@ def _text(given: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
         raise InputError(f"{name} must be a text")
     return value
+
+
+def _terms(given: dict[str, Any]) -> Terms:
+    """What a new key may do; the store knows the bounds."""
+    labels = given.get("labels", [])
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise InputError("labels must be a list of texts")
+    return Terms(
+        labels=tuple(labels),
+        user=_text(given, "user") if given.get("user") is not None else None,
+        is_owner=_sure(given, "is_owner") if "is_owner" in given else False,
+        requests_per_minute=_limit(given, "requests_per_minute"),
+        tokens_per_day=_limit(given, "tokens_per_day"),
+    )
+
+
+def _limit(given: dict[str, Any], name: str) -> int | None:
+    return None if given.get(name) is None else _count(given, name)
 
 
 def _number(given: dict[str, Any], name: str) -> float:

@@ -96,11 +96,17 @@ def keys() -> None:
 
 @keys.command("create")
 @click.argument("name")
+@click.option("--label", "labels", multiple=True, help="A label put on each of its requests; may be given again.")
+@click.option("--user", help="Whom the key is for; rules can name users.")
+@click.option("--owner", "is_owner", is_flag=True, help="The key may do over the network what this command line may.")
+@click.option("--requests-per-minute", type=click.IntRange(min=1), help="Refuse more requests within any minute.")
+@click.option("--tokens-per-day", type=click.IntRange(min=1), help="Refuse requests once so many tokens are spent.")
 @click.pass_obj
 @guarded
-def create_key(folder: Path, name: str) -> None:
+def create_key(folder: Path, /, name: str, labels: tuple[str, ...], **terms: Any) -> None:
     """Make a key called NAME and show it, once."""
-    say(Call(folder).ask("POST", "/api/keys", {"name": name})["key"])
+    asked = {"name": name, "labels": list(labels), **terms}
+    say(Call(folder).ask("POST", "/api/keys", asked)["key"])
     if sys.stdout.isatty():
         note("It is shown this once. Clients send it as `Authorization: Bearer KEY`.")
 
@@ -110,12 +116,25 @@ def create_key(folder: Path, name: str) -> None:
 @click.pass_obj
 @guarded
 def list_keys(folder: Path, as_json: bool) -> None:
-    """Show the names of all keys, and when each was last used."""
+    """Show all keys: their labels, users and limits, and when each was last used."""
     told = Call(folder).ask("GET", "/api/keys")["keys"]
     if as_json:
         show_json(told)
         return
-    show_table(("Key", "Made", "Last used"), [(k["name"], _date(k["made_at"]), _date(k["used_at"])) for k in told])
+    rows = [
+        (
+            k["name"],
+            k["user"] or "",
+            ", ".join(k["labels"]),
+            "yes" if k["is_owner"] else "",
+            "" if k["requests_per_minute"] is None else str(k["requests_per_minute"]),
+            "" if k["tokens_per_day"] is None else str(k["tokens_per_day"]),
+            _date(k["made_at"]),
+            _date(k["used_at"]),
+        )
+        for k in told
+    ]
+    show_table(("Key", "User", "Labels", "Owner", "Requests/min", "Tokens/day", "Made", "Last used"), rows)
 
 
 @keys.command("revoke")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -19,6 +20,7 @@ from mycoswarm.chat import Chat
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.outlook import Outlook
 from mycoswarm.daemon.standing import Standing
+from mycoswarm.store.apikey import Terms
 from mycoswarm.swarm.adoption import Adoption
 from mycoswarm.swarm.candidate import Candidate
 from mycoswarm.swarm.contact import Contacts
@@ -298,11 +300,11 @@ class Steward:
         ]
 
     async def _keys(self) -> dict[str, Any]:
-        entries = await asyncio.to_thread(self._parts.home.keys.entries)
-        return {"keys": [{"name": k.name, "made_at": k.made_at, "used_at": k.used_at} for k in entries]}
+        return {"keys": [dataclasses.asdict(key) for key in self._parts.home.keys.entries()]}
 
-    async def _create_key(self, name: str) -> dict[str, Any]:
-        return {"name": name, "key": await asyncio.to_thread(self._parts.home.keys.create, name, time.time())}
+    async def _create_key(self, name: str, terms: Terms) -> dict[str, Any]:
+        secret = await asyncio.to_thread(lambda: self._parts.home.keys.create(name, time.time(), **terms))
+        return {"name": name, "key": secret}
 
     async def _revoke_key(self, name: str) -> dict[str, Any]:
         await asyncio.to_thread(self._parts.home.keys.revoke, name)

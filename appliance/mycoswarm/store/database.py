@@ -42,6 +42,34 @@ def _speeds(db: Any) -> None:
     db.execute("CREATE TABLE speeds (node_id TEXT PRIMARY KEY, at REAL NOT NULL, bytes_per_s REAL NOT NULL)")
 
 
+@_migrations(name="0004 what a key may do")
+def _key_terms(db: Any) -> None:
+    db.execute("ALTER TABLE keys ADD COLUMN labels TEXT NOT NULL DEFAULT '[]'")
+    db.execute("ALTER TABLE keys ADD COLUMN user TEXT")
+    db.execute("ALTER TABLE keys ADD COLUMN is_owner INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE keys ADD COLUMN requests_per_minute INTEGER")
+    db.execute("ALTER TABLE keys ADD COLUMN tokens_per_day INTEGER")
+    db.execute(
+        "CREATE TABLE spending (key_name TEXT NOT NULL, day INTEGER NOT NULL, tokens INTEGER NOT NULL,"
+        " PRIMARY KEY (key_name, day))"
+    )
+
+
+class Transaction:
+    """Several statements that are done together or not at all. Lives only inside `Store.transaction`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def write(self, statement: str, values: tuple[Any, ...] = ()) -> int:
+        """Run one changing statement; give back the number of rows it touched."""
+        return self._connection.execute(statement, values).rowcount
+
+    def read(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Run one query; it sees what this transaction has written."""
+        return self._connection.execute(statement, values).fetchall()
+
+
 class Store:
     """One connection and one lock: many threads may ask, one writes at a time. Blocking; call it from a thread."""
 
@@ -73,6 +101,18 @@ class Store:
         """
         with self._lock, _translated(self._path), self._connection:
             return self._connection.execute(statement, values).rowcount
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Run several statements as one transaction; an error inside undoes them all. Nobody else reads or writes
+        meanwhile, so ask the store itself for nothing inside: it would wait for itself.
+
+        Raises:
+            StorageError: the disk or the file failed; nothing was changed.
+        """
+        with self._lock, _translated(self._path), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield Transaction(self._connection)
 
     def read(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Run one query.
