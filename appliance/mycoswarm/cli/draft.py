@@ -121,7 +121,7 @@ def _conditions(when: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     if given["characters"] is not None:
         when["characters"] = _span(given["characters"])
     if any(given[name] is not None for name in ("hours", "days", "zone")):
-        when["hours"] = _hours(dict(when.get("hours", {})), given)
+        when["hours"] = _hours(when.get("hours", {}), given)
     return when
 
 
@@ -136,7 +136,8 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 15
 
 
-def _hours(hours: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def _hours(before: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    hours = dict(before)
     if given["hours"] is not None:
         begin, dash, end = (part.strip() for part in given["hours"].partition("-"))
         if not (begin and dash and end):
@@ -181,7 +182,7 @@ def _done(inner: dict[str, Any], given: dict[str, Any], said: list[str]) -> dict
             hint="Give --node, --tag, --fact, --place, --split and --prefer, or --external, or --deny.",
         )
     kind = kinds.pop()
-    done = {**inner, "do": kind} if inner.get("do", "run") == kind else {"do": kind}
+    done: dict[str, Any] = {**inner, "do": kind} if inner.get("do", "run") == kind else {"do": kind}
     if kind == "deny":
         return {**done, "message": given["deny"]}
     if kind == "external":
