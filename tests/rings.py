@@ -12,7 +12,7 @@ from mycoswarm.chat import Chat, Job, Surroundings
 from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
 from mycoswarm.routing.snapshot import Narrowing, NodeState, SwarmState, WarmRing
 from mycoswarm.stage.pool import RingPool
-from mycoswarm.store.ledger import Answer
+from mycoswarm.store.record import Answer
 from mycoswarm.wire.line import decode_order, encode_line
 from mycoswarm.wire.order import Generate
 from mycoswarm.wire.plan import Conditions, RingPlan

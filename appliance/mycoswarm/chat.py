@@ -30,7 +30,7 @@ from mycoswarm.routing.placement import Load, usable_bytes
 from mycoswarm.routing.rule import RuleSet
 from mycoswarm.routing.snapshot import Asked, Narrowing, SwarmState
 from mycoswarm.stage.pool import RingPool, shape_of
-from mycoswarm.store.ledger import Answer
+from mycoswarm.store.record import Answer
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
 from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.request import Generation, Prompt, Sampling

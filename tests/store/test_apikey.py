@@ -80,6 +80,7 @@ def test_bad_terms_are_refused_and_make_no_key(tmp_path: Path, terms: Terms) -> 
     store.close()
 
 
+@pytest.mark.slow
 def test_keys_may_be_made_and_revoked_while_others_are_checked(tmp_path: Path) -> None:
     store = Store(tmp_path / "node.db")
     keys = Keys(store)

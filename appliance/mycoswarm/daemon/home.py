@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,9 +22,12 @@ from mycoswarm.daemon.gauge import OwnMachine
 from mycoswarm.stage.crash import CrashTable
 from mycoswarm.store.apikey import Keys
 from mycoswarm.store.database import Store
-from mycoswarm.store.ledger import Ledger, Speeds
+from mycoswarm.store.ledger import Ledger
+from mycoswarm.store.record import Records
+from mycoswarm.store.speed import Speeds
 from mycoswarm.swarm.card import new_instance_id
 from mycoswarm.swarm.identity import Identity
+from mycoswarm.swarm.key import is_signed
 
 DATABASE_NAME = "node.db"
 STAGE_ARGV = (sys.executable, "-P", "-m", "mycoswarm.stage.process")
@@ -98,6 +102,7 @@ class Home:
     store: Store
     keys: Keys
     ledger: Ledger
+    records: Records
     speeds: Speeds
     shelf: ShelfView
     pieces: PieceStore
@@ -126,12 +131,14 @@ def open_home(settings: Settings) -> Iterator[Home]:
         store = Store(folder / DATABASE_NAME)
         try:
             speeds = Speeds(store)
+            ledger = Ledger(store, identity.key.sign, partial(is_signed, identity.key.public_der))
             yield Home(
                 settings=settings,
                 identity=identity,
                 store=store,
                 keys=Keys(store),
-                ledger=Ledger(store),
+                ledger=ledger,
+                records=Records(ledger),
                 speeds=speeds,
                 shelf=ShelfView(Shelf(folder / "models")),
                 pieces=PieceStore(folder / "pieces"),

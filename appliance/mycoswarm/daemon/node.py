@@ -36,7 +36,7 @@ from mycoswarm.stage.host import HostServices
 from mycoswarm.stage.pool import OpenedRing, RingPool
 from mycoswarm.stage.ring import Ring
 from mycoswarm.stage.supervisor import Launch, stage_environment
-from mycoswarm.store.ledger import Receipt
+from mycoswarm.store.record import Receipt
 from mycoswarm.swarm.candidate import announcement_of
 from mycoswarm.swarm.card import WIRE_VERSION, Card, encode_card, llama_version
 from mycoswarm.swarm.client import Connection
@@ -184,7 +184,7 @@ class Node:
             models=outlook,
             rules=lambda: RULES,
             conditions=conditions,
-            note=self._home.ledger.add_answer,
+            note=self._home.records.add_answer,
             grade=self._grade,
             new_id=lambda: secrets.token_hex(8),
             wall_clock=time.time,
@@ -244,7 +244,7 @@ class Node:
         receipt = Receipt(
             time.time(), ticket.request_id, ticket.rule, ticket.plan.model_digest, sealed.body, sealed.signature
         )
-        await asyncio.to_thread(self._home.ledger.take_ticket, receipt)
+        await asyncio.to_thread(self._home.records.take_ticket, receipt)
 
     def _who(self, der: bytes) -> Entry | None:
         print_ = fingerprint(der)

@@ -55,6 +55,41 @@ def _key_terms(db: Any) -> None:
     )
 
 
+@_migrations(name="0005 chained ledger")
+def _chain(db: Any) -> None:
+    db.execute("DROP TABLE tickets")
+    db.execute("DROP TABLE answers")
+    # STRICT, so that a value has the type that its digest was made over.
+    db.execute(
+        "CREATE TABLE ledger (seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, request_id TEXT,"
+        " body TEXT NOT NULL, previous TEXT NOT NULL, digest TEXT NOT NULL, signature BLOB NOT NULL) STRICT"
+    )
+    db.execute("CREATE INDEX ledger_kinds ON ledger (kind, seq)")
+    db.execute("CREATE INDEX ledger_requests ON ledger (request_id, seq) WHERE request_id IS NOT NULL")
+    db.execute(
+        "CREATE TABLE ledger_head (id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, digest TEXT NOT NULL,"
+        " signature BLOB NOT NULL) STRICT"
+    )
+
+
+@_migrations(name="0006 rules")
+def _rules(db: Any) -> None:
+    db.execute("CREATE TABLE rules (id INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT")
+    db.execute("CREATE TABLE rule_tests (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT")
+    db.execute(
+        "CREATE TABLE rule_order (id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL, ids TEXT NOT NULL,"
+        " next_id INTEGER NOT NULL) STRICT"
+    )
+    db.execute(
+        "CREATE TABLE rule_versions (version INTEGER PRIMARY KEY, at REAL NOT NULL, by TEXT NOT NULL,"
+        " what TEXT NOT NULL, undoes INTEGER UNIQUE) STRICT"
+    )
+    db.execute(
+        "CREATE TABLE rule_changes (version INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, before TEXT,"
+        " after TEXT, PRIMARY KEY (version, kind, key)) STRICT, WITHOUT ROWID"
+    )
+
+
 class Transaction:
     """Several statements that are done together or not at all. Lives only inside `Store.transaction`."""
 
@@ -68,6 +103,10 @@ class Transaction:
     def read(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Run one query; it sees what this transaction has written."""
         return self._connection.execute(statement, values).fetchall()
+
+    def each(self, statement: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        """Run one query and hold one row at a time. Ends with the transaction."""
+        return iter(self._connection.execute(statement, values))
 
 
 class Store:
