@@ -7,7 +7,7 @@ alone, both rules must allow what is done.
 from dataclasses import dataclass, field, replace
 
 from mycoswarm.routing.action import Action, Ask, Deny, External, Run, unwrapped
-from mycoswarm.routing.clause import View, view_of
+from mycoswarm.routing.clause import view_of
 from mycoswarm.routing.placement import Load, Placed
 from mycoswarm.routing.rule import Rule, RuleSet
 from mycoswarm.routing.siting import Site, Siting, Verdict
@@ -89,6 +89,8 @@ class Refusal:
 
 
 Outcome = Decision | Dispatch | Refusal
+Done = Run | External | Deny
+Tried = tuple[tuple[str, str], ...]  # earlier actions, and why they could not be carried out
 
 
 def decide(asked: Asked, load: Load | None, rules: RuleSet, swarm: SwarmState, *, explain: bool = False) -> Outcome:
@@ -112,7 +114,7 @@ class _Case:
         view = owned if asked.added <= asked.labels else view_of(asked, asked.labels | asked.added)
         self._rule = rules.first(view)
         if self._explain:
-            self._passed = _passed(rules, self._rule, view)
+            self._passed = rules.passed(view)
         if self._rule is None:
             return self._refuse("refused_by_rules", "no rule allows this request anywhere: no match refuses")
         limit = self._rule if view is owned else rules.first(owned)
@@ -132,16 +134,7 @@ class _Case:
         tried: list[tuple[str, str]] = []
         first: Refusal | None = None
         for index, action in enumerate(rule.chain):
-            ground = Ground(
-                rule=rule.name, rule_id=rule.id, version=self._rules.version, action=index, ask_s=self._ask_s(action)
-            )
-            done = unwrapped(action)
-            if isinstance(done, Run):
-                outcome = self._run(done, ground, tuple(tried))
-            elif isinstance(done, External):
-                outcome = self._send(done, ground, tuple(tried))
-            else:  # a fallback never denies
-                outcome = self._refuse("denied_by_rule", done.message, tuple(tried))
+            outcome = self._attempt(rule, index, tuple(tried))
             if not isinstance(outcome, Refusal):
                 return outcome
             first = first or outcome
@@ -154,16 +147,46 @@ class _Case:
             first, message=message, explanation=replace(first.explanation, reason=message, tried=tuple(tried))
         )
 
-    def _ask_s(self, action: Action) -> float | None:
-        asks = [one for one in (action, self._limit.then if self._limit else None) if isinstance(one, Ask)]
-        return min((one.within_s for one in asks), default=None)
-
-    def _run(self, action: Run, ground: Ground, tried: tuple[tuple[str, str], ...]) -> Outcome:
-        if self._load is None or self._asked.model_digest is None:
-            return self._refuse(
-                "model_not_found", f"no node of this swarm holds a model called {self._asked.model[:80]!r}"
+    def _attempt(self, rule: Rule, index: int, tried: Tried) -> Outcome:
+        """Carry one action out. Under a limiting rule, within the first of that one's actions under which it can be:
+        what no single one of them allows, such as a ring over the nodes of two, is not done."""
+        action, limit = rule.chain[index], self._limit
+        done = unwrapped(action)
+        bounds: list[Action | None] = [None]
+        if limit is not None:
+            bounds = [bound for bound in limit.chain if _is_alike(done, unwrapped(bound))]
+        first: Refusal | None = None
+        for bound in bounds:
+            asks = [one.within_s for one in (action, bound, limit and limit.then) if isinstance(one, Ask)]
+            ground = Ground(
+                rule=rule.name,
+                rule_id=rule.id,
+                version=self._rules.version,
+                action=index,
+                ask_s=min(asks, default=None),
             )
-        siting = Siting(self._asked, self._load, action, self._limit, self._swarm)
+            outcome = self._do(done, unwrapped(bound) if bound is not None else None, ground, tried)
+            if not isinstance(outcome, Refusal):
+                return outcome
+            first = first or outcome
+        if first is None:
+            name = limit.name if limit is not None else rule.name
+            words = f"without the labels that the request adds, the rule {name!r} does not {action.words()}"
+            return self._refuse("refused_by_rules", words, tried)
+        return first
+
+    def _do(self, done: Done, bound: Done | None, ground: Ground, tried: Tried) -> Outcome:
+        if isinstance(done, Run):
+            return self._run(done, bound if isinstance(bound, Run) else None, ground, tried)
+        if isinstance(done, External):
+            return self._send(done, ground, tried)
+        return self._refuse("denied_by_rule", done.message, tried)
+
+    def _run(self, action: Run, bound: Run | None, ground: Ground, tried: Tried) -> Outcome:
+        if self._load is None or self._asked.model_digest is None:
+            why = f"no node of this swarm holds a model called {self._asked.model[:80]!r}"
+            return self._refuse("model_not_found", why, tried)
+        siting = Siting(self._asked, self._load, action, bound, self._swarm)
         found = siting.choose()
         verdicts = siting.verdicts(found) if self._explain else ()
         if not isinstance(found, Site):
@@ -173,7 +196,7 @@ class _Case:
         explanation = self._explanation(found.reason, tried, verdicts)
         return Decision(ground, found.placed, found.holder_id, explanation, reach)
 
-    def _send(self, action: External, ground: Ground, tried: tuple[tuple[str, str], ...]) -> Outcome:
+    def _send(self, action: External, ground: Ground, tried: Tried) -> Outcome:
         endpoint = next((one for one in self._swarm.endpoints if one.name == action.name), None)
         if endpoint is None:
             return self._refuse("not_found", f"no endpoint called {action.name!r} is registered", tried)
@@ -184,8 +207,6 @@ class _Case:
 
     def _endpoint_fault(self, endpoint: EndpointState) -> str | None:
         wanted, name = self._asked.narrowing, endpoint.name
-        if self._limit is not None and not self._limit.permits_endpoint(name):
-            return f"without the labels that the request adds, the rule {self._limit.name!r} does not allow {name}"
         if self._asked.task not in ("chat", "completion"):
             return f"an endpoint takes chats and completions, not {self._asked.task}"
         if wanted.nodes or wanted.mode != "any" or wanted.stages is not None:
@@ -198,15 +219,13 @@ class _Case:
         self,
         code: str,
         message: str,
-        tried: tuple[tuple[str, str], ...] = (),
+        tried: Tried = (),
         verdicts: tuple[Verdict, ...] = (),
     ) -> Refusal:
         rule_id = self._rule.id if self._rule else 0
         return Refusal(code, message, self._explanation(message, tried, verdicts), rule_id, self._rules.version)
 
-    def _explanation(
-        self, reason: str, tried: tuple[tuple[str, str], ...] = (), verdicts: tuple[Verdict, ...] = ()
-    ) -> Explanation:
+    def _explanation(self, reason: str, tried: Tried = (), verdicts: tuple[Verdict, ...] = ()) -> Explanation:
         return Explanation(
             rule=self._rule.name if self._rule else None,
             reason=reason,
@@ -217,11 +236,8 @@ class _Case:
         )
 
 
-def _passed(rules: RuleSet, matched: Rule | None, view: View) -> tuple[tuple[str, str], ...]:
-    """The rules before the one that matched (all, where none did), each with the first condition that failed."""
-    found = []
-    for rule in rules.rules:
-        if rule is matched:
-            break
-        found.append((rule.name, rule.mismatch(view) or "it matches"))
-    return tuple(found)
+def _is_alike(done: Done, bound: Done) -> bool:
+    """Whether an action of the limiting rule could allow this one."""
+    if isinstance(done, External):
+        return isinstance(bound, External) and bound.name == done.name
+    return type(done) is type(bound)
