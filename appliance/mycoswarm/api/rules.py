@@ -68,7 +68,7 @@ class RuleDesk(Protocol):
     async def change_tests(self, how: Amendment) -> dict[str, Any]:
         """Change tests alone."""
 
-    async def try_tests(self, given: Any) -> dict[str, Any]:
+    async def try_tests(self, given: dict[str, Any] | None) -> dict[str, Any]:
         """Run these tests, or the stored ones where None is given; change nothing."""
 
     async def history(self, limit: int) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def rule_routes(services: RuleServices) -> list[Route]:
 
     async def try_tests(given: Given, by: str) -> Any:
         only(given, "tests")
-        return await desk.try_tests(given.get("tests"))
+        return await desk.try_tests(_tests(given) if given.get("tests") is not None else None)
 
     async def history(given: Given, by: str) -> Any:
         return await desk.history(_limit(given, "limit", USUAL_HISTORY, MAX_HISTORY))
@@ -180,10 +180,14 @@ def _edits(desk: RuleDesk) -> list[Route]:
 
 
 def _amendment(given: Given, by: str) -> Amendment:
+    return Amendment(by=by, tests=_tests(given), expected_version=maybe_count(given, "version"))
+
+
+def _tests(given: Given) -> dict[str, Any]:
     tests = given.get("tests", {})
     if not isinstance(tests, dict):
         raise InputError("tests must be an object: for each test's name the test, or null to take it away")
-    return Amendment(by=by, tests=tests, expected_version=maybe_count(given, "version"))
+    return tests
 
 
 def _spot(given: Given) -> Spot:

@@ -2,24 +2,28 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import msgspec
-
 from mycoswarm.api.rules import Amendment, Spot
-from mycoswarm.base.errors import InputError, NotFoundError, StorageError
-from mycoswarm.routing.rule import MAX_RULES, Rule, RuleSet, plain, read_rule
-from mycoswarm.routing.shadow import shadowed
+from mycoswarm.base.errors import InputError
+from mycoswarm.daemon.charter import (
+    amended,
+    check,
+    faults,
+    index_of,
+    place_of_spot,
+    rule_set_of,
+    shadows_of,
+    shown,
+    stored,
+)
+from mycoswarm.routing.rule import MAX_RULES, RuleSet, read_rule
 from mycoswarm.routing.snapshot import SwarmState
-from mycoswarm.routing.trial import read_trial, trial_fault
-from mycoswarm.store.rulebook import Document, RuleBook, StoredRule, StoredTest
-
-MAX_TESTS = 1000  # each is decided anew at every edit
-MAX_NAMED = 20  # broken tests that an error names
+from mycoswarm.store.rulebook import MAX_WORDS, Document, RuleBook, StoredRule
 
 Result = TypeVar("Result")
 
@@ -40,7 +44,7 @@ class Keeper:
             StorageError: a stored rule cannot be read.
         """
         self._book, self._swarm, self._wall_clock = book, swarm, wall_clock
-        self._rules = _rule_set(book.document())
+        self._rules = rule_set_of(book.document())
         self._hand = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rules")
 
     async def __aenter__(self) -> Self:
@@ -57,7 +61,7 @@ class Keeper:
 
     async def show(self) -> dict[str, Any]:
         """The rules in order, their tests and their version, as JSON values."""
-        return await self._do(lambda: _shown(self._book.document()))
+        return await self._do(lambda: shown(self._book.document(), self._rules))
 
     async def add(self, rule: Any, spot: Spot, how: Amendment) -> dict[str, Any]:
         """Put a new rule in.
@@ -72,8 +76,8 @@ class Keeper:
         def change(rules: list[StoredRule]) -> list[StoredRule]:
             if len(rules) >= MAX_RULES:
                 raise InputError(f"there are {MAX_RULES} rules already", hint="Take some out, or join some.")
-            at = _place(rules, spot)
-            return [*rules[:at], _stored(fresh), *rules[at:]]
+            at = place_of_spot(rules, spot)
+            return [*rules[:at], stored(fresh), *rules[at:]]
 
         return await self._edit(change, how, what=f"add {fresh.name}", name=fresh.name)
 
@@ -88,8 +92,8 @@ class Keeper:
         fresh = read_rule(rule)
 
         def change(rules: list[StoredRule]) -> list[StoredRule]:
-            at = _index(rules, name)
-            return [*rules[:at], _stored(fresh, rules[at].id), *rules[at + 1 :]]
+            at = index_of(rules, name)
+            return [*rules[:at], stored(fresh, rules[at].id), *rules[at + 1 :]]
 
         return await self._edit(change, how, what=f"edit {name}", name=fresh.name)
 
@@ -103,7 +107,7 @@ class Keeper:
         """
 
         def change(rules: list[StoredRule]) -> list[StoredRule]:
-            at = _index(rules, name)
+            at = index_of(rules, name)
             return [*rules[:at], *rules[at + 1 :]]
 
         return await self._edit(change, how, what=f"remove {name}")
@@ -118,11 +122,11 @@ class Keeper:
         """
 
         def change(rules: list[StoredRule]) -> list[StoredRule]:
-            one = rules[_index(rules, name)]
+            one = rules[index_of(rules, name)]
             others = [each for each in rules if each is not one]
             if name in (spot.before, spot.after):
                 raise InputError(f"{name[:80]!r} cannot stand beside itself", hint="Name another rule.")
-            at = _place(others, spot)
+            at = place_of_spot(others, spot)
             return [*others[:at], one, *others[at:]]
 
         return await self._edit(change, how, what=f"move {name}", name=name)
@@ -137,7 +141,7 @@ class Keeper:
         """
 
         def change(rules: list[StoredRule]) -> list[StoredRule]:
-            at = _index(rules, name)
+            at = index_of(rules, name)
             return [*rules[:at], replace(rules[at], enabled=enabled), *rules[at + 1 :]]
 
         return await self._edit(change, how, what=f"{'enable' if enabled else 'disable'} {name}", name=name)
@@ -157,7 +161,7 @@ class Keeper:
         def change(before: list[StoredRule]) -> list[StoredRule]:
             ids = {rule.name: rule.id for rule in before}
             fresh = [read_rule(rule) for rule in rules]
-            return [_stored(rule, ids.pop(rule.name, 0)) for rule in fresh]
+            return [stored(rule, ids.pop(rule.name, 0)) for rule in fresh]
 
         return await self._edit(change, how, what=f"import {len(rules)} rules", keeps_tests=False)
 
@@ -171,7 +175,7 @@ class Keeper:
         """
         return await self._edit(lambda rules: rules, how, what=f"tests {', '.join(how.tests)}")
 
-    async def try_tests(self, given: Any) -> dict[str, Any]:
+    async def try_tests(self, given: dict[str, Any] | None) -> dict[str, Any]:
         """Run these tests, by name, or the stored ones where None is given; change nothing.
 
         Raises:
@@ -182,10 +186,12 @@ class Keeper:
         def work() -> dict[str, Any]:
             document = self._book.document()
             if given is not None:
-                document = replace(document, tests=())
-                document = _amended(document, Amendment(by="", tests=_named(given)))
-            found = _faults(document, swarm)
-            shown = [{"name": test.name, "passed": (why := found.get(test.name)) is None, "why": why} for test in document.tests]
+                document = amended(replace(document, tests=()), given)
+            found = faults(document, swarm)
+            shown = [
+                {"name": test.name, "passed": (why := found.get(test.name)) is None, "why": why}
+                for test in document.tests
+            ]
             return {"passed": not found, "tests": shown}
 
         return await self._do(work)
@@ -210,8 +216,8 @@ class Keeper:
         swarm = self._swarm()
 
         def work() -> dict[str, Any]:
-            document = self._book.undo(by=by, now=self._wall_clock(), check=lambda wanted: _check(wanted, swarm))
-            self._rules = _rule_set(document)
+            document = self._book.undo(by=by, now=self._wall_clock(), check=lambda wanted: check(wanted, swarm))
+            self._rules = rule_set_of(document)
             return {"version": document.version, "what": self._book.history(1)[0].what}
 
         return await self._do(work)
@@ -231,24 +237,23 @@ class Keeper:
         def make(document: Document) -> Document:
             rules = tuple(change(list(document.rules)))
             tests = document.tests if keeps_tests else ()
-            wanted = _amended(replace(document, rules=rules, tests=tests), how)
-            _check(wanted, swarm)
+            wanted = amended(replace(document, rules=rules, tests=tests), how.tests)
+            check(wanted, swarm)
             return wanted
 
         def work() -> dict[str, Any]:
             document = self._book.edit(
                 make,
                 by=how.by,
-                what=what[:MAX_WHAT],
+                what=what[:MAX_WORDS],
                 now=self._wall_clock(),
                 expected_version=how.expected_version,
             )
-            self._rules = _rule_set(document)
-            told: dict[str, Any] = {"version": document.version, "name": name}
-            if name is not None:
-                told["position"] = 1 + _index(document.rules, name)
-                told["shadowed_by"] = _shadows(document).get(name)
-            return told
+            self._rules = rule_set_of(document)
+            if name is None:
+                return {"version": document.version}
+            position, shadow = 1 + index_of(document.rules, name), shadows_of(self._rules).get(name)
+            return {"version": document.version, "name": name, "position": position, "shadowed_by": shadow}
 
         return await self._do(work)
 
