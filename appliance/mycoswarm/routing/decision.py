@@ -1,14 +1,13 @@
 """`decide`: one pure function from a request, the rules and the swarm to a decision or a refusal, explained.
 
-Requests narrow and never widen: where labels that a request adds itself make another rule match than the owner's labels
-alone, both rules must allow what is done.
+Requests narrow and never widen: see reach.py for the labels that a request adds itself.
 """
 
 from dataclasses import dataclass, field, replace
 
-from mycoswarm.routing.action import Action, Ask, Deny, External, Run, unwrapped
-from mycoswarm.routing.clause import view_of
+from mycoswarm.routing.action import External, Run
 from mycoswarm.routing.placement import Load, Placed
+from mycoswarm.routing.reach import ENDPOINT_TASKS, match_of, ways_of
 from mycoswarm.routing.rule import Rule, RuleSet
 from mycoswarm.routing.siting import Site, Siting, Verdict
 from mycoswarm.routing.snapshot import Asked, EndpointState, SwarmState
@@ -89,7 +88,6 @@ class Refusal:
 
 
 Outcome = Decision | Dispatch | Refusal
-Done = Run | External | Deny
 Tried = tuple[tuple[str, str], ...]  # earlier actions, and why they could not be carried out
 
 
@@ -109,25 +107,13 @@ class _Case:
         self._passed: tuple[tuple[str, str], ...] = ()
 
     def decide(self) -> Outcome:
-        asked, rules = self._asked, self._rules
-        owned = view_of(asked, asked.labels)
-        view = owned if asked.added <= asked.labels else view_of(asked, asked.labels | asked.added)
-        self._rule = rules.first(view)
+        match = match_of(self._asked, self._rules)
+        self._rule, self._limit = match.rule, match.limit
         if self._explain:
-            self._passed = rules.passed(view)
-        if self._rule is None:
-            return self._refuse("refused_by_rules", "no rule allows this request anywhere: no match refuses")
-        limit = self._rule if view is owned else rules.first(owned)
-        if limit is None:
-            return self._refuse(
-                "refused_by_rules",
-                "no rule allows this request without the labels that it adds itself, and those only narrow",
-            )
-        self._limit = None if limit is self._rule else limit
-        for rule in (self._rule, limit):
-            if isinstance(rule.then, Deny):
-                return self._refuse("denied_by_rule", rule.then.message)
-        return self._follow(self._rule)
+            self._passed = self._rules.passed(match.view)
+        if match.rule is None or match.fault is not None:
+            return self._refuse(*(match.fault or ("refused_by_rules", "no rule matches")))
+        return self._follow(match.rule)
 
     def _follow(self, rule: Rule) -> Outcome:
         """Carry the rule's actions out in order, the next one only where one cannot be."""
@@ -148,45 +134,26 @@ class _Case:
         )
 
     def _attempt(self, rule: Rule, index: int, tried: Tried) -> Outcome:
-        """Carry one action out. Under a limiting rule, within the first of that one's actions under which it can be:
-        what no single one of them allows, such as a ring over the nodes of two, is not done."""
-        action, limit = rule.chain[index], self._limit
-        done = unwrapped(action)
-        bounds: list[Action | None] = [None]
-        if limit is not None:
-            bounds = [bound for bound in limit.chain if _is_alike(done, unwrapped(bound))]
-        first: Refusal | None = None
-        for bound in bounds:
-            asks = [one.within_s for one in (action, bound, limit and limit.then) if isinstance(one, Ask)]
-            ground = Ground(
-                rule=rule.name,
-                rule_id=rule.id,
-                version=self._rules.version,
-                action=index,
-                ask_s=min(asks, default=None),
-            )
-            outcome = self._do(done, unwrapped(bound) if bound is not None else None, ground, tried)
+        """Carry one action out, by the first of its ways that can be."""
+        action, first = rule.chain[index], None
+        for way in ways_of(action, self._limit):
+            ground = Ground(rule=rule.name, rule_id=rule.id, version=self._rules.version, action=index, ask_s=way.ask_s)
+            if isinstance(way.done, Run):
+                outcome = self._run(way.done, way.bound, ground, tried)
+            else:
+                outcome = self._send(way.done, ground, tried)
             if not isinstance(outcome, Refusal):
                 return outcome
             first = first or outcome
-        if first is None:
-            name = limit.name if limit is not None else rule.name
-            words = f"without the labels that the request adds, the rule {name!r} does not {action.words()}"
-            return self._refuse("refused_by_rules", words, tried)
-        return first
+        limit = self._limit.name if self._limit is not None else None
+        words = f"without the labels that the request adds, the rule {limit!r} does not {action.words()}"
+        return first or self._refuse("refused_by_rules", words, tried)
 
-    def _do(self, done: Done, bound: Done | None, ground: Ground, tried: Tried) -> Outcome:
-        if isinstance(done, Run):
-            return self._run(done, bound if isinstance(bound, Run) else None, ground, tried)
-        if isinstance(done, External):
-            return self._send(done, ground, tried)
-        return self._refuse("denied_by_rule", done.message, tried)
-
-    def _run(self, action: Run, bound: Run | None, ground: Ground, tried: Tried) -> Outcome:
+    def _run(self, action: Run, bound: Run | External | None, ground: Ground, tried: Tried) -> Outcome:
         if self._load is None or self._asked.model_digest is None:
             why = f"no node of this swarm holds a model called {self._asked.model[:80]!r}"
             return self._refuse("model_not_found", why, tried)
-        siting = Siting(self._asked, self._load, action, bound, self._swarm)
+        siting = Siting(self._asked, self._load, action, bound if isinstance(bound, Run) else None, self._swarm)
         found = siting.choose()
         verdicts = siting.verdicts(found) if self._explain else ()
         if not isinstance(found, Site):
@@ -207,7 +174,7 @@ class _Case:
 
     def _endpoint_fault(self, endpoint: EndpointState) -> str | None:
         wanted, name = self._asked.narrowing, endpoint.name
-        if self._asked.task not in ("chat", "completion"):
+        if self._asked.task not in ENDPOINT_TASKS:
             return f"an endpoint takes chats and completions, not {self._asked.task}"
         if wanted.nodes or wanted.mode != "any" or wanted.stages is not None:
             return "the request itself narrows to nodes of the swarm"
@@ -234,10 +201,3 @@ class _Case:
             verdicts=verdicts,
             tried=tried,
         )
-
-
-def _is_alike(done: Done, bound: Done) -> bool:
-    """Whether an action of the limiting rule could allow this one."""
-    if isinstance(done, External):
-        return isinstance(bound, External) and bound.name == done.name
-    return type(done) is type(bound)
