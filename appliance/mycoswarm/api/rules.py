@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mycoswarm.api.body import Given, json_route, maybe_count, maybe_text, only, text
@@ -17,6 +19,8 @@ MAX_HISTORY = 1000
 MAX_REPLAYED = 10_000
 USUAL_HISTORY = 20
 USUAL_REPLAYED = 200
+
+Replay = Callable[[int, list[Any] | None], Awaitable[dict[str, Any]]]
 
 _AMENDMENT = ("tests", "version")  # what every edit may say besides
 _SPOT = ("position", "before", "after")
@@ -82,11 +86,12 @@ class RuleDesk(Protocol):
 class RuleServices:
     """What the routes need. `explain` decides on an example request and sends nothing. `replay` says how the last N
     logged requests would move under other rules (a list of plain rules), or under the present ones where None is given:
-    `{"requests", "same", "moved": [{"request_id", "at", "model", "was", "now", "why"}], "counts": {...}}`."""
+    `{"requests", "same", "moved": [{"request_id", "at", "model", "was", "now", "why"}], "counts": {...}}`; None is a node
+    that keeps no such requests."""
 
     desk: RuleDesk
     explain: Callable[[Any, Narrowing], Awaitable[Outcome]]
-    replay: Callable[[int, list[Any] | None], Awaitable[dict[str, Any]]]
+    replay: Replay | None = None
 
 
 def rule_routes(services: RuleServices) -> list[Route]:
@@ -112,13 +117,6 @@ def rule_routes(services: RuleServices) -> list[Route]:
         narrowing = read_route(maybe_text(given, "route"))
         return explanation_of(await services.explain(given.get("request", {}), narrowing))
 
-    async def replay(given: Given, by: str) -> Any:
-        only(given, "last", "rules")
-        rules = given.get("rules")
-        if rules is not None and not isinstance(rules, list):
-            raise InputError("rules must be a list of rules")
-        return await services.replay(_limit(given, "last", USUAL_REPLAYED, MAX_REPLAYED), rules)
-
     # Rules' names may hold any visible sign, slashes too. So the longer paths stand before the shorter ones, and what
     # is no rule's name is reached by methods that rules' own paths do not have.
     return [
@@ -127,9 +125,34 @@ def rule_routes(services: RuleServices) -> list[Route]:
         json_route("rules/test", "POST", try_tests),
         json_route("rules/undo", "POST", undo),
         json_route("rules/explain", "POST", explain),
-        json_route("rules/replay", "POST", replay),
+        *([] if services.replay is None else [_replay_route(services.replay)]),
         *_edits(desk),
     ]
+
+
+def elsewhere_routes(coordinator: str) -> list[Route]:
+    """What a worker has in the place of these routes: rules are kept where they decide."""
+
+    async def refuse(request: Request) -> Response:
+        raise InputError(
+            f"this node is a worker: rules, endpoints and approvals are kept on {coordinator}",
+            hint="Ask there.",
+            code="asked_a_worker",
+        )
+
+    methods = ["GET", "POST", "PUT", "DELETE"]
+    return [Route(f"/api/{room}{{rest:path}}", refuse, methods=methods) for room in ("rules", "endpoints", "approvals")]
+
+
+def _replay_route(replay: Replay) -> Route:
+    async def act(given: Given, by: str) -> Any:
+        only(given, "last", "rules")
+        rules = given.get("rules")
+        if rules is not None and not isinstance(rules, list):
+            raise InputError("rules must be a list of rules")
+        return await replay(_limit(given, "last", USUAL_REPLAYED, MAX_REPLAYED), rules)
+
+    return json_route("rules/replay", "POST", act)
 
 
 def _edits(desk: RuleDesk) -> list[Route]:

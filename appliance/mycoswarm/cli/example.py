@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 import click
 
-from mycoswarm.base.errors import InputError
 from mycoswarm.cli.call import Call
 from mycoswarm.cli.draft import words
 from mycoswarm.cli.reason import show_reasons
@@ -24,8 +23,10 @@ _OPTIONS = (
     click.option("--user", help="Of this user."),
     click.option("--label", multiple=True, help="With this label of its key; again for another."),
     click.option("--added-label", multiple=True, help="With this label that the request adds itself."),
-    click.option("--client", metavar="ADDRESS", help="From this address."),
-    click.option("--at", metavar="TIME", help='At this time: "2026-05-01T23:00+02:00"; else now.'),
+    click.option(
+        "--client", metavar="ADDRESS", help='From this address; "" is the owner\'s own socket. Else 127.0.0.1.'
+    ),
+    click.option("--at", metavar="TIME", help='At this time: "2026-05-01T23:00+02:00".'),
 )
 
 
@@ -50,7 +51,7 @@ def request_of(given: dict[str, Any]) -> dict[str, Any]:
 @click.pass_obj
 @guarded
 def explain(folder: Path, /, route: str | None, as_json: bool, **given: Any) -> None:
-    """Show where a request like this would go, and why; send nothing."""
+    """Show where a request like this would go now, and why; send nothing. Without --at the time is now."""
     told = Call(folder).ask("POST", "/api/rules/explain", {"request": request_of(given), "route": route})
     if as_json:
         show_json(told)
@@ -86,22 +87,30 @@ def run_tests(folder: Path, as_json: bool) -> None:
 @tests.command("add")
 @click.argument("name")
 @exemplified
-@click.option("--expect", type=click.Choice(OUTCOMES), help="What must come of it.")
+@click.option("--expect", required=True, type=click.Choice(OUTCOMES), help="What must come of it.")
+@click.option("--rule", help="By this rule.")
+@click.option("--endpoint", help="At this endpoint.")
 @click.option("--only", multiple=True, metavar="NAME", help="It may reach these nodes and endpoints only: A,B.")
-@click.option("--never", multiple=True, metavar="NAME", help="It may never reach this node, endpoint or place.")
+@click.option("--never", multiple=True, metavar="NAME", help='It may never reach these: nodes, endpoints, "outside".')
 @click.pass_obj
 @guarded
 def add_test(
-    folder: Path, /, name: str, expect: str | None, only: tuple[str, ...], never: tuple[str, ...], **given: Any
+    folder: Path,
+    /,
+    name: str,
+    expect: str,
+    rule: str | None,
+    endpoint: str | None,
+    only: tuple[str, ...],
+    never: tuple[str, ...],
+    **given: Any,
 ) -> None:
     """Put a test called NAME in, or another in its place: a request like this, and what must come of it.
 
-    It must hold now. From then on an edit of the rules that breaks it is refused.
+    Without --at it is noon on a Monday (UTC). The test must hold now; from then on an edit that breaks it is refused.
     """
-    found = {"outcome": expect, "only": words(only), "never": words(never)}
+    found = {"outcome": expect, "rule": rule, "endpoint": endpoint, "only": words(only), "never": words(never)}
     expected = {part: value for part, value in found.items() if value}
-    if not expected:
-        raise InputError("a test must expect something", hint="Give --expect, --only or --never.")
     asked = {"tests": {name: {"request": request_of(given), "expect": expected}}}
     told = Call(folder).ask("POST", "/api/rules/tests", asked)
     say(f"The test {name} holds. The rules have version {told['version']} now.")

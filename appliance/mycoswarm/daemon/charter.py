@@ -9,7 +9,7 @@ import msgspec
 from mycoswarm.api.rules import Spot
 from mycoswarm.base.errors import InputError, NotFoundError, StorageError
 from mycoswarm.routing.rule import Rule, RuleSet, plain, read_rule
-from mycoswarm.routing.shadow import shadowed
+from mycoswarm.routing.shadow import shadows
 from mycoswarm.routing.snapshot import SwarmState
 from mycoswarm.routing.trial import Trial, plain_trial, read_trial, trial_fault
 from mycoswarm.store.rulebook import Document, StoredRule, StoredTest
@@ -48,16 +48,15 @@ def rule_set_of(document: Document) -> RuleSet:
         ) from exc
 
 
-def shown(document: Document, rules: RuleSet) -> dict[str, Any]:
-    """A document as the API shows it; `rules` are the same rules, ready."""
-    shadows = shadows_of(rules)
+def shown(document: Document, rules: RuleSet, shadowed: Mapping[str, str]) -> dict[str, Any]:
+    """A document as the API shows it; `rules` are the same rules, ready, and `shadowed` what of them never decides."""
     return {
         "version": document.version,
         "rules": [
             {
                 **plain(rule),
                 "position": position,
-                "shadowed_by": shadows.get(rule.name),
+                "shadowed_by": shadowed.get(rule.name),
                 "changed_by": one.changed_by,
                 "changed_at": one.changed_at,
             }
@@ -133,8 +132,16 @@ def faults(document: Document, swarm: SwarmState) -> dict[str, str]:
 
 
 def shadows_of(rules: RuleSet) -> dict[str, str]:
-    """The rules that never decide anything, by name, and why."""
-    return dict(shadowed(rules))
+    """The rules that never decide anything, by name, and why. Compares all rules with each other."""
+    return {one.rule: one.reason for one in shadows(rules.rules)}
+
+
+def shadow_of(rules: RuleSet, index: int) -> str | None:
+    """Why this one rule never decides anything, or None where it may."""
+    rule = rules.rules[index]
+    pairs: list[tuple[Rule, ...]] = [(other, rule) for other in rules.rules[:index]]
+    found = (one for pair in pairs or [(rule,)] for one in shadows(pair) if one.rule == rule.name)
+    return next((one.reason for one in found), None)
 
 
 def index_of(rules: Sequence[StoredRule], name: str) -> int:

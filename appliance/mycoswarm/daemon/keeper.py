@@ -17,6 +17,7 @@ from mycoswarm.daemon.charter import (
     index_of,
     place_of_spot,
     rule_set_of,
+    shadow_of,
     shadows_of,
     shown,
     stored,
@@ -45,6 +46,7 @@ class Keeper:
         """
         self._book, self._swarm, self._wall_clock = book, swarm, wall_clock
         self._rules = rule_set_of(book.document())
+        self._shadows: tuple[int, dict[str, str]] = (-1, {})  # of a version
         self._hand = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rules")
 
     async def __aenter__(self) -> Self:
@@ -61,7 +63,13 @@ class Keeper:
 
     async def show(self) -> dict[str, Any]:
         """The rules in order, their tests and their version, as JSON values."""
-        return await self._do(lambda: shown(self._book.document(), self._rules))
+
+        def work() -> dict[str, Any]:
+            if self._shadows[0] != self._rules.version:
+                self._shadows = self._rules.version, shadows_of(self._rules)
+            return shown(self._book.document(), self._rules, self._shadows[1])
+
+        return await self._do(work)
 
     async def add(self, rule: Any, spot: Spot, how: Amendment) -> dict[str, Any]:
         """Put a new rule in.
@@ -252,8 +260,9 @@ class Keeper:
             self._rules = rule_set_of(document)
             if name is None:
                 return {"version": document.version}
-            position, shadow = 1 + index_of(document.rules, name), shadows_of(self._rules).get(name)
-            return {"version": document.version, "name": name, "position": position, "shadowed_by": shadow}
+            index = index_of(document.rules, name)
+            shadow = shadow_of(self._rules, index)
+            return {"version": document.version, "name": name, "position": index + 1, "shadowed_by": shadow}
 
         return await self._do(work)
 

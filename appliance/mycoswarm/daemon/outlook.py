@@ -11,7 +11,7 @@ from mycoswarm.base.errors import InputError, NotFoundError
 from mycoswarm.base.settings import Settings
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.daemon.standing import Standing
-from mycoswarm.routing.snapshot import NodeState, SwarmState, WarmRing
+from mycoswarm.routing.snapshot import EndpointState, NodeState, SwarmState, WarmRing
 from mycoswarm.stage.pool import Warm
 from mycoswarm.swarm.condition import Condition
 from mycoswarm.swarm.contact import Contact
@@ -37,6 +37,7 @@ class Sources:
     returning: Callable[[], Mapping[str, int]]
     speeds: Callable[[], dict[str, float]]
     conditions: Callable[[], tuple[Condition, ...]]
+    endpoints: Callable[[], tuple[EndpointState, ...]] = tuple
 
 
 class Outlook:
@@ -56,6 +57,7 @@ class Outlook:
             nodes=tuple(self._node(entry, freed.get(entry.node_id, 0)) for entry in entries),
             holders={digest: holders},
             warm=tuple(WarmRing(ring.plan.model_digest, ring.shape) for ring in rings),
+            endpoints=self._from.endpoints(),
         )
 
     def models(self) -> list[tuple[ModelFacts, tuple[str, ...]]]:

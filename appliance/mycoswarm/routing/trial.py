@@ -65,6 +65,15 @@ def read_trial(name: str, request: Any, expect: Any) -> Trial:
     return trial
 
 
+def read_example(request: Any) -> Example:
+    """Read an example request from plain JSON or TOML values, and check it.
+
+    Raises:
+        InputError: it is none; says where.
+    """
+    return read_trial("this request", request, {"outcome": "refuse"}).request
+
+
 def plain_trial(trial: Trial) -> dict[str, Any]:
     """A test as JSON or TOML values; what is not said has its default."""
     shown: dict[str, Any] = msgspec.to_builtins(trial)
@@ -76,7 +85,7 @@ def trial_fault(trial: Trial, rules: RuleSet, swarm: SwarmState) -> str | None:
 
     Judged by rules alone: who answers now, who holds the model and what memory is free are left out of account.
     """
-    expect, reach = trial.expect, reach_of(_asked(trial.request), rules, swarm)
+    expect, reach = trial.expect, reach_of(asked_of(trial.request), rules, swarm)
     if reach.outlet != expect.outcome:
         return f"the outcome is {_outcome_words(reach)}, not {expect.outcome}"
     if expect.rule is not None and reach.rule != expect.rule:
@@ -91,7 +100,8 @@ def trial_fault(trial: Trial, rules: RuleSet, swarm: SwarmState) -> str | None:
     return None
 
 
-def _asked(example: Example) -> Asked:
+def asked_of(example: Example) -> Asked:
+    """An example as a request; which node holds its model is left open."""
     return Asked(
         model=example.model,
         model_digest=None,
