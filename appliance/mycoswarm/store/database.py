@@ -90,6 +90,15 @@ def _rules(db: Any) -> None:
     )
 
 
+@_migrations(name="0007 endpoints")
+def _endpoints(db: Any) -> None:
+    db.execute(
+        "CREATE TABLE endpoints (name TEXT PRIMARY KEY, url TEXT NOT NULL,"
+        " place TEXT NOT NULL CHECK (place IN ('LAN', 'outside')), models TEXT NOT NULL, secret TEXT,"
+        " added_at REAL NOT NULL, added_by TEXT NOT NULL) STRICT"
+    )
+
+
 class Transaction:
     """Several statements that are done together or not at all. Lives only inside `Store.transaction`."""
 
@@ -126,6 +135,7 @@ class Store:
                 self._database = Database(self._connection)
                 self._database.enable_wal()
                 self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.execute("PRAGMA secure_delete = ON")  # keys of endpoints lie in the file
                 _migrations.apply(self._database)
             except BaseException:
                 self._connection.close()

@@ -107,7 +107,8 @@ class RuleBook:
         self._editing = threading.Lock()
         found = store.read("SELECT version, ids, next_id FROM rule_order")
         if not found:
-            pages, next_id = self._written(Document(), first, by=FIRST_BY, now=now, next_id=1)
+            mark = {"changed_by": FIRST_BY, "changed_at": now}
+            pages, next_id = _written(_Pages({}, {}, ()), Document(), first, mark=mark, next_id=1)
             with store.transaction() as transaction:
                 transaction.write("INSERT INTO rule_order (id, version, ids, next_id) VALUES (1, 0, '[]', 1)")
                 changes = _differences(_Pages({}, {}, ()), pages)
@@ -149,9 +150,9 @@ class RuleBook:
                     hint="Load the rules anew, and make the edit again.",
                     code="stale_version",
                 )
-            present = _document(self._version, self._pages)
             wanted = change(_document(self._version, self._pages))  # its own copy: it may do as it likes with its dicts
-            pages, next_id = self._written(present, wanted, by=by, now=now, next_id=self._next_id)
+            mark = {"changed_by": by, "changed_at": now}
+            pages, next_id = _written(self._pages, self._document, wanted, mark=mark, next_id=self._next_id)
             return self._commit(pages, next_id, by=by, what=what, now=now)
 
     def undo(self, *, by: str, now: float, check: Callable[[Document], None]) -> Document:
@@ -236,42 +237,43 @@ class RuleBook:
         self._pages, self._next_id, self._version, self._document = pages, next_id, version, document
         return document
 
-    @staticmethod
-    def _written(present: Document, wanted: Document, *, by: str, now: float, next_id: int) -> tuple[_Pages, int]:
-        """The pages of a wanted document: new rules get their ids, changed rows say who changed them and when."""
-        if max(len(wanted.rules), len(wanted.tests)) > MAX_RULES:
-            raise InputError(f"there may be at most {MAX_RULES} rules, and as many tests")
-        mark: dict[str, Any] = {"changed_by": by, "changed_at": now}
-        old_rules = {rule.id: rule for rule in present.rules}
-        old_tests = {test.name: test for test in present.tests}
-        pages, order = _Pages({}, {}, ()), []
-        for rule in wanted.rules:
-            old = old_rules.get(rule.id)
-            if rule.id == 0:
-                rule, next_id = replace(rule, id=next_id), next_id + 1
-            elif old is None:
-                raise InputError(f"there is no rule with the id {rule.id}", hint="A new rule has the id 0.")
-            if str(rule.id) in pages.rules:
-                raise InputError(f"the rule {rule.name[:80]!r} stands in the document twice")
-            pages.rules[str(rule.id)] = _text(_marked(rule, old, mark))
-            order.append(rule.id)
-        for test in wanted.tests:
-            if test.name in pages.tests:
-                raise InputError(f"there are two tests named {test.name[:80]!r}", hint="Give one another name.")
-            pages.tests[test.name] = _text(_marked(test, old_tests.get(test.name), mark))
-        pages.order = tuple(order)
-        return pages, next_id
+
+def _written(
+    old: _Pages, present: Document, wanted: Document, *, mark: dict[str, Any], next_id: int
+) -> tuple[_Pages, int]:
+    """The pages of a wanted document: new rules get their ids, changed rows the mark of who changed them and when."""
+    if max(len(wanted.rules), len(wanted.tests)) > MAX_RULES:
+        raise InputError(f"there may be at most {MAX_RULES} rules, and as many tests")
+    rules = {str(rule.id): rule for rule in present.rules}
+    tests = {test.name: test for test in present.tests}
+    pages, order = _Pages({}, {}, ()), []
+    for rule in wanted.rules:
+        if rule.id == 0:
+            rule, next_id = replace(rule, id=next_id), next_id + 1
+        elif str(rule.id) not in rules:
+            raise InputError(f"there is no rule with the id {rule.id}", hint="A new rule has the id 0.")
+        if str(rule.id) in pages.rules:
+            raise InputError(f"the rule {rule.name[:80]!r} stands in the document twice")
+        key = str(rule.id)
+        pages.rules[key] = _marked(rule, rules.get(key), old.rules.get(key), mark)
+        order.append(rule.id)
+    for test in wanted.tests:
+        if test.name in pages.tests:
+            raise InputError(f"there are two tests named {test.name[:80]!r}", hint="Give one another name.")
+        pages.tests[test.name] = _marked(test, tests.get(test.name), old.tests.get(test.name), mark)
+    pages.order = tuple(order)
+    return pages, next_id
 
 
-def _marked(row: Any, old: Any, mark: dict[str, Any]) -> dict[str, Any]:
-    """A rule or test as JSON holds it: marked as it was where it says what it said, else as changed now."""
+def _marked(row: Any, old: Any, old_text: str | None, mark: dict[str, Any]) -> str:
+    """The text of a rule or test: as it stood where it says what it said, else marked as changed now."""
     said = _said(row)
     if old is not None:
-        unmarked = {"changed_by": old.changed_by, "changed_at": old.changed_at}
         # Compared as text: to Python, true is 1 and 1 is 1.0.
-        if _text({**said, **unmarked}) == _text(_said(old)):
-            return {**said, **unmarked}
-    return {**said, **mark}
+        text = _text({**said, "changed_by": old.changed_by, "changed_at": old.changed_at})
+        if text == old_text:
+            return text
+    return _text({**said, **mark})
 
 
 def _said(row: Any) -> dict[str, Any]:
