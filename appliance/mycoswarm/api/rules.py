@@ -4,8 +4,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 from mycoswarm.api.body import Given, json_route, maybe_count, maybe_text, only, text
@@ -86,8 +84,8 @@ class RuleDesk(Protocol):
 class RuleServices:
     """What the routes need. `explain` decides on an example request and sends nothing. `replay` says how the last N
     logged requests would move under other rules (a list of plain rules), or under the present ones where None is given:
-    `{"requests", "same", "moved": [{"request_id", "at", "model", "was", "now", "why"}], "counts": {...}}`; None is a node
-    that keeps no such requests."""
+    `{"requests", "same", "moved": [{"request_id", "at", "model", "was", "now", "why"}], "counts": {...}}`; None is
+    a node that keeps no such requests."""
 
     desk: RuleDesk
     explain: Callable[[Any, Narrowing], Awaitable[Outcome]]
@@ -128,20 +126,6 @@ def rule_routes(services: RuleServices) -> list[Route]:
         *([] if services.replay is None else [_replay_route(services.replay)]),
         *_edits(desk),
     ]
-
-
-def elsewhere_routes(coordinator: str) -> list[Route]:
-    """What a worker has in the place of these routes: rules are kept where they decide."""
-
-    async def refuse(request: Request) -> Response:
-        raise InputError(
-            f"this node is a worker: rules, endpoints and approvals are kept on {coordinator}",
-            hint="Ask there.",
-            code="asked_a_worker",
-        )
-
-    methods = ["GET", "POST", "PUT", "DELETE"]
-    return [Route(f"/api/{room}{{rest:path}}", refuse, methods=methods) for room in ("rules", "endpoints", "approvals")]
 
 
 def _replay_route(replay: Replay) -> Route:

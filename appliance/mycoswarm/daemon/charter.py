@@ -8,7 +8,7 @@ import msgspec
 
 from mycoswarm.api.rules import Spot
 from mycoswarm.base.errors import InputError, NotFoundError, StorageError
-from mycoswarm.routing.rule import Rule, RuleSet, plain, read_rule
+from mycoswarm.routing.rule import DEFAULT_RULE, Rule, RuleSet, plain, read_rule
 from mycoswarm.routing.shadow import shadows
 from mycoswarm.routing.snapshot import SwarmState
 from mycoswarm.routing.trial import Trial, plain_trial, read_trial, trial_fault
@@ -30,6 +30,9 @@ def stored(rule: Rule, rule_id: int = 0) -> StoredRule:
         fallback=list(said["fallback"]),
         note=rule.note,
     )
+
+
+FIRST_RULES = Document(rules=(stored(DEFAULT_RULE),))  # of a fresh swarm
 
 
 def rule_set_of(document: Document) -> RuleSet:

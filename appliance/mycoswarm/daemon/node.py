@@ -15,6 +15,7 @@ import msgspec
 
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
+from mycoswarm.api.counter import counter_routes, elsewhere_routes
 from mycoswarm.api.gate import Doorway
 from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
@@ -23,14 +24,16 @@ from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat import Chat, Surroundings
+from mycoswarm.daemon.bureau import bureau_of
+from mycoswarm.daemon.directory import endpoint_states
 from mycoswarm.daemon.gauge import graded_bytes_per_s
 from mycoswarm.daemon.home import STAGE_ARGV, Home
+from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
-from mycoswarm.routing.action import Run
-from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
+from mycoswarm.routing.action import Run, unwrapped
 from mycoswarm.stage.delivery import Delivery
 from mycoswarm.stage.host import HostServices
 from mycoswarm.stage.pool import OpenedRing, RingPool
@@ -52,7 +55,6 @@ from mycoswarm.wire.report import Finished
 from mycoswarm.wire.ticket import Sealed, Ticket
 
 SHARD_FORMAT = 1
-RULES = RuleSet.of((DEFAULT_RULE,), 1)
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ class Node:
         self._contacts: Contacts
         self._discovery: Discovery | None = None
         self._steward: Steward
+        self._keeper: Keeper
         self._keeping: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -132,7 +135,9 @@ class Node:
         outlook = self._outlook()
         rings = await enter(RingPool(self._open_ring, idle_s=home.settings.idle_s))
         self._rings = rings
-        chat = Chat(self._surroundings(outlook), rings)
+        self._keeper = await enter(Keeper(home.rules, swarm=lambda: outlook.swarm("")))
+        around = self._surroundings(outlook)
+        chat = Chat(around, rings)
         if self._standing.decides:
             sockets = self._own(self._site.bind_console())
         services = ConsoleServices(
@@ -143,9 +148,12 @@ class Node:
             models=outlook.models,
             health=self._health,
         )
-        if self._standing.decides:
-            await enter(Listener(console_app(services), sockets))
         owner = owner_routes(self._steward.services(chat, outlook, self._status))
+        if self._standing.decides:
+            owner += counter_routes(bureau_of(home, self._keeper, around))
+            await enter(Listener(console_app(services, owner), sockets))
+        else:
+            owner += elsewhere_routes()
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
         self._stack.push_async_callback(rings.stop)  # before the listeners: open answers end with a typed error
 
@@ -182,7 +190,7 @@ class Node:
         return Surroundings(
             swarm=outlook.swarm,
             models=outlook,
-            rules=lambda: RULES,
+            rules=self._keeper.rules,
             conditions=conditions,
             note=self._home.records.add_answer,
             grade=self._grade,
@@ -202,6 +210,7 @@ class Node:
                 returning=lambda: self._rings.returning() if self._rings else {},
                 speeds=lambda: self._speeds,
                 conditions=self._conditions,
+                endpoints=lambda: endpoint_states(self._home.endpoints),
             )
         )
 
@@ -229,7 +238,8 @@ class Node:
             SwarmError: it does not answer, or only from further away.
         """
         decided = self._contacts.contact(node_id).place
-        allowed = next((one.then.places for one in RULES.rules if one.name == rule and isinstance(one.then, Run)), ())
+        chain = next((one.chain for one in self._keeper.rules().rules if one.name == rule), ())
+        allowed = {place for one in map(unwrapped, chain) if isinstance(one, Run) for place in one.places}
         connection = await self._contacts.fresh(node_id)
         now = place_of(connection.remote)
         if now not in allowed or PLACES.index(now) > PLACES.index(decided):
