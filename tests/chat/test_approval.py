@@ -31,7 +31,7 @@ def test_a_yes_lets_the_request_go_on_and_names_who_said_it() -> None:
         (shown,) = desk.waiting()
         assert shown["id"] == "r1" and shown["asked_at"] == 1000.0 and shown["expires_at"] == 1030.0
         assert shown["destination"] == "the endpoint cloud (outside)" and shown["labels"] == ["public"]
-        assert desk.answer("r1", True, "owner") == {"id": "r1", "allowed": True}
+        assert await desk.answer("r1", True, "owner") == {"id": "r1", "allowed": True}
         assert await asking == "owner" and not desk.waiting()
 
     asyncio.run(main())
@@ -42,7 +42,7 @@ def test_a_no_and_no_answer_are_refusals() -> None:
         desk = Approvals()
         asking = asyncio.create_task(desk.ask(plea(), 30))
         await until(desk.waiting)
-        desk.answer("r1", False, "owner")
+        await desk.answer("r1", False, "owner")
         with pytest.raises(RefusedError, match="said no") as caught:
             await asking
         assert caught.value.code == "not_approved"
@@ -57,12 +57,12 @@ def test_nobody_answers_for_what_does_not_wait_and_nobody_twice() -> None:
     async def main() -> None:
         desk = Approvals()
         with pytest.raises(NotFoundError):
-            desk.answer("r1", True, "owner")
+            await desk.answer("r1", True, "owner")
         asking = asyncio.create_task(desk.ask(plea(), 30))
         await until(desk.waiting)
-        desk.answer("r1", False, "owner")
+        await desk.answer("r1", False, "owner")
         with pytest.raises(NotFoundError):
-            desk.answer("r1", True, "somebody else")
+            await desk.answer("r1", True, "somebody else")
         with pytest.raises(RefusedError):
             await asking
 

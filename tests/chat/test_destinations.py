@@ -196,7 +196,7 @@ def test_the_owner_is_asked_once_and_a_no_sends_nothing() -> None:
                 (shown,) = bench.approvals.waiting()
                 assert shown["destination"] == "the endpoint rack (LAN)" and "heliotrope" not in json.dumps(shown)
                 assert len(asked) == number, "nothing goes before the answer"
-                bench.approvals.answer(f"r{number}", allow, "owner")
+                await bench.approvals.answer(f"r{number}", allow, "owner")
                 if allow:
                     assert text_of(await reading) == "from the cloud"
                 else:
@@ -216,7 +216,7 @@ def test_waiting_for_the_owner_does_not_use_up_the_answers_time() -> None:
             reading = asyncio.create_task(heard(chat, job()))
             await until(bench.approvals.waiting)
             await asyncio.sleep(0.5)
-            bench.approvals.answer("r1", True, "owner")
+            await bench.approvals.answer("r1", True, "owner")
             assert text_of(await reading) == TEXT
 
     asyncio.run(main())

@@ -10,7 +10,6 @@ import traceback
 from typing import Any
 
 import pytest
-
 from endpoints import (
     ASK,
     KEY,
@@ -29,6 +28,7 @@ from endpoints import (
     text_of,
     then_waiting,
 )
+
 from mycoswarm.base.errors import BusyError, EndpointError, UnreachableError
 from mycoswarm.external.errand import relay
 from mycoswarm.external.target import Limits, Target

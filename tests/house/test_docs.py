@@ -13,12 +13,17 @@ PAGE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").partition("##
 
 
 def leaves(name: str) -> list[tuple[str, click.Command]]:
-    """A command, or the commands of a group, by their whole names."""
+    """A command, or the commands of a group, by their whole names. A group that does something by itself is one too."""
     found = main.get_command(click.Context(main), name)
     assert found is not None
-    if isinstance(found, click.Group):
-        return [(f"{name} {sub}", command) for sub, command in found.commands.items()]
-    return [(name, found)]
+    return _within(name, found)
+
+
+def _within(name: str, found: click.Command) -> list[tuple[str, click.Command]]:
+    if not isinstance(found, click.Group):
+        return [(name, found)]
+    itself = [(name, found)] if found.invoke_without_command else []
+    return itself + [leaf for sub, command in found.commands.items() for leaf in _within(f"{name} {sub}", command)]
 
 
 def test_every_command_and_every_option_is_on_the_page() -> None:

@@ -19,6 +19,7 @@ HOMES = {
     "rich": {"cli"},
     "sqlite_utils": {"store"},
     "starlette": {"api"},
+    "tomli_w": {"cli"},
     "uvicorn": {"swarm", "api"},
     "uvloop": {"stage"},
     "zeroconf": {"swarm"},

@@ -1,11 +1,12 @@
 """The console: HTTP/1.1 for people and clients. This room holds the app; daemon.py starts and stops its servers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.gate import Doorway, Gate, bounded
 from mycoswarm.api.refusal import on_bug, on_http_error, on_swarm_error
-from mycoswarm.base.errors import NotFoundError, SwarmError
+from mycoswarm.base.errors import NotFoundError, SwarmError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 
 
@@ -28,12 +29,12 @@ class ConsoleServices:
     health: Callable[[], dict[str, Any]]
 
 
-def console_app(services: ConsoleServices) -> ASGIApp:
-    """Build the app that clients reach over TCP: every request needs a key."""
-    return Gate(_app(services, []), services.doorway)
+def console_app(services: ConsoleServices, owner_routes: Sequence[Route] = ()) -> ASGIApp:
+    """Build the app that clients reach over TCP: every request needs a key, and the owner's routes an owner's key."""
+    return Gate(_app(services, [_for_owners(route) for route in owner_routes]), services.doorway)
 
 
-def socket_app(services: ConsoleServices, owner_routes: list[Route]) -> ASGIApp:
+def socket_app(services: ConsoleServices, owner_routes: Sequence[Route]) -> ASGIApp:
     """Build the app behind the owner's 0600 unix socket: the file's permissions are the key."""
     app = _app(services, owner_routes)
 
@@ -46,7 +47,7 @@ def socket_app(services: ConsoleServices, owner_routes: list[Route]) -> ASGIApp:
     return as_owner
 
 
-def _app(services: ConsoleServices, more: list[Route]) -> Starlette:
+def _app(services: ConsoleServices, more: Sequence[Route]) -> Starlette:
     async def health(request: Request) -> Response:
         return JSONResponse(services.health())
 
@@ -71,6 +72,27 @@ def _app(services: ConsoleServices, more: list[Route]) -> Starlette:
         ],
         exception_handlers={SwarmError: on_swarm_error, HTTPException: on_http_error, Exception: on_bug},
     )
+
+
+class _OwnersOnly:
+    """In front of one route's endpoint, so that no way of writing its path leads past it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        key = scope["state"]["key"]
+        if key is None or not key.is_owner:
+            raise TrustError(
+                "this is for the owner, and the key is not an owner's",
+                hint="Make one with `mycoswarm-node keys create NAME --owner`, or use the command line there.",
+                code="not_an_owner_key",
+            )
+        await self._app(scope, receive, send)
+
+
+def _for_owners(route: Route) -> Route:
+    return Route(route.path, route.endpoint, methods=route.methods, middleware=[Middleware(_OwnersOnly)])
 
 
 def _model(facts: ModelFacts, holders: tuple[str, ...]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class Approvals:
             for one in self._waiting.values()
         ]
 
-    def answer(self, request_id: str, allow: bool, by: str) -> dict[str, Any]:
+    async def answer(self, request_id: str, allow: bool, by: str) -> dict[str, Any]:
         """Say yes or no.
 
         Raises:

@@ -8,11 +8,13 @@ import click
 # Command -> the module that holds it. `stage` is internal and not listed.
 COMMANDS = {
     "adopt": "enrol",
+    "approvals": "outside",
     "ask": "talk",
     "bench": "timing",
     "chat": "talk",
     "demo": "demo",
     "detect": "survey",
+    "endpoints": "outside",
     "expel": "enrol",
     "init": "enrol",
     "join": "enrol",
@@ -20,6 +22,7 @@ COMMANDS = {
     "leave": "enrol",
     "models": "things",
     "nodes": "enrol",
+    "rules": "ruling",
     "run": "running",
     "stage": "child",
     "token": "enrol",

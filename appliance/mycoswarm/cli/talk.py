@@ -9,6 +9,7 @@ import click
 
 from mycoswarm.base.errors import RingError, SwarmError
 from mycoswarm.cli.call import SILENCE_S, Call, as_error, decode
+from mycoswarm.cli.reason import show_reasons
 from mycoswarm.cli.screen import complain, guarded, note, out, say, show_json, write
 
 
@@ -121,17 +122,8 @@ def _explain(call: Call, body: dict[str, Any], as_json: bool) -> None:
     told = call.ask("POST", "/api/explain", body)
     if as_json:
         show_json(told)
-        return
-    if told["allowed"]:
-        placed = ", ".join(f"{s['node']} layers [{s['layers'][0]}, {s['layers'][1]})" for s in told["stages"])
-        say(f"It would run on {placed}, at about {told['predicted_tokens_per_s']:.0f} tokens/s.")
     else:
-        say("It would be refused.")
-    say(f"Rule: {told['rule'] or 'none matches'}. Because {told['reason']}.")
-    if told.get("note"):
-        say(f"Note: {told['note']}.")
-    for node in told["nodes"]:
-        say(f"  {node['name']}: {'in' if node['chosen'] else 'out'}, {node['reason']}")
+        show_reasons(told)
 
 
 @click.command()

@@ -1,33 +1,38 @@
 """What deciding and answering need of the coordinator's own things: rules, ledger, allowances, approvals, endpoints."""
 
+import contextlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager
 
-from mycoswarm.base.errors import EndpointError
+from mycoswarm.api.counter import CounterServices
+from mycoswarm.api.rules import RuleServices
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.approval import Approvals
 from mycoswarm.chat.job import Job
 from mycoswarm.chat.life import Surroundings
+from mycoswarm.daemon.directory import Directory
 from mycoswarm.daemon.home import Home
+from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook
-from mycoswarm.external.errand import Reached
+from mycoswarm.daemon.rehearsal import Rehearsal
+from mycoswarm.external.errand import Reached, models_of, relay
+from mycoswarm.external.target import Limits, Passage, Target
 from mycoswarm.routing.decision import Dispatch
-from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
 from mycoswarm.store.apikey import Key
+from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import Conditions, RingPlan
 from mycoswarm.wire.report import Finished, Piece
 
-RULES = RuleSet.of((DEFAULT_RULE,), 1)
-
 
 class Cabinet:
-    """The coordinator's own things, joined for its chat."""
+    """The coordinator's own things, joined for its chat and for its owner. `place` says where an address is."""
 
-    def __init__(self, home: Home, notary: Notary) -> None:
-        self._home, self._notary = home, notary
-        self.approvals = Approvals()
+    def __init__(self, home: Home, notary: Notary, keeper: Keeper, place: Callable[[str], Place]) -> None:
+        self._home, self._notary, self._keeper, self._place = home, notary, keeper, place
+        self._approvals = Approvals()
 
     def admit(self, key: Key | None) -> None:
         """Count a request against its key's limits; the owner has none.
@@ -37,6 +42,15 @@ class Cabinet:
         """
         if key is not None:
             self._home.allowances.take(key, time.time())
+
+    def counter(self, around: Surroundings) -> CounterServices:
+        """What the owner's routes for rules, endpoints and approvals need."""
+        directory = Directory(self._home.endpoints, rules=self._keeper.rules, wall_clock=time.time, probe=self._probe)
+        return CounterServices(
+            rules=RuleServices(desk=self._keeper, explain=Rehearsal(around).explain),
+            endpoints=directory,
+            approvals=self._approvals,
+        )
 
     def surroundings(
         self,
@@ -48,11 +62,11 @@ class Cabinet:
         return Surroundings(
             swarm=outlook.swarm,
             models=outlook,
-            rules=lambda: RULES,
+            rules=self._keeper.rules,
             conditions=conditions,
             note=self._notary.note,
             relay=self._relay,
-            approvals=self.approvals,
+            approvals=self._approvals,
             grade=grade,
             spend=lambda key_name, tokens: self._home.allowances.spend(key_name, tokens, time.time()),
             new_id=lambda: secrets.token_hex(8),
@@ -61,4 +75,18 @@ class Cabinet:
         )
 
     def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
-        raise EndpointError("none")
+        book, name = self._home.endpoints, dispatch.endpoint.name
+        known = book.get(name)
+        target = Target(name=name, url=known.url, place=known.place, model=dispatch.model, secret=book.secret(name))
+        return relay(target, job.prompt, job.sampling, request_id=job.request_id, passage=self._passage())
+
+    async def _probe(self, name: str, url: str, secret: str | None, place: Place) -> tuple[str, ...]:
+        return await models_of(Target(name=name, url=url, place=place, secret=secret), self._passage())
+
+    def _passage(self) -> Passage:
+        limits = Limits(whole_s=self._home.settings.request_s)
+        return Passage(permit=_permit, limits=limits, place=self._place)
+
+
+def _permit(purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[object]:
+    return contextlib.nullcontext()

@@ -17,13 +17,16 @@ from mycoswarm.catalog.depot import PieceStore
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.catalog.piece import Manifest, write_manifest
 from mycoswarm.catalog.shelf import Shelf, ShelfModel
+from mycoswarm.daemon.charter import FIRST_RULES
 from mycoswarm.daemon.claim import claimed
 from mycoswarm.daemon.gauge import OwnMachine
 from mycoswarm.stage.crash import CrashTable
 from mycoswarm.store.allowance import Allowances
 from mycoswarm.store.apikey import Keys
 from mycoswarm.store.database import Store
+from mycoswarm.store.endpoint import Endpoints
 from mycoswarm.store.ledger import Ledger
+from mycoswarm.store.rulebook import RuleBook
 from mycoswarm.store.speed import Speeds
 from mycoswarm.swarm.card import new_instance_id
 from mycoswarm.swarm.identity import Identity
@@ -101,6 +104,8 @@ class Home:
     identity: Identity
     store: Store
     keys: Keys
+    rules: RuleBook
+    endpoints: Endpoints
     ledger: Ledger
     allowances: Allowances
     speeds: Speeds
@@ -137,6 +142,8 @@ def open_home(settings: Settings) -> Iterator[Home]:
                 identity=identity,
                 store=store,
                 keys=Keys(store),
+                rules=RuleBook(store, first=FIRST_RULES, now=time.time()),
+                endpoints=Endpoints(store),
                 ledger=ledger,
                 allowances=Allowances(store),
                 speeds=speeds,

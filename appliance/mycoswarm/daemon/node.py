@@ -15,6 +15,7 @@ import msgspec
 
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
+from mycoswarm.api.counter import counter_routes, elsewhere_routes
 from mycoswarm.api.gate import Doorway
 from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
@@ -24,8 +25,10 @@ from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat, Surroundings
 from mycoswarm.daemon.cabinet import Cabinet
+from mycoswarm.daemon.directory import endpoint_states
 from mycoswarm.daemon.gauge import graded_bytes_per_s
 from mycoswarm.daemon.home import STAGE_ARGV, Home
+from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.site import Site
@@ -71,7 +74,6 @@ class Node:
         self._steward: Steward
         self._keeping: set[asyncio.Task[None]] = set()
         self._notary = Notary(home.ledger)
-        self._cabinet = Cabinet(home, self._notary)
 
     async def __aenter__(self) -> Self:
         try:
@@ -132,20 +134,26 @@ class Node:
         outlook = self._outlook()
         rings = await enter(RingPool(self._open_ring, idle_s=home.settings.idle_s))
         self._rings = rings
-        chat = Chat(self._surroundings(outlook), rings)
+        keeper = await enter(Keeper(home.rules, swarm=lambda: outlook.swarm(None)))
+        cabinet = Cabinet(home, self._notary, keeper, self._place)
+        around = self._surroundings(cabinet, outlook)
+        chat = Chat(around, rings)
         if self._standing.decides:
             sockets = self._own(self._site.bind_console())
         services = ConsoleServices(
-            completions=Completions(chat, time.time, lambda: secrets.token_hex(12), admit=self._cabinet.admit),
+            completions=Completions(chat, time.time, lambda: secrets.token_hex(12), admit=cabinet.admit),
             doorway=Doorway(
                 names=lambda: self._site.names(home.identity.name), check=home.keys.check, note=self._note_key
             ),
             models=outlook.models,
             health=self._health,
         )
-        if self._standing.decides:
-            await enter(Listener(console_app(services), sockets))
         owner = owner_routes(self._steward.services(chat, outlook, self._status))
+        if self._standing.decides:
+            owner += counter_routes(cabinet.counter(around))
+            await enter(Listener(console_app(services, owner), sockets))
+        else:
+            owner += elsewhere_routes()
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
         self._stack.push_async_callback(rings.stop)  # before the listeners: open answers end with a typed error
 
@@ -168,7 +176,7 @@ class Node:
         )
         return PeerServices(who=self._who, host=host, library=home.shelf, card=self._encoded_card)
 
-    def _surroundings(self, outlook: Outlook) -> Surroundings:
+    def _surroundings(self, cabinet: Cabinet, outlook: Outlook) -> Surroundings:
         settings = self._home.settings
 
         def conditions(facts: ModelFacts, node_ids: tuple[str, ...]) -> Conditions:
@@ -180,7 +188,7 @@ class Node:
                 n_threads=outlook.threads(node_ids),
             )
 
-        return self._cabinet.surroundings(outlook, conditions, self._grade)
+        return cabinet.surroundings(outlook, conditions, self._grade)
 
     def _outlook(self) -> Outlook:
         rings = lambda: self._rings.warm() if self._rings else ()  # noqa: E731
@@ -193,6 +201,7 @@ class Node:
                 returning=lambda: self._rings.returning() if self._rings else {},
                 speeds=lambda: self._speeds,
                 conditions=self._conditions,
+                endpoints=lambda: endpoint_states(self._home.endpoints),
             )
         )
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from mycoswarm.base.errors import InputError
 from mycoswarm.swarm.dial import Address, parse_address
-from mycoswarm.swarm.place import Place
+from mycoswarm.swarm.place import Place, place_of
 
 MAX_URL = 2048
 _VISIBLE = re.compile(r"[!-~]+")
@@ -62,11 +62,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """What an errand needs from outside. `resolve` None is the system's resolver, `trust` None the system's list of
-    certificate authorities; both are given by tests."""
+    """What an errand needs from outside. `place` says where an address is. `resolve` None is the system's resolver,
+    `trust` None the system's list of certificate authorities; both are given by tests."""
 
     permit: Permit
     limits: Limits = field(default_factory=Limits)
+    place: Callable[[str], Place] = place_of
     resolve: Resolve | None = None
     trust: ssl.SSLContext | None = None
 

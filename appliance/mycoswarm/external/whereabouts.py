@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mycoswarm.base.errors import EndpointError, InputError, UnreachableError
 from mycoswarm.external.target import Passage, Site, Target
 from mycoswarm.swarm.dial import MAX_ADDRESSES, Address, parse_address
-from mycoswarm.swarm.place import PLACES, Place, place_of
+from mycoswarm.swarm.place import PLACES, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ async def prove(target: Target, site: Site, passage: Passage) -> tuple[Spot, ...
     """
     addresses = await _look_up(target, site, passage)
     # In a thread: listing the machine's networks reads the operating system's tables.
-    places = await asyncio.to_thread(lambda: [place_of(address) for address in addresses])
+    places = await asyncio.to_thread(lambda: [passage.place(address) for address in addresses])
     spots = tuple(map(Spot, addresses, places))
     for spot in spots:
         if PLACES.index(spot.place) > PLACES.index(target.place):

@@ -33,6 +33,7 @@ class StoredRule:
     enabled: bool = True
     when: dict[str, Any] = field(default_factory=dict)
     then: dict[str, Any] = field(default_factory=dict)
+    fallback: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
     changed_by: str = ""
     changed_at: float = 0.0

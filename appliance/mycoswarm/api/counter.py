@@ -1,0 +1,43 @@
+"""Where the owner is served besides the steward: rules, endpoints and approvals, on the node that decides."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mycoswarm.api.approval import ApprovalDesk, approval_routes
+from mycoswarm.api.destination import EndpointDesk, endpoint_routes
+from mycoswarm.api.rules import RuleServices, rule_routes
+from mycoswarm.base.errors import InputError
+
+ROOMS = ("rules", "endpoints", "approvals")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterServices:
+    """What the routes need. `approvals` None: nothing waits for a yes here."""
+
+    rules: RuleServices
+    endpoints: EndpointDesk
+    approvals: ApprovalDesk | None = None
+
+
+def counter_routes(services: CounterServices) -> list[Route]:
+    """Build the routes under `/api/rules`, `/api/endpoints` and `/api/approvals`."""
+    approvals = [] if services.approvals is None else approval_routes(services.approvals)
+    return [*rule_routes(services.rules), *endpoint_routes(services.endpoints), *approvals]
+
+
+def elsewhere_routes() -> list[Route]:
+    """What a worker has in the place of these routes: rules are kept where they decide."""
+
+    async def refuse(request: Request) -> Response:
+        raise InputError(
+            "this node is a worker: rules, endpoints and approvals are kept on its coordinator",
+            hint="Ask there.",
+            code="asked_a_worker",
+        )
+
+    methods = ["GET", "POST", "PUT", "DELETE"]
+    return [Route(f"/api/{room}{{rest:path}}", refuse, methods=methods) for room in ROOMS]

@@ -1,0 +1,171 @@
+"""`endpoints`, the servers outside the swarm that rules may name, and `approvals`, the requests that wait for a yes."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from mycoswarm.base.errors import InputError
+from mycoswarm.cli.call import Call
+from mycoswarm.cli.screen import guarded, note, say, show_json, show_table
+
+PROBE_S = 60.0  # the endpoint is asked for its models, and may be slow
+MAX_SECRET = 4096  # characters
+LOOK_S = 1.0
+
+
+@click.group()
+def endpoints() -> None:
+    """External OpenAI-compatible servers. Only a rule that names one sends anything there."""
+
+
+@endpoints.command("add")
+@click.argument("name")
+@click.argument("url")
+@click.option(
+    "--place",
+    type=click.Choice(("LAN", "outside")),
+    default="outside",
+    show_default=True,
+    help="How far away it may be. On the LAN it must prove to be there.",
+)
+@click.option("--key", metavar="-", help='Its API key: "-" reads it from stdin; else you are asked for it.')
+@click.option("--no-key", is_flag=True, help="It asks for no API key.")
+@click.option("--no-check", is_flag=True, help="Do not try it now.")
+@click.pass_obj
+@guarded
+def add_endpoint(
+    folder: Path, /, name: str, url: str, place: str, key: str | None, no_key: bool, no_check: bool
+) -> None:
+    """Register the server at URL ("http://rack.local:8000/v1") under NAME.
+
+    Its API key is never an argument: other users of this machine can see command lines.
+    """
+    asked = {"name": name, "url": url, "place": place, "check": not no_check, "secret": _secret(key, no_key)}
+    told = Call(folder).ask("POST", "/api/endpoints", asked, timeout_s=PROBE_S)
+    say(f"{told['name']} is registered ({told['place']}).")
+    if told.get("models") is not None:
+        say(f"It serves: {', '.join(told['models']) or 'no models'}.")
+    if not told["rules"]:
+        note(f"Nothing goes there until a rule names it: `mycoswarm-node rules add RULE --external {told['name']}`.")
+
+
+def _secret(key: str | None, no_key: bool) -> str | None:
+    """The API key as the owner gives it, None where there is none."""
+    if no_key:
+        if key is not None:
+            raise click.UsageError("--key and --no-key exclude each other.")
+        return None
+    if key is None:
+        return click.prompt("API key (empty: none)", default="", hide_input=True, show_default=False, err=True) or None
+    if key != "-":
+        raise InputError("an API key does not belong on a command line", hint='Give it on stdin, with "--key -".')
+    return sys.stdin.readline(MAX_SECRET + 2).strip() or None
+
+
+@endpoints.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+@guarded
+def list_endpoints(folder: Path, as_json: bool) -> None:
+    """Show all endpoints, and which rules name them."""
+    told = Call(folder).ask("GET", "/api/endpoints")["endpoints"]
+    if as_json:
+        show_json(told)
+        return
+    rows = [
+        (
+            e["name"],
+            e["url"],
+            e["place"],
+            "yes" if e["has_secret"] else "no",
+            ", ".join(e["rules"]) or "none: unreachable",
+        )
+        for e in told
+    ]
+    show_table(("Endpoint", "URL", "Place", "Key", "Rules"), rows)
+
+
+@endpoints.command("remove")
+@click.argument("name")
+@click.pass_obj
+@guarded
+def remove_endpoint(folder: Path, name: str) -> None:
+    """Forget the endpoint NAME and its key."""
+    told = Call(folder).ask("DELETE", f"/api/endpoints/{quote(name, safe='')}")
+    say(f"{name} is forgotten.")
+    if told["rules"]:
+        note(f"These rules name it and go nowhere now: {', '.join(told['rules'])}.")
+
+
+@click.group()
+def approvals() -> None:
+    """Requests that wait for your yes, because a rule says `ask`."""
+
+
+@approvals.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+@guarded
+def list_approvals(folder: Path, as_json: bool) -> None:
+    """Show who waits: no prompt, only what it is about."""
+    told = Call(folder).ask("GET", "/api/approvals")["approvals"]
+    if as_json:
+        show_json(told)
+        return
+    show_table(
+        ("Id", "Who", "Model", "Task", "Characters", "Labels", "Would go to", "Rule", "Time left"), map(_row, told)
+    )
+
+
+@approvals.command("allow")
+@click.argument("approval_id", metavar="ID")
+@click.pass_obj
+@guarded
+def allow(folder: Path, approval_id: str) -> None:
+    """Let the request ID go on."""
+    _answer(Call(folder), approval_id, allowed=True)
+    say(f"{approval_id} is allowed.")
+
+
+@approvals.command("refuse")
+@click.argument("approval_id", metavar="ID")
+@click.pass_obj
+@guarded
+def refuse(folder: Path, approval_id: str) -> None:
+    """Refuse the request ID."""
+    _answer(Call(folder), approval_id, allowed=False)
+    say(f"{approval_id} is refused.")
+
+
+@approvals.command("watch")
+@click.pass_obj
+@guarded
+def watch(folder: Path) -> None:
+    """Ask about each request as it comes, until Ctrl-C."""
+    call, known = Call(folder), set()
+    note("Waiting for requests; Ctrl-C ends.")
+    while True:
+        for one in call.ask("GET", "/api/approvals")["approvals"]:
+            if one["id"] in known:
+                continue
+            known.add(one["id"])
+            who, model, task, characters, labels, where, rule, left = _row(one)[1:]
+            say(f"\n{who} asks {model} ({task}, {characters} characters, labels: {labels or 'none'}).")
+            say(f"It would go to {where}, by the rule {rule}. Time left: {left}.")
+            _answer(call, one["id"], allowed=click.confirm("Allow it?", default=False))
+        time.sleep(LOOK_S)
+
+
+def _answer(call: Call, approval_id: str, *, allowed: bool) -> None:
+    call.ask("POST", f"/api/approvals/{quote(approval_id, safe='')}", {"allow": allowed})
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    who = " / ".join(filter(None, (one["key"], one["user"]))) or "the owner"
+    left = f"{max(0.0, one['expires_at'] - time.time()):.0f} s"
+    what = (str(one["model"]), str(one["task"]), str(one["characters"]), ", ".join(one["labels"]))
+    return (one["id"], who, *what, str(one["destination"]), str(one["rule"]), left)
