@@ -73,7 +73,7 @@ class Barred:
 
 
 Source = Callable[[], Iterable[Permit]]
-Opening = Callable[[Sequence[str]], AbstractContextManager[None]]
+Opening = Callable[[Sequence[str]], AbstractContextManager[object]]  # `nullcontext` opens nothing
 
 
 def packed(host: str) -> bytes | None:
@@ -244,6 +244,10 @@ class Guard:
             return False
         return self.is_on_link(socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw))
 
+    def _datagrams(self, where: str) -> None:
+        """The fenced event loop of stages says that somebody wants its datagrams."""
+        raise self._refusal("send", where)
+
     def _look_up(self, host: Any, *rest: Any) -> None:
         name = _text(host)
         if name and packed(name) is None and _plain(name) != "localhost" and not self._names(name):
@@ -335,6 +339,7 @@ def _plain(name: str) -> str:
 
 _LOOKS: dict[str, Callable[..., None]] = {
     _AHEAD: Guard._ask_ahead,
+    "mycoswarm.datagrams": Guard._datagrams,
     "socket.bind": Guard._bind,
     "socket.connect": Guard._connect,
     "socket.sendto": Guard._send,
