@@ -48,7 +48,7 @@ def test_detect_says_the_same_to_people_and_scripts(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_program_is_under_the_guard_and_its_commands_are_handed_it() -> None:
-    """0.0.0.1 is an address to which the kernel itself sends nothing."""
+    """The kernel itself sends nothing to a link-local address without a scope."""
     script = (
         "import click, socket, sys\n"
         "from mycoswarm.cli.entry import main\n"
@@ -60,9 +60,9 @@ def test_the_program_is_under_the_guard_and_its_commands_are_handed_it() -> None
         "    for open_now in (False, True):\n"
         "        try:\n"
         "            if open_now:\n"
-        "                with kept().permitted('the test', addresses=['0.0.0.1']):\n"
-        "                    socket.create_connection(('0.0.0.1', 9), 1)\n"
-        "            socket.create_connection(('0.0.0.1', 9), 1)\n"
+        "                with kept().permitted('the test', addresses=['fe80::1']):\n"
+        "                    socket.create_connection(('fe80::1', 9), 1)\n"
+        "            socket.create_connection(('fe80::1', 9), 1)\n"
         "        except OSError as exc:\n"
         "            print(type(exc).__name__)\n"
         "    print(len(kept().drain()), folder.name)\n"

@@ -193,27 +193,27 @@ def test_ctrl_c_in_the_terminal_is_left_to_the_daemon(model: Path, tmp_path: Pat
 
 
 def test_what_its_guard_refuses_is_reported_before_its_end(tmp_path: Path) -> None:
-    """0.0.0.1 is an address to which the kernel itself sends nothing."""
+    """The kernel itself sends nothing to a link-local address without a scope."""
     prelude = (
         "import asyncio, socket\n"
         "from mycoswarm.stage import lifetime, fence\n"
         "async def configured(self):\n"
         "    loop = asyncio.get_running_loop()\n"
         "    assert type(loop) is fence.FencedLoop\n"
-        "    for way in (asyncio.to_thread(socket.create_connection, ('0.0.0.1', 9)),\n"
-        "                loop.create_connection(asyncio.Protocol, '0.0.0.1', 9),\n"
-        "                loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=('0.0.0.1', 9))):\n"
+        "    for way in (asyncio.to_thread(socket.create_connection, ('fe80::1', 9)),\n"
+        "                loop.create_connection(asyncio.Protocol, 'fe80::1', 9),\n"
+        "                loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=('fe80::1', 9))):\n"
         "        try:\n"
         "            await way\n"
         "        except OSError:\n"
         "            pass\n"
-        "    socket.create_connection(('0.0.0.1', 10))\n"
+        "    socket.create_connection(('fe80::1', 10))\n"
         "lifetime.Stage._configured = configured\n"
     )
     with stage(tmp_path, prelude=prelude) as pipes:
-        assert pipes.hear() == Barred(kind="connect", where="0.0.0.1:9", count=2)
-        assert pipes.hear() == Barred(kind="send", where="('0.0.0.1', 9)", count=1)
-        assert pipes.hear() == Barred(kind="connect", where="0.0.0.1:10", count=1)
+        assert pipes.hear() == Barred(kind="connect", where="[fe80::1]:9", count=2)
+        assert pipes.hear() == Barred(kind="send", where="('fe80::1', 9)", count=1)
+        assert pipes.hear() == Barred(kind="connect", where="[fe80::1]:10", count=1)
         report = pipes.hear()
         assert isinstance(report, Failed) and report.code == "egress_refused" and report.status == 403
         assert pipes.process.wait(5) == FAILED
