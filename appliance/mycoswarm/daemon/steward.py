@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Any, Self
 import msgspec
 
 from mycoswarm.api.owner import OwnerServices
+from mycoswarm.base.egress import Opening
 from mycoswarm.base.errors import InputError, NotFoundError, SwarmError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat import Chat
@@ -37,7 +39,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the steward needs of the node. `cut` closes the live connections of nodes that left."""
+    """What the steward needs of the node. `cut` closes the live connections of nodes that left.
+
+    `opening` opens the egress guard to an enrolment door that the owner sends us to.
+    """
 
     home: Home
     standing: Standing
@@ -45,6 +50,7 @@ class Parts:
     addresses: Callable[[], tuple[str, ...]]
     restart: Callable[[], None]
     cut: Callable[[frozenset[str]], None]
+    opening: Opening = nullcontext
 
 
 class Steward:
@@ -158,7 +164,10 @@ class Steward:
         return {"token": token.text, "lifetime_s": lifetime_s, "uses": uses}
 
     async def _join(self, text: str) -> dict[str, Any]:
-        enrolled = await join(parse_token(text), self._parts.home.identity, addresses=self._parts.addresses())
+        parts = self._parts
+        enrolled = await join(
+            parse_token(text), parts.home.identity, addresses=parts.addresses(), opening=parts.opening
+        )
         self._restart_soon()
         return {"name": enrolled.name, "swarm_id": enrolled.membership.swarm_id}
 
@@ -205,7 +214,9 @@ class Steward:
         identity = self._parts.home.identity
         adoption: Adoption | None = None
         try:
-            async with begin_adoption(registrar, identity, node_id=node_id, addresses=addresses) as adoption:
+            async with begin_adoption(
+                registrar, identity, node_id=node_id, addresses=addresses, opening=self._parts.opening
+            ) as adoption:
                 if begun.done():
                     return  # nobody waits for the code any more
                 self._offered.append(adoption)

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +75,8 @@ async def dial(
     """Connect to the peer whose certificate (DER) `expected` accepts, wherever it answers first.
 
     Attempts start `STAGGER_S` apart, the next at once when one fails; the losers are closed before this returns.
-    `opening` opens the egress guard to the addresses while they are dialled, and to those that a name led to.
+    `opening` opens the egress guard while they are dialled: to all numeric addresses at once, to a name by itself, and
+    then to that name with the addresses that it led to.
 
     Raises:
         UnreachableError: no address led to it in time; the message says what was tried.
@@ -87,7 +88,7 @@ async def dial(
     if not targets:
         raise UnreachableError("no address of the node is known")
     race = _Race(context, expected, opening)
-    with opening([str(target) for target in targets]):
+    with opening(numeric(targets)):
         try:
             async with asyncio.timeout(timeout_s):
                 connection = await race.run(targets)
@@ -98,6 +99,11 @@ async def dial(
     if connection is not None:
         return connection
     raise race.failure(targets, timeout_s)
+
+
+def numeric(targets: Iterable[Address]) -> list[str]:
+    """Those that need no look-up, as text."""
+    return [str(target) for target in targets if packed(target.host) is not None]
 
 
 async def connect(target: Address, opening: Opening = nullcontext) -> socket.socket:
@@ -111,12 +117,13 @@ async def connect(target: Address, opening: Opening = nullcontext) -> socket.soc
     try:
         if packed(target.host) is not None:  # this asks nobody: it turns a scope's name into its number
             return await _first(look_up(flags=socket.AI_NUMERICHOST))
-        found = await asyncio.to_thread(look_up)
+        with opening([str(target)]):
+            found = await asyncio.to_thread(look_up)
     except EgressError:
         raise
     except OSError as exc:
         raise UnreachableError(exc.strerror or str(exc)) from exc
-    with opening([str(Address(str(address[0]), target.port)) for *_, address in found[:MAX_ADDRESSES]]):
+    with opening([str(target), *(str(Address(str(host), target.port)) for *_, (host, *_) in found[:MAX_ADDRESSES])]):
         return await _first(found)
 
 

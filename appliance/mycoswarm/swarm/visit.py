@@ -13,7 +13,7 @@ from mycoswarm.swarm.address import interfaces, scoped
 from mycoswarm.swarm.admission import Joiner
 from mycoswarm.swarm.adoption import ADOPTION_S, Adopter, Adoption, lost, refused
 from mycoswarm.swarm.channel import WORD_S, Channel, visit_context
-from mycoswarm.swarm.dial import connect, parse_address
+from mycoswarm.swarm.dial import connect, numeric, parse_address
 from mycoswarm.swarm.enrolment import MAX_LINE_BYTES, Agreed, Enrolled, Grant, JoinProof, Reply, Stored, take_up
 from mycoswarm.swarm.identity import Identity, already_enrolled
 from mycoswarm.swarm.key import fingerprint_of, node_id_of, public_of
@@ -164,7 +164,7 @@ async def _reach(
     context = await asyncio.to_thread(visit_context, identity)
     targets = scoped(addresses, interfaces())[:_MAX_ADDRESSES]
     errors: list[str] = []
-    with opening(targets):
+    with opening(numeric(map(parse_address, targets))):
         attempts = [
             asyncio.create_task(_try(text, context, expected, delay_s=number * _STAGGER_S, opening=opening))
             for number, text in enumerate(targets)
