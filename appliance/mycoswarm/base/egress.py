@@ -18,6 +18,7 @@ The hook runs in whatever thread connects, at any point of its code: it takes no
 What it refused is kept, bounded, until `drain` takes it. docs/egress.md says what the guard does not see.
 """
 
+import functools
 import socket
 import sys
 import time
@@ -30,6 +31,7 @@ from mycoswarm.base.errors import EgressError, InputError
 
 MAX_BARRED = 256  # distinct refusals between two drains; more are counted as one
 MAX_WHERE = 255  # characters: as long as a DNS name may be
+KEPT_ADDRESSES = 1024  # read once: parsing takes longer than all the rest of a look
 OTHERS = "others"  # where refusals are counted that the table has no room for
 
 _MDNS_GROUPS = frozenset(
@@ -76,6 +78,7 @@ Source = Callable[[], Iterable[Permit]]
 Opening = Callable[[Sequence[str]], AbstractContextManager[object]]  # `nullcontext` opens nothing
 
 
+@functools.lru_cache(KEPT_ADDRESSES)
 def packed(host: str) -> bytes | None:
     """A numeric address in its one form, whatever its spelling or scope: 4 bytes, or 16. None for a name."""
     try:
