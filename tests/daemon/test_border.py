@@ -46,6 +46,12 @@ def test_what_the_owner_named_is_opened_wherever_it_is(border: Border, guard: Gu
     assert opened(border, guard, "203.0.113.8:6927", "far.example:6927") == {"far.example"}
 
 
+def test_a_candidate_is_hearsay_and_a_token_is_not(border: Border, guard: Guard) -> None:
+    for opening, found in ((border.adoption, 1), (border.enrolment, 2)):
+        with opening(["192.168.1.9:6928", "203.0.113.7:6928"]):
+            assert len(guard.permits()[0].addresses) == found
+
+
 def test_answers_of_multicast_dns_go_to_our_own_networks(border: Border, guard: Guard) -> None:
     assert guard.is_on_link("192.168.1.77") and guard.is_on_link("fe80::1") and guard.is_on_link("fd00::1")
     assert not guard.is_on_link("203.0.113.7") and not guard.is_on_link("2001:db8::1")

@@ -25,14 +25,21 @@ class Border:
 
     def nodes(self, addresses: Sequence[str]) -> AbstractContextManager[None]:
         """Open what may be dialled for adopted nodes."""
+        return self._near("adopted nodes", addresses)
+
+    def adoption(self, addresses: Sequence[str]) -> AbstractContextManager[None]:
+        """Open the door of a candidate that the owner picked: it was heard, too."""
+        return self._near("adoption", addresses)
+
+    def enrolment(self, addresses: Sequence[str]) -> AbstractContextManager[None]:
+        """Open the door of a coordinator that the owner's join token names, wherever it is."""
+        return self._guard.permitted("enrolment", addresses=addresses)
+
+    def _near(self, purpose: str, addresses: Sequence[str]) -> AbstractContextManager[None]:
         first = addresses[0] if addresses else ""
         led_by_name = first in self._named and packed(parse_address(first).host) is None  # as `dial` says it
         near = [text for text in addresses if led_by_name or text in self._named or self._place(text) != "outside"]
-        return self._guard.permitted("adopted nodes", addresses=near)
-
-    def enrolment(self, addresses: Sequence[str]) -> AbstractContextManager[None]:
-        """Open an enrolment door that the owner sends this node to, by a token or by picking a candidate."""
-        return self._guard.permitted("enrolment", addresses=addresses)
+        return self._guard.permitted(purpose, addresses=near)
 
     async def watch(self, note: Callable[[Barred], Awaitable[None]]) -> None:
         """Hand on what was refused, for as long as it runs."""

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 class Parts:
     """What the steward needs of the node. `cut` closes the live connections of nodes that left.
 
-    `opening` opens the egress guard to an enrolment door that the owner sends us to.
+    The openings are the egress guard's: to the coordinator of a join token, and to a candidate that the owner adopts.
     """
 
     home: Home
@@ -50,7 +50,8 @@ class Parts:
     addresses: Callable[[], tuple[str, ...]]
     restart: Callable[[], None]
     cut: Callable[[frozenset[str]], None]
-    opening: Opening = nullcontext
+    open_enrolment: Opening = nullcontext
+    open_adoption: Opening = nullcontext
 
 
 class Steward:
@@ -166,7 +167,7 @@ class Steward:
     async def _join(self, text: str) -> dict[str, Any]:
         parts = self._parts
         enrolled = await join(
-            parse_token(text), parts.home.identity, addresses=parts.addresses(), opening=parts.opening
+            parse_token(text), parts.home.identity, addresses=parts.addresses(), opening=parts.open_enrolment
         )
         self._restart_soon()
         return {"name": enrolled.name, "swarm_id": enrolled.membership.swarm_id}
@@ -215,7 +216,7 @@ class Steward:
         adoption: Adoption | None = None
         try:
             async with begin_adoption(
-                registrar, identity, node_id=node_id, addresses=addresses, opening=self._parts.opening
+                registrar, identity, node_id=node_id, addresses=addresses, opening=self._parts.open_adoption
             ) as adoption:
                 if begun.done():
                     return  # nobody waits for the code any more
