@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from mycoswarm.stage.fence import FencedLoop
 from mycoswarm.swarm.client import Connection
 from mycoswarm.swarm.dial import dial
 from mycoswarm.swarm.server import PeerServer, bind
@@ -26,7 +28,9 @@ SERVER = ephemeral_certificate("server")
 CLIENT = ephemeral_certificate("client")
 STRANGER = ephemeral_certificate("stranger")
 
-both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+both_loops = pytest.mark.parametrize(
+    "run", [asyncio.run, partial(uvloop.run, loop_factory=FencedLoop)], ids=["asyncio", "uvloop"]
+)
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mycoswarm.base.errors import NotFoundError, RingError, SwarmError
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat.approval import Approvals
+from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker, Job
 from mycoswarm.chat.life import Chat, Surroundings
 from mycoswarm.external.errand import Reached

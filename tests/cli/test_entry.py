@@ -2,6 +2,8 @@
 
 import json
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -42,3 +44,33 @@ def test_detect_says_the_same_to_people_and_scripts(tmp_path: Path) -> None:
     assert shown.exit_code == told.exit_code == 0, shown.output + told.output
     assert json.loads(told.output)["class"]["reason"]
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_the_program_is_under_the_guard_and_its_commands_are_handed_it() -> None:
+    """The kernel itself sends nothing to a link-local address without a scope."""
+    script = (
+        "import click, socket, sys\n"
+        "from mycoswarm.cli.entry import main\n"
+        "from mycoswarm.cli.warden import kept\n"
+        "from mycoswarm.base.errors import EgressError\n"
+        "@click.command()\n"
+        "@click.pass_obj\n"
+        "def probe(folder):\n"
+        "    for open_now in (False, True):\n"
+        "        try:\n"
+        "            if open_now:\n"
+        "                with kept().permitted('the test', addresses=['fe80::1']):\n"
+        "                    socket.create_connection(('fe80::1', 9), 1)\n"
+        "            socket.create_connection(('fe80::1', 9), 1)\n"
+        "        except OSError as exc:\n"
+        "            print(type(exc).__name__)\n"
+        "    print(len(kept().drain()), folder.name)\n"
+        "main.add_command(probe)\n"
+        "type(main).get_command = lambda self, ctx, name: probe\n"
+        "sys.argv = ['mycoswarm-node', '--data', '/nowhere/here', 'probe']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["EgressError", "OSError", "1 here"]

@@ -17,7 +17,7 @@ from mycoswarm.stage.process import FAILED
 from mycoswarm.wire.line import decode_report, encode_line
 from mycoswarm.wire.order import Admit, AnyOrder, Configure, Generate, Join, Ping
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
-from mycoswarm.wire.report import Admitted, AnyReport, Failed, Finished, Joined, Pong, Progress, Ready
+from mycoswarm.wire.report import Admitted, AnyReport, Barred, Failed, Finished, Joined, Pong, Progress, Ready
 from nodes import generation, stage_launch
 
 pytestmark = pytest.mark.slow
@@ -190,3 +190,30 @@ def test_ctrl_c_in_the_terminal_is_left_to_the_daemon(model: Path, tmp_path: Pat
         pipes.process.send_signal(signal.SIGINT)
         pipes.tell(Ping())
         assert pipes.hear() == Pong()
+
+
+def test_what_its_guard_refuses_is_reported_before_its_end(tmp_path: Path) -> None:
+    """The kernel itself sends nothing to a link-local address without a scope."""
+    prelude = (
+        "import asyncio, socket\n"
+        "from mycoswarm.stage import lifetime, fence\n"
+        "async def configured(self):\n"
+        "    loop = asyncio.get_running_loop()\n"
+        "    assert type(loop) is fence.FencedLoop\n"
+        "    for way in (asyncio.to_thread(socket.create_connection, ('fe80::1', 9)),\n"
+        "                loop.create_connection(asyncio.Protocol, 'fe80::1', 9),\n"
+        "                loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=('fe80::1', 9))):\n"
+        "        try:\n"
+        "            await way\n"
+        "        except OSError:\n"
+        "            pass\n"
+        "    socket.create_connection(('fe80::1', 10))\n"
+        "lifetime.Stage._configured = configured\n"
+    )
+    with stage(tmp_path, prelude=prelude) as pipes:
+        assert pipes.hear() == Barred(kind="connect", where="[fe80::1]:9", count=2)
+        assert pipes.hear() == Barred(kind="send", where="('fe80::1', 9)", count=1)
+        assert pipes.hear() == Barred(kind="connect", where="[fe80::1]:10", count=1)
+        report = pipes.hear()
+        assert isinstance(report, Failed) and report.code == "egress_refused" and report.status == 403
+        assert pipes.process.wait(5) == FAILED

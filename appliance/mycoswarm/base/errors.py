@@ -119,11 +119,15 @@ class RefusedError(TrustError):
     default_hint = "See why with `mycoswarm-node ask --explain`, and change the rule if you want it otherwise."
 
 
-class EgressError(TrustError):
-    """A process of ours tried to connect, send or look up a name where it may not; nothing went out."""
+class EgressError(TrustError, PermissionError):
+    """A process of ours tried to connect, send or look up a name where it may not; nothing went out.
+
+    Also an OSError, as a firewall's refusal would be: so libraries close the socket, try the next address and go on.
+    Code of ours that makes another error of an OSError names this one first.
+    """
 
     code = "egress_refused"
-    default_hint = "Adopt that machine, or register it as an endpoint and let a rule name it, if you want this."
+    default_hint = "Name the machine in `peers` or its network in `lan`; endpoints are registered, and named by a rule."
 
 
 class ModelError(SwarmError):

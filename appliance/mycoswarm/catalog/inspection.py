@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from mycoswarm.base.egress import Guard, install
 from mycoswarm.base.errors import ModelFileError, SwarmError
 from mycoswarm.catalog.facts import Advance, Outcome, Refusal, read_facts
 
@@ -21,6 +22,7 @@ _STEPS = 200  # of progress
 
 def main(arguments: list[str]) -> int:
     """Read one file and say what it is; 1 where it is refused."""
+    install(Guard())  # it has nothing to connect to
     limit_self(int(arguments[1]))
     encoder = msgspec.json.Encoder()
     said = -1

@@ -25,7 +25,7 @@ from mycoswarm.base.errors import (
 )
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.account import ANSWER, DECISION, Account, decision_row, warrant_of
-from mycoswarm.chat.approval import Approvals, Plea
+from mycoswarm.chat.consent import Approvals, Plea
 from mycoswarm.chat.failing import is_endpoint_lost, may_try_again, nobody_left, refused, speak_of_names
 from mycoswarm.chat.job import Decided, Event, Job
 from mycoswarm.chat.load import load_of, stage_bytes

@@ -2,8 +2,12 @@
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import click
+
+from mycoswarm.base.egress import Guard, install
+from mycoswarm.cli.warden import keep
 
 # Command -> the module that holds it. `stage` is internal and not listed.
 COMMANDS = {
@@ -31,7 +35,12 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Loads commands late, so that `version` does not pay for numpy."""
+    """Loads commands late, so that `version` does not pay for numpy. Called, it is the program."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Be the program: first of all, the egress guard goes over this process."""
+        guard = install(Guard())
+        return super().__call__(*args, obj=guard, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands but the internal one."""
@@ -61,6 +70,7 @@ class _Commands(click.Group):
 @click.pass_context
 def main(ctx: click.Context, folder: Path) -> None:
     """Private AI on machines you own. The same program runs on each; you decide where every prompt goes."""
+    keep(ctx, ctx.find_object(Guard) or Guard())  # a test that calls a command inside its own process has none
     ctx.obj = folder
 
 

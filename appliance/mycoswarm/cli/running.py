@@ -7,6 +7,7 @@ import click
 
 from mycoswarm.base.settings import load_settings
 from mycoswarm.cli.screen import guarded, note
+from mycoswarm.cli.warden import kept
 from mycoswarm.daemon.node import Node
 from mycoswarm.daemon.service import serve
 
@@ -32,4 +33,4 @@ def run(folder: Path, /, with_stdin: bool, **flags: Any) -> None:
         place = f"clients connect to http://{node.console_address}/v1" if node.console_address else "a worker"
         note(f"ready: {place} (data in {folder})")
 
-    serve(settings, ready, with_stdin=with_stdin)
+    serve(settings, ready, kept(), with_stdin=with_stdin)

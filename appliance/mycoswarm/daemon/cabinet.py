@@ -1,17 +1,16 @@
 """What deciding and answering need of the coordinator's own things: rules, ledger, allowances, approvals, endpoints."""
 
-import contextlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Callable
 
 from mycoswarm.api.counter import CounterServices
 from mycoswarm.api.rules import RuleServices
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat.approval import Approvals
+from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Job
 from mycoswarm.chat.life import Surroundings
+from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.directory import Directory
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.keeper import Keeper
@@ -28,10 +27,10 @@ from mycoswarm.wire.report import Finished, Piece
 
 
 class Cabinet:
-    """The coordinator's own things, joined for its chat and for its owner. `place` says where an address is."""
+    """The coordinator's own things, joined for its chat and for its owner."""
 
-    def __init__(self, home: Home, notary: Notary, keeper: Keeper, place: Callable[[str], Place]) -> None:
-        self._home, self._notary, self._keeper, self._place = home, notary, keeper, place
+    def __init__(self, home: Home, notary: Notary, keeper: Keeper, border: Border) -> None:
+        self._home, self._notary, self._keeper, self._border = home, notary, keeper, border
         self._approvals = Approvals()
 
     def admit(self, key: Key | None) -> None:
@@ -85,8 +84,4 @@ class Cabinet:
 
     def _passage(self) -> Passage:
         limits = Limits(whole_s=self._home.settings.request_s)
-        return Passage(permit=_permit, limits=limits, place=self._place)
-
-
-def _permit(purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[object]:
-    return contextlib.nullcontext()
+        return Passage(permit=self._border.endpoint, limits=limits, place=self._border.place)

@@ -24,6 +24,7 @@ from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat, Surroundings
+from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import Cabinet
 from mycoswarm.daemon.directory import endpoint_states
 from mycoswarm.daemon.gauge import graded_bytes_per_s
@@ -45,7 +46,7 @@ from mycoswarm.swarm.client import Connection
 from mycoswarm.swarm.condition import Condition
 from mycoswarm.swarm.contact import Contacts
 from mycoswarm.swarm.discovery import Discovery
-from mycoswarm.swarm.place import PLACES, Place, place_of
+from mycoswarm.swarm.place import PLACES, Place
 from mycoswarm.swarm.roster import Entry, SignedRoster
 from mycoswarm.swarm.server import PeerServer
 from mycoswarm.swarm.tls import client_context, fingerprint, server_context
@@ -60,7 +61,8 @@ log = logging.getLogger(__name__)
 class Node:
     """`async with Node(home, standing, restart)`: serving while inside. `restart` asks to be built anew."""
 
-    def __init__(self, home: Home, standing: Standing, restart: Callable[[], None]) -> None:
+    def __init__(self, home: Home, standing: Standing, restart: Callable[[], None], border: Border) -> None:
+        self._border = border
         self._home, self._standing, self._restart = home, standing, restart
         self._stack = contextlib.AsyncExitStack()
         self._site = Site(home.settings, home.ports)
@@ -87,7 +89,7 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
-        await asyncio.gather(*self._keeping, return_exceptions=True)
+        await asyncio.gather(*self._keeping, self._notary.finish(), return_exceptions=True)
 
     @property
     def console_address(self) -> str:
@@ -106,7 +108,8 @@ class Node:
             card=self._bare_card,
             met=self._met,
             polls=standing.decides,
-            place=self._place,
+            place=self._border.place,
+            opening=self._border.nodes,
         )
         sockets = self._own(self._site.bind_peer())
         app = peer_app(self._peer_services(), membership_routes(lambda: standing.roster()[0], self._accept, self._cut))
@@ -119,14 +122,18 @@ class Node:
             addresses=self._site.addresses,
             restart=self._restart,
             cut=self._cut,
+            open_enrolment=self._border.enrolment,
+            open_adoption=self._border.adoption,
         )
         self._steward = await enter(Steward(parts, door_hosts=self._site.hosts, door_port=self._site.door_port()))
         if home.settings.discovery:
             self._discovery = await enter(self._discover())
         self._steward.watch(self._discovery)
         await enter(self._contacts)
+        watch = asyncio.create_task(self._border.watch(self._notary.barred), name="watch the border")
         look = asyncio.create_task(self._look(), name="look at the machine")
-        self._stack.push_async_callback(_cancel, look)
+        for task in (watch, look):
+            self._stack.push_async_callback(_cancel, task)
         await self._open_console()
 
     async def _open_console(self) -> None:
@@ -135,7 +142,7 @@ class Node:
         rings = await enter(RingPool(self._open_ring, idle_s=home.settings.idle_s))
         self._rings = rings
         keeper = await enter(Keeper(home.rules, swarm=lambda: outlook.swarm(None)))
-        cabinet = Cabinet(home, self._notary, keeper, self._place)
+        cabinet = Cabinet(home, self._notary, keeper, self._border)
         around = self._surroundings(cabinet, outlook)
         chat = Chat(around, rings)
         if self._standing.decides:
@@ -168,6 +175,7 @@ class Node:
             is_signed=lambda sealed: standing.is_signed(sealed.body, sealed.signature),
             record=self._notary.record,
             refuse=self._notary.refuse,
+            barred=self._notary.barred_in_stage,
             prepare=Delivery(home.shelf, home.pieces, self._dial),
             launch=Launch(argv=STAGE_ARGV, cwd=home.folder, environment=environment),
             addresses=self._site.stage_hosts,
@@ -231,14 +239,11 @@ class Node:
         """
         decided = reach.get(node_id)
         connection = await self._contacts.fresh(node_id)
-        now = self._place(connection.remote)
+        now = self._border.place(connection.remote)
         if decided is None or PLACES.index(now) > PLACES.index(decided):
             await connection.close()
             raise RefusedError(f"node {node_id} answers from {now}, and the decision counted on {decided}")
         return connection
-
-    def _place(self, address: str) -> Place:
-        return place_of(address, self._home.settings.lan)
 
     async def _dial(self, node_id: str, directory: Mapping[str, tuple[str, ...]]) -> Connection:
         return await self._contacts.fresh(node_id, directory.get(node_id, ()))

@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mycoswarm.base.errors import StorageError, SwarmError
+from mycoswarm.base.egress import Barred
+from mycoswarm.base.errors import SwarmError
 from mycoswarm.store.ledger import Ledger
 from mycoswarm.store.record import REFUSED_TICKET, TICKET, refused_row, ticket_row
+from mycoswarm.wire.report import Barred as Report
 from mycoswarm.wire.ticket import Sealed, Ticket
 
+EGRESS = "egress"  # kind of rows about connections that the guard refused
 MAX_REFUSALS = 60  # rows a minute; a node that asks in a loop must not fill the disk
 MINUTE_S = 60.0
 
@@ -29,6 +32,7 @@ class Notary:
     ) -> None:
         self._ledger, self._clock, self._wall_clock = ledger, clock, wall_clock
         self._since_s, self._refusals, self._left_out = float("-inf"), 0, 0
+        self._keeping: set[asyncio.Task[None]] = set()
 
     def note(self, kind: str, body: Mapping[str, Any], request_id: str | None) -> str:
         """Write one row and give its digest; it is on the disk then. Blocks.
@@ -47,6 +51,21 @@ class Notary:
         """
         await asyncio.to_thread(self.note, TICKET, ticket_row(sealed, ticket), ticket.request_id)
 
+    async def barred(self, what: Barred | Report) -> None:
+        """Keep that the egress guard refused something, in this process or in a stage."""
+        log.warning("the egress guard refused %s %s, %d times", what.kind, what.where, what.count)
+        await self._keep(EGRESS, {"kind": what.kind, "where": what.where, "count": what.count})
+
+    def barred_in_stage(self, what: Report) -> None:
+        """The same for a stage, without waiting."""
+        keeping = asyncio.get_running_loop().create_task(self.barred(what))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
+
+    async def finish(self) -> None:
+        """Wait until all is written."""
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+
     async def refuse(self, sealed: Sealed | None, why: SwarmError) -> None:
         """Keep that work was asked for without a ticket that holds; of a flood, `MAX_REFUSALS` a minute."""
         log.warning("work is refused: %s", why.message)
@@ -59,7 +78,10 @@ class Notary:
         self._refusals += 1
         row = {**refused_row(sealed, why.message), "left_out_before": self._left_out}
         self._left_out = 0
+        await self._keep(REFUSED_TICKET, row)
+
+    async def _keep(self, kind: str, row: Mapping[str, Any]) -> None:
         try:
-            await asyncio.to_thread(self.note, REFUSED_TICKET, row, None)
-        except StorageError as error:
-            log.error("the ledger could not keep a refusal: %s", error.message)
+            await asyncio.to_thread(self.note, kind, row, None)
+        except SwarmError as error:
+            log.error("the ledger could not keep a row of kind %s: %s", kind, error.message)

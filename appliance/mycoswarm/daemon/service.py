@@ -8,16 +8,20 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 
+from mycoswarm.base.egress import Guard
 from mycoswarm.base.settings import Settings
+from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.home import Home, open_home
 from mycoswarm.daemon.node import Node
 from mycoswarm.daemon.standing import read_standing
+from mycoswarm.swarm.place import place_of
 
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, ready: Callable[[Node], None], *, with_stdin: bool = False) -> None:
+def serve(settings: Settings, ready: Callable[[Node], None], guard: Guard, *, with_stdin: bool = False) -> None:
     """Run a node until SIGINT or SIGTERM, or `with_stdin` until that closes. `ready` is called each time it serves.
 
     Raises:
@@ -26,7 +30,8 @@ def serve(settings: Settings, ready: Callable[[Node], None], *, with_stdin: bool
     """
     configure_log(settings.log_level)
     with open_home(settings) as home:
-        asyncio.run(_serve(home, ready, with_stdin))
+        border = Border(guard, named=settings.peers, place=partial(place_of, named=settings.lan))
+        asyncio.run(_serve(home, ready, border, with_stdin=with_stdin))
 
 
 def configure_log(level: str) -> None:
@@ -41,7 +46,7 @@ def configure_log(level: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-async def _serve(home: Home, ready: Callable[[Node], None], with_stdin: bool) -> None:
+async def _serve(home: Home, ready: Callable[[Node], None], border: Border, *, with_stdin: bool) -> None:
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
     changed = asyncio.Event()
 
@@ -56,7 +61,7 @@ async def _serve(home: Home, ready: Callable[[Node], None], with_stdin: bool) ->
     while not stopping.is_set():
         changed.clear()
         standing = read_standing(home.folder, home.identity)
-        async with Node(home, standing, changed.set) as node:
+        async with Node(home, standing, changed.set, border) as node:
             log.info("node %s (%s) serves as %s", home.identity.name, home.identity.node_id, standing.role)
             ready(node)
             if not stopping.is_set():

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Any, Self
 import msgspec
 
 from mycoswarm.api.owner import OwnerServices
+from mycoswarm.base.egress import Opening
 from mycoswarm.base.errors import InputError, NotFoundError, SwarmError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat
@@ -39,7 +41,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the steward needs of the node. `cut` closes the live connections of nodes that left."""
+    """What the steward needs of the node. `cut` closes the live connections of nodes that left.
+
+    The openings are the egress guard's: to the coordinator of a join token, and to a candidate that the owner adopts.
+    """
 
     home: Home
     standing: Standing
@@ -47,6 +52,8 @@ class Parts:
     addresses: Callable[[], tuple[str, ...]]
     restart: Callable[[], None]
     cut: Callable[[frozenset[str]], None]
+    open_enrolment: Opening = nullcontext
+    open_adoption: Opening = nullcontext
 
 
 class Steward:
@@ -160,7 +167,10 @@ class Steward:
         return {"token": token.text, "lifetime_s": lifetime_s, "uses": uses}
 
     async def _join(self, text: str) -> dict[str, Any]:
-        enrolled = await join(parse_token(text), self._parts.home.identity, addresses=self._parts.addresses())
+        parts = self._parts
+        enrolled = await join(
+            parse_token(text), parts.home.identity, addresses=parts.addresses(), opening=parts.open_enrolment
+        )
         self._restart_soon()
         return {"name": enrolled.name, "swarm_id": enrolled.membership.swarm_id}
 
@@ -207,7 +217,9 @@ class Steward:
         identity = self._parts.home.identity
         adoption: Adoption | None = None
         try:
-            async with begin_adoption(registrar, identity, node_id=node_id, addresses=addresses) as adoption:
+            async with begin_adoption(
+                registrar, identity, node_id=node_id, addresses=addresses, opening=self._parts.open_adoption
+            ) as adoption:
                 if begun.done():
                     return  # nobody waits for the code any more
                 self._offered.append(adoption)

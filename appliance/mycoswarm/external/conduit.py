@@ -17,7 +17,7 @@ from typing import Self
 
 import h11
 
-from mycoswarm.base.errors import EndpointError, UnreachableError
+from mycoswarm.base.errors import EgressError, EndpointError, UnreachableError
 from mycoswarm.external.complaint import broken_off, garbled
 from mycoswarm.external.target import Limits, Passage, Site, Target
 from mycoswarm.external.whereabouts import Spot
@@ -69,6 +69,8 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
                     hint="Correct the endpoint's URL or its certificate.",
                     code="endpoint_certificate",
                 ) from exc
+            except EgressError:
+                raise
             except ssl.SSLError as exc:
                 tried.append(f"{spot.address}: no TLS connection ({exc.reason})")
             except (OSError, ValueError) as exc:

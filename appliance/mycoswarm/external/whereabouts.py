@@ -10,7 +10,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mycoswarm.base.errors import EndpointError, InputError, UnreachableError
+from mycoswarm.base.errors import EgressError, EndpointError, InputError, UnreachableError
 from mycoswarm.external.target import Passage, Site, Target
 from mycoswarm.swarm.dial import MAX_ADDRESSES, Address, parse_address
 from mycoswarm.swarm.place import PLACES, Place
@@ -62,6 +62,8 @@ async def _look_up(target: Target, site: Site, passage: Passage) -> list[str]:
             async with asyncio.timeout(passage.limits.resolve_s):
                 found = await resolve(site.host, site.port)
         addresses = [str(parse_address(text)) for text in dict.fromkeys(found)][:MAX_ADDRESSES]
+    except EgressError:
+        raise
     except TimeoutError as exc:
         raise _lost(target, f"looking {site.host} up took longer than {passage.limits.resolve_s:g} s") from exc
     except (OSError, UnicodeError, InputError) as exc:

@@ -15,6 +15,8 @@ import sys
 
 from llama_cpp import llama_cpp
 
+from mycoswarm.base.egress import Guard, install
+
 # enum ggml_backend_dev_type, ggml/include/ggml-backend.h of llama-cpp-python 0.3.36
 _KINDS = ("cpu", "gpu", "igpu", "accel", "meta")
 # Nobody waits this long; the alarm ends a child whose parent was killed meanwhile.
@@ -37,6 +39,7 @@ class _Properties(ctypes.Structure):
 
 def main() -> int:
     """Print the devices on the real standard output; what drivers print meanwhile goes to standard error."""
+    install(Guard())  # Python code here has nothing to connect to; drivers are not seen by it
     if hasattr(signal, "alarm"):
         signal.alarm(_LIFETIME_S)
     answer = os.dup(1)

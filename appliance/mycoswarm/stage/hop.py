@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from mycoswarm.base.egress import Opening
 from mycoswarm.base.errors import ProtocolError, RingError, SwarmError
 from mycoswarm.stage.failure import lost, retold
 from mycoswarm.swarm.address import interfaces, scoped
@@ -105,9 +106,11 @@ class Hops:
         listeners: Sequence[socket.socket],
         previous: Neighbour,
         following: Neighbour,
+        opening: Opening = contextlib.nullcontext,
     ) -> None:
         self._terms, self._node_id, self._identity = terms, node_id, identity
         self._listeners, self._previous, self._following = listeners, previous, following
+        self._opening = opening
         self._frames: asyncio.Queue[Change | None] = asyncio.Queue()
         self._numbering = Numbering()
         self._error: RingError | None = None
@@ -199,7 +202,7 @@ class Hops:
         own = await asyncio.to_thread(interfaces) if any(":" in host for host in hosts) else ()
         addresses = scoped((str(Address(host, self._following.port)) for host in hosts), own)
         try:
-            self._connection = await dial(scoped(addresses, interfaces()), context, lambda der: der == pinned, JOIN_S)
+            self._connection = await dial(addresses, context, lambda der: der == pinned, JOIN_S, opening=self._opening)
             self._stack.push_async_callback(self._connection.close)
             self._stream = await self._connection.open("POST", "/hop", self._terms.headers())
             await self._stream.response(JOIN_S)

@@ -22,7 +22,7 @@ from mycoswarm.stage.supervisor import Launch, StageProcess, load_limit_s
 from mycoswarm.wire.line import LineSplitter, decode_order, encode_line
 from mycoswarm.wire.order import Admit, AnyOrder, Cancel, Configure, Generate, Join, Open, Ping
 from mycoswarm.wire.plan import RingPlan
-from mycoswarm.wire.report import AnyReport, Failed, Finished, Joined, Nonce, Pong, Progress, Ready
+from mycoswarm.wire.report import AnyReport, Barred, Failed, Finished, Joined, Nonce, Pong, Progress, Ready
 from mycoswarm.wire.ticket import Sealed, Ticket
 
 OPEN_S = 10.0  # from our nonce to the coordinator's ticket
@@ -30,6 +30,7 @@ SILENT_S = 2.0  # DESIGN 7; the coordinator pings every half second
 JOIN_S = 3600.0  # the other stages may still be loading, or fetching: the coordinator joins all at once
 SAY_S = 30.0  # the coordinator takes no reports
 EXPIRY_S = 0.5  # how often tickets are looked at
+MAX_BARRED = 1024  # of one stage, which may be lying: they are written to a disk
 GRACE_S = 60.0  # the head ends a request in the ring's order; rows under way may take a slow stage so long
 
 OnProgress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -68,12 +69,18 @@ class Prepare(Protocol):
         """Fetch what is missing. Raises SwarmError."""
 
 
+def log_barred(report: Barred) -> None:
+    """Write what a stage's egress guard refused to the log."""
+    _log.warning("a stage was refused: %s %s (%d times)", report.kind, report.where, report.count)
+
+
 @dataclass(frozen=True, slots=True)
 class HostServices:
     """What hosting needs of the rest of the node.
 
     `record` writes a ticket to the node's own ledger before anything runs; `refuse` work that was asked for without one
-    that holds. `addresses` are those a stage listens on.
+    that holds. `addresses` are those a stage listens on. `barred` is told what a stage's egress guard
+    refused, `MAX_BARRED` times for a stage at most; it does not wait.
     """
 
     node_id: str
@@ -84,6 +91,7 @@ class HostServices:
     prepare: Prepare
     launch: Launch
     addresses: Callable[[], tuple[str, ...]]
+    barred: Callable[[Barred], None] = log_barred
     gpu: bool = True
     crashes: CrashTable = field(default_factory=CrashTable)
     clock: Callable[[], float] = time.monotonic
@@ -107,6 +115,7 @@ class Host:
         self._saying = asyncio.Lock()
         self._stage: StageProcess | None = None
         self._is_head = False
+        self._n_barred = 0
         self._ending: list[tuple[float, str]] = []  # bounded by what may be admitted in `GRACE_S`
 
     async def run(self) -> None:
@@ -234,6 +243,9 @@ class Host:
             async with asyncio.timeout(limit_s):
                 while True:
                     report = await stage.hear()
+                    if isinstance(report, Barred):
+                        self._note_barred(report)
+                        continue
                     if isinstance(report, until):
                         return report
                     await self._say(report)
@@ -245,6 +257,14 @@ class Host:
             error = StageError(f"a stage did not {doing} in {limit_s:.0f} s", last_words=stage.last_words)
             error.lost_node_id = self._services.node_id
             raise error from exc
+
+    def _note_barred(self, report: Barred) -> None:
+        """For this node's own record: the coordinator is told nothing of it."""
+        self._n_barred += 1
+        if self._n_barred <= MAX_BARRED:
+            self._services.barred(report)
+        elif self._n_barred == MAX_BARRED + 1:
+            _log.warning("a stage reports so many refused connections that no more are recorded")
 
     async def _fetch(self, plan: RingPlan, index: int, order: Open) -> Files:
         """Prepare the files, telling how far it is at most every beat."""

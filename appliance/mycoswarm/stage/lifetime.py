@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mycoswarm.base.egress import Guard
 from mycoswarm.base.errors import ProtocolError, RingError, SetupError, SwarmError
 from mycoswarm.catalog.table import Table
 from mycoswarm.stage.engine import Engine
@@ -92,8 +93,10 @@ class RelayDriver:
 class Stage:
     """One stage from its first order to its end."""
 
-    def __init__(self, orders: "asyncio.Queue[AnyOrder | SwarmError]", report: Report, worker: Worker) -> None:
-        self._orders, self._report, self._worker = orders, report, worker
+    def __init__(
+        self, orders: "asyncio.Queue[AnyOrder | SwarmError]", report: Report, worker: Worker, *, guard: Guard
+    ) -> None:
+        self._orders, self._report, self._worker, self._guard = orders, report, worker, guard
         self._join: asyncio.Future[Join] = asyncio.get_running_loop().create_future()
         self._driver: Driver | None = None
 
@@ -207,6 +210,7 @@ class Stage:
             listeners=listeners,
             previous=join.previous,
             following=join.following,
+            opening=self._guard.opening(f"the stage after this one, on node {join.following.node_id}"),
         )
         async with hops:
             try:

@@ -5,6 +5,9 @@ closes, whatever llama.cpp is doing: nothing is lost by that, because a stage ke
 asked to kill it too when its parent dies. Whatever a library prints goes to stderr: the pipe that carries reports is
 not file descriptor 1 any more.
 
+The egress guard is over it from its first line: it reaches this machine and, once it is told its ring, the stage after
+it. What the guard refuses is reported.
+
 Exit codes: see `CLOSED`, `FAILED`, `BROKEN`; anything else is llama.cpp's own end (-6 is its assert).
 """
 
@@ -20,6 +23,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, cast
 
+from mycoswarm.base.egress import Guard, install
 from mycoswarm.base.errors import ProtocolError, StageError, SwarmError
 from mycoswarm.stage.failure import describe
 from mycoswarm.stage.lifetime import Stage
@@ -27,10 +31,12 @@ from mycoswarm.stage.parcel import Parcels
 from mycoswarm.stage.worker import Worker
 from mycoswarm.wire.line import LineSplitter, decode_order, encode_line
 from mycoswarm.wire.order import AnyOrder, Configure
-from mycoswarm.wire.report import AnyReport, Pong
+from mycoswarm.wire.report import AnyReport, Barred, Pong
 
 try:
     import uvloop
+
+    from mycoswarm.stage.fence import FencedLoop
 except ImportError:  # there is none for Windows
     uvloop = None  # type: ignore[assignment]  # the one use asks
 
@@ -39,6 +45,7 @@ FAILED = 3  # the last report says why
 BROKEN = 4  # a fault of ours; the traceback is in the log
 
 FLUSH_S = 1.0
+BARRED_S = 1.0  # how often the guard is asked what it refused
 MAX_UNSENT_BYTES = 32 << 20  # a daemon that takes no reports is dead or frozen
 
 
@@ -114,7 +121,7 @@ class _Mouth(asyncio.BaseProtocol):
                 await self._written.wait()
 
 
-async def run_stage(stdin: int, stdout: int) -> int:
+async def run_stage(stdin: int, stdout: int, guard: Guard) -> int:
     """Serve orders from one file descriptor, report to another; returns the exit code."""
     loop = asyncio.get_running_loop()
     pipe = os.fdopen(stdout, "wb", buffering=0)
@@ -131,14 +138,27 @@ async def run_stage(stdin: int, stdout: int) -> int:
     threading.Thread(target=read_orders, args=(stdin, put, lambda: os._exit(CLOSED)), daemon=True).start()
     mouth.say(Pong())
     parcels = Parcels(mouth.say, loop.call_later, loop.time)
+
+    def tell_barred() -> None:
+        for each in guard.drain():
+            _log.warning("the egress guard refused: %s %s (%d times)", each.kind, each.where, each.count)
+            parcels.say(Barred(kind=each.kind, where=each.where, count=each.count))
+
+    def watch() -> None:
+        tell_barred()
+        loop.call_later(BARRED_S, watch)
+
+    watch()
     try:
-        await Stage(orders, parcels.say, Worker()).run()
+        await Stage(orders, parcels.say, Worker(), guard=guard).run()
     except SwarmError as exc:
         _log.error("the stage ends: %s", exc.message)
+        tell_barred()  # before the last report, after which nobody listens
         parcels.say(describe(exc, node_id=node_id))
         code = FAILED
     except Exception as exc:
         _log.exception("the stage broke")
+        tell_barred()
         parcels.say(describe(StageError(f"the stage broke: {exc}"), node_id=node_id))
         code = BROKEN
     else:
@@ -148,7 +168,12 @@ async def run_stage(stdin: int, stdout: int) -> int:
 
 
 def main() -> NoReturn:
-    """The whole life of a stage process."""
+    """A stage as a process of its own."""
+    live(install(Guard()))
+
+
+def live(guard: Guard) -> NoReturn:
+    """The whole life of a stage process, under a guard that is over it already."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which closes our stdin
     _die_with_parent()
     _leave_no_dump()
@@ -159,7 +184,7 @@ def main() -> NoReturn:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     code = BROKEN
     try:
-        code = _run(run_stage(stdin, stdout))
+        code = _run(run_stage(stdin, stdout, guard))
     except Exception:
         _log.exception("the stage broke")
     finally:
@@ -169,7 +194,7 @@ def main() -> NoReturn:
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:
-    return asyncio.run(work) if uvloop is None else int(uvloop.run(work))
+    return asyncio.run(work) if uvloop is None else int(uvloop.run(work, loop_factory=FencedLoop))
 
 
 def _die_with_parent() -> None:

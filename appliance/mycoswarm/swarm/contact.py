@@ -7,12 +7,14 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
+from mycoswarm.base.egress import Opening
 from mycoswarm.base.errors import SwarmError, TrustError, UnreachableError
 from mycoswarm.swarm.card import MAX_CARD_BYTES, Card, check_versions, decode_card
 from mycoswarm.swarm.client import Connection
@@ -60,8 +62,8 @@ class Contacts:
     """One connection per node, made when wanted and kept. With `polls` every node's card is read each `POLL_S`.
 
     `card` is our own, of which versions and name count. `place` says where an address is. `addresses` gives where a
-    node may answer, from hints for it; `met` hears the instance id of each node that answers. Methods run in the event
-    loop that entered it.
+    node may answer, from hints for it; `met` hears the instance id of each node that answers; `opening` is as in
+    `dial`. Methods run in the event loop that entered it.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class Contacts:
         met: Callable[[str, str], None],
         polls: bool,
         place: Callable[[str], Place] = place_of,
+        opening: Opening = nullcontext,
     ) -> None:
         self._own_id = own_id
+        self._opening = opening
         self._roster, self._context, self._addresses = roster, context, addresses
         self._card, self._met, self._polls, self._place = card, met, polls, place
         self._lines: dict[str, _Line] = {}
@@ -142,7 +146,9 @@ class Contacts:
         if not targets:
             raise UnreachableError(f"no address of {entry.name} is known")
         wanted = entry.fingerprint
-        connection = await dial(targets, self._context, lambda der: fingerprint(der) == wanted, DIAL_S)
+        connection = await dial(
+            targets, self._context, lambda der: fingerprint(der) == wanted, DIAL_S, opening=self._opening
+        )
         if not self._roster()[0].holds(wanted):
             connection.abort()
             raise TrustError(f"node {node_id} has just left this swarm")

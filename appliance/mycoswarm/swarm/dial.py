@@ -1,16 +1,22 @@
 """The one function that makes outgoing connections to peers. Addresses are hints; the certificate decides.
 
-Sockets are connected by Python's own `socket.connect`, under uvloop too, so that an audit hook sees every one.
+Names are looked up by Python's `socket.getaddrinfo` and sockets connected by its `socket.connect`, under uvloop too, so
+that the egress guard sees every one.
 """
 
 import asyncio
+import functools
 import logging
+import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
-from mycoswarm.base.errors import InputError, SwarmError, TrustError, UnreachableError
+from mycoswarm.base.egress import Opening, packed
+from mycoswarm.base.errors import EgressError, InputError, SwarmError, TrustError, UnreachableError
 from mycoswarm.swarm.client import Connection
 
 log = logging.getLogger(__name__)
@@ -63,38 +69,111 @@ async def dial(
     context: ssl.SSLContext,
     expected: Callable[[bytes], bool],
     timeout_s: float,
+    *,
+    opening: Opening = nullcontext,
 ) -> Connection:
     """Connect to the peer whose certificate (DER) `expected` accepts, wherever it answers first.
 
     Attempts start `STAGGER_S` apart, the next at once when one fails; the losers are closed before this returns.
+    `opening` opens the egress guard while they are dialled: to all numeric addresses at once, to a name by itself, and
+    then to that name with the addresses that it led to.
 
     Raises:
         UnreachableError: no address led to it in time; the message says what was tried.
         TrustError: every address answered, and each with a wrong or no identity, or refused ours.
+        EgressError: the guard lets this process connect to none of them.
         InputError: an address cannot be read.
     """
     targets = [parse_address(text) for text in dict.fromkeys(addresses)][:MAX_ADDRESSES]
     if not targets:
         raise UnreachableError("no address of the node is known")
-    race = _Race(context, expected)
-    try:
-        async with asyncio.timeout(timeout_s):
-            connection = await race.run(targets)
-    except TimeoutError:
-        connection = None
-    finally:
-        await race.stop()
+    race = _Race(context, expected, opening)
+    with opening(numeric(targets)):
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await race.run(targets)
+        except TimeoutError:
+            connection = None
+        finally:
+            await race.stop()
     if connection is not None:
         return connection
     raise race.failure(targets, timeout_s)
 
 
+def numeric(targets: Iterable[Address]) -> list[str]:
+    """Those that need no look-up, as text."""
+    return [str(target) for target in targets if packed(target.host) is not None]
+
+
+async def connect(target: Address, opening: Opening = nullcontext) -> socket.socket:
+    """Open a TCP connection to the first address of a name that answers. `opening`: as in `dial`.
+
+    Raises:
+        UnreachableError: there is no such name, or nothing listens.
+        EgressError: the guard refuses the name, or the last of its addresses.
+    """
+    look_up = functools.partial(socket.getaddrinfo, target.host, target.port, type=socket.SOCK_STREAM)
+    try:
+        if packed(target.host) is not None:  # this asks nobody: it turns a scope's name into its number
+            return await _first(look_up(flags=socket.AI_NUMERICHOST))
+        with opening([str(target)]):
+            found = await asyncio.to_thread(look_up)
+    except EgressError:
+        raise
+    except OSError as exc:
+        raise UnreachableError(exc.strerror or str(exc)) from exc
+    with opening([str(target), *(str(Address(str(host), target.port)) for *_, (host, *_) in found[:MAX_ADDRESSES])]):
+        return await _first(found)
+
+
+async def _first(found: Sequence[tuple[Any, ...]]) -> socket.socket:
+    failed: SwarmError = UnreachableError("the name has no address")
+    for family, kind, protocol, _, address in found[:MAX_ADDRESSES]:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            await _establish(sock, address)
+        except SwarmError as exc:
+            sock.close()
+            failed = exc
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failed
+
+
+async def _establish(sock: socket.socket, address: tuple[Any, ...]) -> None:
+    """What `loop.sock_connect` does; but uvloop's drops an IPv6 address's scope and looks the rest up itself."""
+    try:
+        sock.connect(address)
+        return
+    except (BlockingIOError, InterruptedError):
+        pass  # under way
+    except EgressError:
+        raise
+    except OSError as exc:
+        raise UnreachableError(exc.strerror or str(exc)) from exc
+    loop = asyncio.get_running_loop()
+    connected = asyncio.Event()
+    loop.add_writer(sock, connected.set)
+    try:
+        await connected.wait()
+    finally:
+        loop.remove_writer(sock)
+    if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise UnreachableError(os.strerror(code))
+
+
 class _Race:
     """Attempts on several addresses, of which at most one wins."""
 
-    def __init__(self, context: ssl.SSLContext, expected: Callable[[bytes], bool]) -> None:
+    def __init__(self, context: ssl.SSLContext, expected: Callable[[bytes], bool], opening: Opening) -> None:
         self._context = context
         self._expected = expected
+        self._opening = opening
         self._attempts: dict[asyncio.Task[Connection], Address] = {}
         self._errors: dict[Address, SwarmError] = {}
         self._winner: Connection | None = None
@@ -134,7 +213,10 @@ class _Race:
         tried = "; ".join(
             f"{target}: {self._errors.get(target) or f'no answer in {timeout_s:g} s'}" for target in targets
         )
-        if all(isinstance(self._errors.get(target), TrustError) for target in targets):
+        reasons = [self._errors.get(target) for target in targets]
+        if all(isinstance(reason, EgressError) for reason in reasons):
+            return EgressError(f"no address of the node may be dialled ({tried})")
+        if all(isinstance(reason, TrustError) and not isinstance(reason, EgressError) for reason in reasons):
             return TrustError(
                 f"no address led to the expected node ({tried})",
                 hint="Another machine may have taken its address, or the node belongs to another swarm.",
@@ -154,10 +236,7 @@ class _Race:
         log.debug("%s: %s", self._attempts[attempt], error)
 
     async def _attempt(self, target: Address) -> Connection:
-        try:
-            sock = await _connect(target)
-        except OSError as exc:
-            raise UnreachableError(exc.strerror or str(exc)) from exc
+        sock = await connect(target, self._opening)
         connection = Connection(str(target))
         try:
             await _secure(connection, sock, self._context)
@@ -168,27 +247,6 @@ class _Race:
             sock.close()
             raise
         return connection
-
-
-async def _connect(target: Address) -> socket.socket:
-    """Open a TCP connection to the first address of a name that answers."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    failed: OSError = OSError(f"no address for {target.host}")
-    for family, kind, protocol, _, address in found[:MAX_ADDRESSES]:
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, address)
-        except OSError as exc:
-            sock.close()
-            failed = exc
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise failed
 
 
 async def _secure(connection: Connection, sock: socket.socket, context: ssl.SSLContext) -> None:

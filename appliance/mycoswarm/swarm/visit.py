@@ -5,14 +5,15 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
+from mycoswarm.base.egress import Opening
 from mycoswarm.base.errors import EnrolmentError, SwarmError, UnreachableError
 from mycoswarm.swarm.address import interfaces, scoped
 from mycoswarm.swarm.admission import Joiner
 from mycoswarm.swarm.adoption import ADOPTION_S, Adopter, Adoption, lost, refused
 from mycoswarm.swarm.channel import WORD_S, Channel, visit_context
-from mycoswarm.swarm.dial import parse_address
+from mycoswarm.swarm.dial import connect, numeric, parse_address
 from mycoswarm.swarm.enrolment import MAX_LINE_BYTES, Agreed, Enrolled, Grant, JoinProof, Reply, Stored, take_up
 from mycoswarm.swarm.identity import Identity, already_enrolled
 from mycoswarm.swarm.key import fingerprint_of, node_id_of, public_of
@@ -26,8 +27,12 @@ _MAX_ADDRESSES = 32
 _log = logging.getLogger(__name__)
 
 
-async def join(token: JoinToken, identity: Identity, *, addresses: tuple[str, ...] = ()) -> Enrolled:
+async def join(
+    token: JoinToken, identity: Identity, *, addresses: tuple[str, ...] = (), opening: Opening = nullcontext
+) -> Enrolled:
     """Join the token's swarm. `addresses` are this node's peer listener ("host:port"), for the roster.
+
+    `opening` opens the egress guard to the coordinator's addresses meanwhile.
 
     Raises:
         EnrolmentError: this node has a swarm, the coordinator is not the token's, or does not take the token.
@@ -37,7 +42,7 @@ async def join(token: JoinToken, identity: Identity, *, addresses: tuple[str, ..
     """
     if identity.membership is not None:
         raise already_enrolled(identity.membership.swarm_id)
-    async with _visit(identity, token.addresses, token.coordinator_id) as (channel, public):
+    async with _visit(identity, token.addresses, token.coordinator_id, opening) as (channel, public):
         try:
             joiner = Joiner(identity, token, door_public=public, addresses=addresses)
             await channel.send(joiner.request)
@@ -54,18 +59,24 @@ async def join(token: JoinToken, identity: Identity, *, addresses: tuple[str, ..
 
 @asynccontextmanager
 async def begin_adoption(
-    registrar: Registrar, identity: Identity, *, node_id: str, addresses: Sequence[str]
+    registrar: Registrar,
+    identity: Identity,
+    *,
+    node_id: str,
+    addresses: Sequence[str],
+    opening: Opening = nullcontext,
 ) -> AsyncIterator[Adoption]:
     """Offer adoption to the node that the owner picked; gives it once there is a code to show.
 
-    Leaving the block calls off what has not ended. `addresses` are the node's enrolment door ("host:port").
+    Leaving the block calls off what has not ended. `addresses` are the node's enrolment door ("host:port"), to which
+    `opening` opens the egress guard while they are dialled.
 
     Raises:
         EnrolmentError: another node answers, it has a swarm, or refuses.
         UnreachableError: it does not answer.
         ProtocolError: what answers does not speak our enrolment.
     """
-    async with _visit(identity, addresses, node_id) as (channel, public):
+    async with _visit(identity, addresses, node_id, opening) as (channel, public):
         try:
             adopter = Adopter(registrar, identity, node_id=node_id, door_public=public)
             await channel.send(adopter.offer)
@@ -129,9 +140,11 @@ async def _confirmed(channel: Channel, adopter: Adopter, adoption: Adoption) -> 
 
 
 @asynccontextmanager
-async def _visit(identity: Identity, addresses: Sequence[str], node_id: str) -> AsyncIterator[tuple[Channel, bytes]]:
+async def _visit(
+    identity: Identity, addresses: Sequence[str], node_id: str, opening: Opening
+) -> AsyncIterator[tuple[Channel, bytes]]:
     """Reach the door of this node, wherever it answers first; gives the channel and the key it showed."""
-    channel = await _reach(identity, addresses, lambda public: node_id_of(fingerprint_of(public)) == node_id)
+    channel = await _reach(identity, addresses, lambda public: node_id_of(fingerprint_of(public)) == node_id, opening)
     try:
         assert channel.peer_der is not None  # _try let no other through
         yield channel, public_of(channel.peer_der)
@@ -139,7 +152,9 @@ async def _visit(identity: Identity, addresses: Sequence[str], node_id: str) -> 
         await channel.close()
 
 
-async def _reach(identity: Identity, addresses: Sequence[str], expected: Callable[[bytes], bool]) -> Channel:
+async def _reach(
+    identity: Identity, addresses: Sequence[str], expected: Callable[[bytes], bool], opening: Opening
+) -> Channel:
     """Race all addresses, staggered; the key decides. The losers are hung up on before this returns.
 
     Raises:
@@ -148,42 +163,47 @@ async def _reach(identity: Identity, addresses: Sequence[str], expected: Callabl
     """
     context = await asyncio.to_thread(visit_context, identity)
     targets = scoped(addresses, interfaces())[:_MAX_ADDRESSES]
-    attempts = [
-        asyncio.create_task(_try(text, context, expected, number * _STAGGER_S)) for number, text in enumerate(targets)
-    ]
-    winner: Channel | None = None
     errors: list[str] = []
-    try:
-        for next_done in asyncio.as_completed(attempts):
-            try:
-                winner = await next_done
-                return winner
-            except SwarmError as exc:
-                errors.append(exc.message)
-    finally:
-        for attempt in attempts:
-            attempt.cancel()
-        for result in await asyncio.gather(*attempts, return_exceptions=True):
-            if isinstance(result, Channel) and result is not winner:
-                await result.close()
+    with opening(numeric(map(parse_address, targets))):
+        attempts = [
+            asyncio.create_task(_try(text, context, expected, delay_s=number * _STAGGER_S, opening=opening))
+            for number, text in enumerate(targets)
+        ]
+        winner: Channel | None = None
+        try:
+            for next_done in asyncio.as_completed(attempts):
+                try:
+                    winner = await next_done
+                    return winner
+                except SwarmError as exc:
+                    errors.append(exc.message)
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
+            for result in await asyncio.gather(*attempts, return_exceptions=True):
+                if isinstance(result, Channel) and result is not winner:
+                    await result.close()
     raise UnreachableError(
         f"the other machine's enrolment door was not reached ({'; '.join(errors) or 'no address is known'})",
         hint="Is it on, in the same network, and still waiting to be enrolled?",
     )
 
 
-async def _try(text: str, context: ssl.SSLContext, expected: Callable[[bytes], bool], delay_s: float) -> Channel:
+async def _try(
+    text: str, context: ssl.SSLContext, expected: Callable[[bytes], bool], *, delay_s: float, opening: Opening
+) -> Channel:
     await asyncio.sleep(delay_s)
     address = parse_address(text)
     try:
         async with asyncio.timeout(_CONNECT_S):
+            sock = await connect(address, opening)
             reader, writer = await asyncio.open_connection(
-                address.host, address.port, ssl=context, server_hostname="", limit=MAX_LINE_BYTES
+                sock=sock, ssl=context, server_hostname="", limit=MAX_LINE_BYTES
             )
     except TimeoutError as exc:
         raise UnreachableError(f"{address}: no answer in {_CONNECT_S:g} s") from exc
-    except OSError as exc:
-        raise UnreachableError(f"{address}: {exc.strerror or exc}") from exc
+    except (UnreachableError, OSError) as exc:
+        raise UnreachableError(f"{address}: {getattr(exc, 'strerror', None) or exc}") from exc
     channel = Channel(reader, writer)
     try:
         if channel.peer_der is None or not expected(public_of(channel.peer_der)):

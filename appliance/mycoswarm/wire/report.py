@@ -122,4 +122,12 @@ class Pong(Report, frozen=True, tag="pong"):
     """Sign of life; nothing else."""
 
 
-AnyReport = Nonce | Progress | Ready | Joined | Admitted | Piece | Finished | Failed | Pong
+class Barred(Report, frozen=True, tag="barred"):
+    """Stage to daemon only: its egress guard refused something. `kind`, `where` and `count` as in base/egress.py."""
+
+    kind: Annotated[str, msgspec.Meta(max_length=32)]
+    where: Annotated[str, msgspec.Meta(max_length=255)]
+    count: Count
+
+
+AnyReport = Nonce | Progress | Ready | Joined | Admitted | Piece | Finished | Failed | Pong | Barred

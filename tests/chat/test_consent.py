@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mycoswarm.base.errors import BusyError, NotFoundError, RefusedError
-from mycoswarm.chat.approval import MAX_WAITING, Approvals, Plea
+from mycoswarm.chat.consent import MAX_WAITING, Approvals, Plea
 from rings import until
 
 

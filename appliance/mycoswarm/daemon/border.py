@@ -1,0 +1,54 @@
+"""What the daemon opens its egress guard to, and how it learns what the guard refused.
+
+Addresses of nodes are hearsay: anybody can announce by multicast DNS that a node is somewhere on the internet. So for
+nodes only addresses of our own networks are opened, and those that the owner named (the setting `peers`).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+
+from mycoswarm.base.egress import Barred, Guard, packed
+from mycoswarm.swarm.dial import parse_address
+from mycoswarm.swarm.place import Place, place_of
+
+DRAIN_S = 1.0
+
+
+class Border:
+    """Openings for the parts of a daemon. `named`: peer addresses ("host:port") that the owner has set. `place` says
+    where an address is."""
+
+    def __init__(self, guard: Guard, *, named: Sequence[str], place: Callable[[str], Place] = place_of) -> None:
+        self._guard, self.place = guard, place
+        self._named = frozenset(named)
+        guard.is_on_link = lambda host: place(f"[{host}]:0") != "outside"
+
+    def nodes(self, addresses: Sequence[str]) -> AbstractContextManager[None]:
+        """Open what may be dialled for adopted nodes."""
+        return self._near("adopted nodes", addresses)
+
+    def adoption(self, addresses: Sequence[str]) -> AbstractContextManager[None]:
+        """Open the door of a candidate that the owner picked: it was heard, too."""
+        return self._near("adoption", addresses)
+
+    def enrolment(self, addresses: Sequence[str]) -> AbstractContextManager[None]:
+        """Open the door of a coordinator that the owner's join token names, wherever it is."""
+        return self._guard.permitted("enrolment", addresses=addresses)
+
+    def _near(self, purpose: str, addresses: Sequence[str]) -> AbstractContextManager[None]:
+        first = addresses[0] if addresses else ""
+        led_by_name = first in self._named and packed(parse_address(first).host) is None  # as `dial` says it
+        near = [text for text in addresses if led_by_name or text in self._named or self.place(text) != "outside"]
+        return self._guard.permitted(purpose, addresses=near)
+
+    def endpoint(self, purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[None]:
+        """Open the way to an endpoint that a rule named or that the owner registers, once it is proved where it is."""
+        return self._guard.permitted(purpose, addresses=addresses, names=names)
+
+    async def watch(self, note: Callable[[Barred], Awaitable[None]]) -> None:
+        """Hand on what was refused, for as long as it runs."""
+        while True:
+            for each in self._guard.drain():
+                await note(each)
+            await asyncio.sleep(DRAIN_S)
