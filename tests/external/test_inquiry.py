@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mycoswarm.api.question import MAX_TOKEN_ID, read_chat, read_completion
+from mycoswarm.api.question import MAX_TOKEN_ID, Envelope, read_chat, read_completion
 from mycoswarm.base.errors import InputError
+from mycoswarm.chat.job import Asker
 from mycoswarm.external.inquiry import inquiry
 from mycoswarm.wire.request import MAX_TOP_LOGPROBS, Prompt, Sampling
 
@@ -36,6 +37,8 @@ SAMPLINGS = st.builds(
 )
 ASK = Prompt(messages=({"role": "user", "content": "Hello"},))
 
+ENVELOPE = Envelope(request_id="r", asker=Asker())
+
 
 def body_of(prompt: Prompt = ASK, **sampling: Any) -> dict[str, Any]:
     read: dict[str, Any] = json.loads(inquiry("spore", prompt, Sampling(**sampling)))
@@ -45,14 +48,14 @@ def body_of(prompt: Prompt = ASK, **sampling: Any) -> dict[str, Any]:
 @given(MESSAGES, SAMPLINGS)
 def test_a_chat_that_another_swarm_reads_is_the_same_chat(messages: list[dict[str, Any]], sampling: Sampling) -> None:
     prompt = Prompt(messages=tuple(messages))
-    read = read_chat(inquiry("spore", prompt, sampling), request_id="r", key_name=None, route=None)
+    read = read_chat(inquiry("spore", prompt, sampling), ENVELOPE)
     assert (read.job.prompt, read.job.sampling, read.job.model) == (prompt, sampling, "spore")
     assert read.stream and read.include_usage
 
 
 @given(TEXTS, SAMPLINGS)
 def test_a_text_that_another_swarm_reads_is_the_same_text(text: str, sampling: Sampling) -> None:
-    read = read_completion(inquiry("spore", Prompt(text=text), sampling), request_id="r", key_name=None, route=None)
+    read = read_completion(inquiry("spore", Prompt(text=text), sampling), ENVELOPE)
     assert (read.job.prompt, read.job.sampling) == (Prompt(text=text), sampling)
 
 
