@@ -82,6 +82,7 @@ def test_every_outcome_is_what_the_rules_say_and_the_same_each_time(seed: int) -
     assert not {name: seen[name] for name, share in wanted.items() if seen[name] < share * CASES}, seen
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_every_outcome_is_what_the_rules_say_and_a_case_that_is_not_gets_small(draw: Random) -> None:
