@@ -10,6 +10,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from mycoswarm.api.counter import CounterServices, counter_routes
 from mycoswarm.api.listener import Listener
@@ -80,7 +81,7 @@ class Approvals:
 
 @dataclass
 class Desk:
-    """What serves, and the parts behind it. `replayed`: what replay was asked."""
+    """What serves, and the parts behind it. `replayed`: what replay was asked. `calls`: methods and paths so far."""
 
     folder: Path
     keeper: Keeper
@@ -89,6 +90,7 @@ class Desk:
     probe: Probe = field(default_factory=Probe)
     approvals: Approvals = field(default_factory=Approvals)
     replayed: list[tuple[int, Any]] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Ask as the command line does."""
@@ -168,5 +170,10 @@ async def desk(folder: Path, *, nodes: tuple[NodeState, ...] = (node("attic"), n
             )
             handlers: Any = {SwarmError: on_swarm_error, HTTPException: on_http_error, Exception: on_bug}
             app = Starlette(routes=counter_routes(services), exception_handlers=handlers)
-            async with Listener(app, [Site(Settings(data_folder=folder), {}).bind_owner()]):
+
+            async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+                made.calls.append(f"{scope['method']} {scope['path']}")
+                await app(scope, receive, send)
+
+            async with Listener(noted, [Site(Settings(data_folder=folder), {}).bind_owner()]):
                 yield made
