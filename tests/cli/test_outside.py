@@ -4,8 +4,6 @@ import json
 import time
 from pathlib import Path
 
-import pytest
-
 from desks import SECRET, desk
 from household import run
 
@@ -24,7 +22,6 @@ WAITS = {
 }
 
 
-@pytest.mark.slow
 def test_an_endpoints_key_is_taken_from_stdin_and_shown_nowhere(tmp_path: Path) -> None:
     async def work() -> None:
         async with desk(tmp_path) as d:
@@ -41,7 +38,6 @@ def test_an_endpoints_key_is_taken_from_stdin_and_shown_nowhere(tmp_path: Path) 
     run(work)
 
 
-@pytest.mark.slow
 def test_a_prompt_takes_the_key_and_a_command_line_does_not(tmp_path: Path) -> None:
     async def work() -> None:
         async with desk(tmp_path) as d:

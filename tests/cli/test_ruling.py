@@ -28,7 +28,6 @@ async def add_private(d: Desk) -> None:
     await d.done(*STAYS)
 
 
-@pytest.mark.slow
 def test_rules_are_added_in_their_order_changed_and_taken_out(tmp_path: Path) -> None:
     async def work() -> None:
         async with desk(tmp_path) as d:
@@ -53,7 +52,6 @@ def test_rules_are_added_in_their_order_changed_and_taken_out(tmp_path: Path) ->
     run(work)
 
 
-@pytest.mark.slow
 def test_what_is_exported_is_taken_back_unchanged(tmp_path: Path) -> None:
     async def work() -> None:
         async with desk(tmp_path) as d:
@@ -78,7 +76,6 @@ def test_what_is_exported_is_taken_back_unchanged(tmp_path: Path) -> None:
     run(work)
 
 
-@pytest.mark.slow
 def test_an_edit_that_breaks_a_test_is_refused_unless_the_test_goes_with_it(tmp_path: Path) -> None:
     async def work() -> None:
         async with desk(tmp_path) as d:
@@ -95,7 +92,6 @@ def test_an_edit_that_breaks_a_test_is_refused_unless_the_test_goes_with_it(tmp_
     run(work)
 
 
-@pytest.mark.slow
 def test_tests_are_run_added_and_removed(tmp_path: Path) -> None:
     async def work() -> None:
         async with desk(tmp_path) as d:
@@ -110,7 +106,6 @@ def test_tests_are_run_added_and_removed(tmp_path: Path) -> None:
     run(work)
 
 
-@pytest.mark.slow
 def test_explaining_prints_the_rule_the_nodes_and_what_was_passed(tmp_path: Path) -> None:
     async def work() -> None:
         async with desk(tmp_path) as d:
@@ -128,10 +123,10 @@ def test_explaining_prints_the_rule_the_nodes_and_what_was_passed(tmp_path: Path
     run(work)
 
 
-@pytest.mark.slow
 def test_a_rule_is_added_from_a_file_with_its_tests(tmp_path: Path) -> None:
     text = '[[rule]]\nname = "p"\nwhen = {labels = {any = ["private"]}}\nthen = {do = "run", nodes = ["attic"]}\n'
-    text += '[[test]]\nname = "t"\nrequest = {model = "m", labels = ["private"]}\nexpect = {outcome = "run", only = ["attic"]}'
+    text += '[[test]]\nname = "t"\nrequest = {model = "m", labels = ["private"]}\n'
+    text += 'expect = {outcome = "run", only = ["attic"]}'
 
     async def work() -> None:
         async with desk(tmp_path) as d:
@@ -146,7 +141,6 @@ def test_a_rule_is_added_from_a_file_with_its_tests(tmp_path: Path) -> None:
     run(work)
 
 
-@pytest.mark.slow
 def test_an_editor_shows_the_rule_and_its_tests_and_asks_again_after_a_mistake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +168,10 @@ def test_a_version_that_moved_while_the_owner_was_editing_is_not_overwritten(
 ) -> None:
     script = tmp_path / "edit.py"
     script.write_text(
-        "import pathlib, sys, time\npath = pathlib.Path(sys.argv[1])\nwhile not pathlib.Path(sys.argv[0]).with_name('go').exists(): time.sleep(0.01)\npath.write_text(path.read_text().replace('any adopted', 'each'))\n"
+        "import pathlib, sys, time\n"
+        "path, go = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[0]).with_name('go')\n"
+        "while not go.exists(): time.sleep(0.01)\n"
+        "path.write_text(path.read_text().replace('any adopted', 'each'))\n"
     )
     monkeypatch.setenv("VISUAL", f"{sys.executable} {script}")
 
