@@ -118,14 +118,15 @@ def test_models_are_listed(at: Path) -> None:
 
 
 def test_keys_are_made_shown_once_and_revoked(fleet: Fleet, at: Path) -> None:
-    made = type_in(at, "keys", "create", "typed")
+    made = type_in(at, "keys", "create", "typed", "--label", "private", "--user", "ana", "--tokens-per-day", "5")
     secret = made.out.strip()
     assert made.code == 0 and len(secret) > 20 and "\n" not in secret
     again = type_in(at, "keys", "create", "typed")
     assert again.code == EXIT_WRONG and "typed" in again.err
     listed = type_in(at, "keys", "list")
     assert "typed" in listed.out and secret not in listed.out
-    assert "typed" in [key["name"] for key in json.loads(type_in(at, "keys", "list", "--json").out)]
+    (key,) = [key for key in json.loads(type_in(at, "keys", "list", "--json").out) if key["name"] == "typed"]
+    assert (key["labels"], key["user"], key["is_owner"], key["tokens_per_day"]) == (["private"], "ana", False, 5)
     assert type_in(at, "keys", "revoke", "typed").code == 0
     assert type_in(at, "keys", "revoke", "typed").code == EXIT_WRONG
     assert secret not in logs_of(fleet)

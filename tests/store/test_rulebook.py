@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -292,6 +293,18 @@ def _assert_same_words(document: Document, wanted: Document) -> None:
     assert said == [(rule.name, rule.enabled, rule.when, rule.then) for rule in wanted.rules]
     assert {test.name: test.request for test in document.tests} == {test.name: test.request for test in wanted.tests}
     assert [test.name for test in document.tests] == sorted(test.name for test in wanted.tests)
+
+
+def test_many_rules_that_change_places_at_once_are_put_back(store: Store) -> None:
+    book, chance = book_of(store), Random(7)
+    seen = [book.document(), put(book, tuple(StoredRule(name=f"r{number}") for number in range(12)))]
+    for _ in range(20):
+        rules = list(book.document().rules)
+        chance.shuffle(rules)
+        seen.append(put(book, (*rules[: chance.randrange(6, 12)], *(StoredRule(name="new") for _ in range(3)))))
+    assert [book.at_version(document.version) for document in seen] == seen
+    for document in seen[-2:0:-1]:
+        assert book.undo(by="ana", now=9.0, check=allow).rules == document.rules
 
 
 def test_eight_threads_that_edit_at_once_lose_nothing(store: Store) -> None:
