@@ -95,7 +95,7 @@ Clause = tuple[Check, Callable[[View], str]]  # whether it holds, and the words 
 
 def view_of(asked: Asked, labels: frozenset[str]) -> View:
     """Prepare a request for any number of rules, under these labels."""
-    return View(asked, reduced(labels), _address(asked.client))
+    return View(asked, reduced(labels), address_of(asked.client))
 
 
 def reduced(labels: frozenset[str]) -> frozenset[str]:
@@ -176,6 +176,16 @@ def week_mask(hours: Hours) -> int:
 def networks_of(texts: tuple[str, ...]) -> Networks:
     """Networks as values, those of IPv4 in IPv6's form as IPv4, as clients are. They must be sound."""
     return tuple(map(_network, texts))
+
+
+def address_of(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address without its scope, as IPv4 where it is one in IPv6's form; None where it is none."""
+    try:
+        found = ipaddress.ip_address((text or "").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
 
 
 def is_word(text: str, most: int) -> bool:
@@ -331,12 +341,3 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         mapped = found.network_address.ipv4_mapped
         return found if mapped is None else ipaddress.IPv4Network((int(mapped), found.prefixlen - 96))
     return found
-
-
-def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        found = ipaddress.ip_address((text or "").partition("%")[0])
-    except ValueError:
-        return None
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return mapped or found

@@ -57,8 +57,8 @@ class FactCheck:
         """Say why the node does not meet it; what is unknown does not."""
         said = node.facts.get(self.name)
         value = said.casefold() if isinstance(said, str) else said
-        # What is of the wrong kind is as good as unknown: neither "yes" nor 1 is a number of cores or a GPU.
-        if value is None or _kind(value) is not _kind(self.wanted):
+        # What is of the wrong kind is as good as unknown: "8" is no number of cores, 1 no GPU, NaN no speed.
+        if value is None or value != value or _kind(value) is not _kind(self.wanted):
             return f"its {self.name} is unknown, and the rule wants {self.text}"
         if not self.compare(value, self.wanted):
             return f"its {self.name} is {said}, and the rule wants {self.text}"

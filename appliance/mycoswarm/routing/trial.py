@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from mycoswarm.base.errors import InputError
-from mycoswarm.routing.clause import MAX_WORD, MAX_WORDS, TASKS, is_label, is_word
+from mycoswarm.routing.clause import MAX_WORD, MAX_WORDS, TASKS, address_of, is_label, is_word
 from mycoswarm.routing.reach import Outlet, Reach, Spot, reach_of
 from mycoswarm.routing.rule import MAX_NAME, RuleSet
 from mycoswarm.routing.snapshot import Asked, SwarmState
@@ -129,20 +129,22 @@ def _form_fault(trial: Trial) -> str | None:
         return f"a list has at most {MAX_WORDS} entries, each of 1 to {MAX_WORD} visible characters"
     if wrong := [label for label in (*example.labels, *example.added) if not is_label(label)]:
         return f"{wrong[0][:40]!r} is no label: write 1 to 32 small letters, digits or hyphens"
-    is_tool = example.task.startswith("tool:") and is_word(example.task, MAX_WORD)
-    if example.task not in TASKS and not is_tool:
+    tool = example.task.removeprefix("tool:")
+    if example.task not in TASKS and (tool == example.task or not is_word(tool, MAX_WORD)):
         return f"{example.task[:40]!r} is no task: there are {', '.join(TASKS)} and tool:NAME"
     if not 0 <= example.characters < 1 << 53:
         return "characters are 0 or more"
+    if example.client and address_of(example.client) is None:
+        return f"{example.client[:40]!r} is no address"
     if example.at is not None and _moment(example.at) is None:
-        return f"{example.at[:40]!r} is no time with an offset, such as {MONDAY_NOON}"
+        return f"{example.at[:40]!r} is no time since 1970 with an offset, such as {MONDAY_NOON}"
     return None
 
 
 def _moment(text: str) -> float | None:
     try:
         read = datetime.fromisoformat(text)
-        return None if read.tzinfo is None else read.timestamp()
+        return None if read.tzinfo is None or read.timestamp() < 0 else read.timestamp()
     except (ValueError, OverflowError):
         return None
 
