@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ from mycoswarm.store.apikey import Key
 from rings import FACTS, Bench, FakeRing, until
 
 KEY = "msk-right"
+OWNER_KEY = "msk-owner"
+KEYS = {KEY: Key("desk", 0.0), OWNER_KEY: Key("boss", 0.0, is_owner=True)}
 
 
 @dataclass
@@ -80,7 +82,11 @@ async def owner(request: Request) -> JSONResponse:
 
 @asynccontextmanager
 async def console(
-    bench: Bench | None = None, *, waits: Waits = USUAL_WAITS, socket_path: Path | None = None
+    bench: Bench | None = None,
+    *,
+    waits: Waits = USUAL_WAITS,
+    socket_path: Path | None = None,
+    owner_routes: Sequence[Route] = (),
 ) -> AsyncIterator[Console]:
     """Serve while the block runs: the app for clients, or on `socket_path` the owner's, which has `/v1/owner` too."""
     bench = bench or Bench()
@@ -98,13 +104,13 @@ async def console(
             completions=Completions(chat, lambda: 1234.5, bench.new_id, waits),
             doorway=Doorway(
                 names=lambda: frozenset({"127.0.0.1", "localhost", "::1", "attic.local"}),
-                check=lambda secret: Key("desk", 0.0) if secret == KEY else None,
+                check=KEYS.get,
                 note=note,
             ),
             models=lambda: [(FACTS, ("attic",))],
             health=lambda: {"status": "ok"},
         )
-        app = socket_app(services, [Route("/v1/owner", owner)]) if socket_path else console_app(services)
+        app = socket_app(services, [Route("/v1/owner", owner)]) if socket_path else console_app(services, owner_routes)
         config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
         config.timeout_graceful_shutdown = 2
         server = uvicorn.Server(config)

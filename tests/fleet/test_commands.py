@@ -17,7 +17,14 @@ from mycoswarm.cli.screen import EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, EXI
 
 pytestmark = pytest.mark.slow
 
-GROUPS = {"bench": ["ring"], "keys": ["create", "list", "revoke"], "models": ["add", "list", "remove"]}
+GROUPS = {
+    "approvals": ["allow", "list", "refuse", "watch"],
+    "bench": ["ring"],
+    "endpoints": ["add", "list", "remove"],
+    "keys": ["create", "list", "revoke"],
+    "models": ["add", "list", "remove"],
+    "rules": ["add", "edit", "explain", "export", "history", "import", "list", "move", "replay", "test", "undo"],
+}
 SECRET_PROMPT = "The heliotrope password of my aunt is Zanzibar-77"
 
 

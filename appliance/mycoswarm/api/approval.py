@@ -27,4 +27,4 @@ def approval_routes(desk: ApprovalDesk) -> list[Route]:
         only(given, "id", "allow")
         return await desk.answer(text(given, "id"), sure(given, "allow"), by)
 
-    return [json_route("approvals", "GET", show), json_route("approvals/{id}", "POST", answer)]
+    return [json_route("approvals", "GET", show), json_route("approvals/{id:path}", "POST", answer)]

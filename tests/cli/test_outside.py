@@ -1,0 +1,69 @@
+"""`endpoints` and `approvals`: the commands against the real routes and database."""
+
+import json
+import time
+from pathlib import Path
+
+from desks import SECRET, desk
+from household import run
+
+URL = "http://192.168.1.9:8000/v1"
+WAITS = {
+    "id": "a1",
+    "asked_at": 0.0,
+    "key": "desk",
+    "user": None,
+    "model": "spore",
+    "task": "chat",
+    "characters": 12,
+    "labels": ["private"],
+    "destination": "the endpoint rack",
+    "rule": "ask me",
+}
+
+
+def test_an_endpoints_key_is_taken_from_stdin_and_shown_nowhere(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with desk(tmp_path) as d:
+            said = await d.done("endpoints", "add", "rack", URL, "--place", "LAN", "--key", "-", text=SECRET + "\n")
+            assert d.endpoints.secret("rack") == SECRET and SECRET not in said
+            assert "It serves: big-one." in said and "until a rule names it" in said
+            said = await d.done("endpoints", "list")
+            assert SECRET not in said and "unreachable" in said
+            (one,) = json.loads(await d.done("endpoints", "list", "--json"))
+            assert one["has_secret"] and SECRET not in json.dumps(one)
+            await d.done("rules", "add", "big", "--external", "rack")
+            assert "go nowhere now: big" in await d.done("endpoints", "remove", "rack")
+
+    run(work)
+
+
+def test_a_prompt_takes_the_key_and_a_command_line_does_not(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with desk(tmp_path) as d:
+            said = await d.done("endpoints", "add", "one", URL, text=SECRET + "\n")
+            assert d.endpoints.secret("one") == SECRET and SECRET not in said
+            await d.done("endpoints", "add", "two", URL, text="\n")
+            await d.done("endpoints", "add", "three", URL, "--no-key", "--no-check")
+            assert d.endpoints.secret("two") is None and d.endpoints.secret("three") is None
+            assert [asked[2:] for asked in d.probe.asked] == [(SECRET, "outside"), (None, "outside")]
+            result = await d.command("endpoints", "add", "four", URL, "--key", SECRET)
+            assert result.exit_code == 1 and SECRET not in result.output and "does not belong" in result.output
+            assert (await d.command("endpoints", "add", "five", URL, "--key", "-", "--no-key")).exit_code == 2
+            assert [one.name for one in d.endpoints.entries()] == ["one", "three", "two"]
+
+    run(work)
+
+
+def test_who_waits_is_listed_allowed_and_refused(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with desk(tmp_path) as d:
+            d.approvals.waits = [{**WAITS, "id": name, "expires_at": time.time() + 60} for name in ("a1", "a/2")]
+            assert [one["id"] for one in json.loads(await d.done("approvals", "list", "--json"))] == ["a1", "a/2"]
+            assert "desk" in await d.done("approvals", "list")
+            await d.done("approvals", "allow", "a1")
+            await d.done("approvals", "refuse", "a/2")
+            assert d.approvals.answers == [("a1", True, "owner"), ("a/2", False, "owner")]
+            assert (await d.command("approvals", "allow", "a1")).exit_code == 1
+
+    run(work)
