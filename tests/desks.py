@@ -19,7 +19,6 @@ from mycoswarm.api.rules import Amendment, RuleServices
 from mycoswarm.base.errors import NotFoundError, SwarmError
 from mycoswarm.base.settings import Settings
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat import Surroundings
 from mycoswarm.cli.call import Call
 from mycoswarm.cli.entry import main
 from mycoswarm.daemon.charter import FIRST_RULES
@@ -129,9 +128,9 @@ def books(folder: Path) -> Iterator[tuple[RuleBook, Endpoints]]:
         store.close()
 
 
-def swarm_of(nodes: tuple[NodeState, ...], endpoints: Endpoints, digest: str = "") -> SwarmState:
+def swarm_of(nodes: tuple[NodeState, ...], endpoints: Endpoints, digest: str | None = None) -> SwarmState:
     """A swarm in which the first node decides and holds the model."""
-    holders = {digest: frozenset({nodes[0].node_id})}
+    holders = {digest: frozenset({nodes[0].node_id})} if digest else {}
     return SwarmState("attic", nodes, holders, endpoints=endpoint_states(endpoints))
 
 
@@ -152,19 +151,15 @@ async def desk(folder: Path, *, nodes: tuple[NodeState, ...] = (node("attic"), n
     with books(folder) as (book, endpoints):
         async with Keeper(book, swarm=lambda: swarm_of(nodes, endpoints), wall_clock=lambda: NOW) as keeper:
             made = Desk(folder, keeper, book, endpoints)
-            around = Surroundings(
+            rehearsal = Rehearsal(
                 swarm=lambda digest: swarm_of(nodes, endpoints, digest),
                 models=_Models(),
                 rules=keeper.rules,
                 conditions=lambda facts, ids: Conditions(n_ctx=512, n_ubatch=8),
-                note=lambda row: None,
-                grade=lambda plan, facts, finished: None,
-                new_id=lambda: "id",
                 wall_clock=lambda: NOW,
-                request_s=30.0,
             )
             services = CounterServices(
-                rules=RuleServices(desk=keeper, explain=Rehearsal(around).explain, replay=made.replay),
+                rules=RuleServices(desk=keeper, explain=rehearsal.explain, replay=made.replay),
                 endpoints=Directory(endpoints, rules=keeper.rules, wall_clock=lambda: NOW, probe=made.probe),
                 approvals=made.approvals,
             )

@@ -45,8 +45,15 @@ class Cabinet:
     def counter(self, around: Surroundings) -> CounterServices:
         """What the owner's routes for rules, endpoints and approvals need."""
         directory = Directory(self._home.endpoints, rules=self._keeper.rules, wall_clock=time.time, probe=self._probe)
+        rehearsal = Rehearsal(
+            swarm=around.swarm,
+            models=around.models,
+            rules=around.rules,
+            conditions=around.conditions,
+            wall_clock=around.wall_clock,
+        )
         return CounterServices(
-            rules=RuleServices(desk=self._keeper, explain=Rehearsal(around).explain),
+            rules=RuleServices(desk=self._keeper, explain=rehearsal.explain),
             endpoints=directory,
             approvals=self._approvals,
         )

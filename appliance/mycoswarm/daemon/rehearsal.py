@@ -1,22 +1,35 @@
 """Deciding on example requests as if they were real ones, with the rules, models and nodes of now. Sends nothing."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from mycoswarm.base.errors import NotFoundError
-from mycoswarm.chat.life import Surroundings
+from mycoswarm.catalog.facts import ModelFacts
+from mycoswarm.chat.life import Models
 from mycoswarm.chat.load import load_of
 from mycoswarm.routing.decision import Outcome, decide
-from mycoswarm.routing.snapshot import Narrowing
+from mycoswarm.routing.rule import RuleSet
+from mycoswarm.routing.snapshot import Narrowing, SwarmState
 from mycoswarm.routing.trial import asked_of, read_example
+from mycoswarm.wire.plan import Conditions
 
 
 class Rehearsal:
-    """Decides with what real requests are decided with."""
+    """Decides with what real requests are decided with: all of it as in `Surroundings`."""
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
+    def __init__(
+        self,
+        *,
+        swarm: Callable[[str | None], SwarmState],
+        models: Models,
+        rules: Callable[[], RuleSet],
+        conditions: Callable[[ModelFacts, tuple[str, ...]], Conditions],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._swarm, self._models, self._rules = swarm, models, rules
+        self._conditions, self._wall_clock = conditions, wall_clock
 
     async def explain(self, request: Any, narrowing: Narrowing) -> Outcome:
         """Decide on an example (`Example` in routing/trial.py, as plain values), with every reason. Without `at` the
@@ -27,14 +40,14 @@ class Rehearsal:
         """
         example = read_example(request)
         try:
-            facts = self._around.models.find(example.model)
+            facts = self._models.find(example.model)
         except NotFoundError:
             facts = None  # an endpoint may have it
-        swarm, asked = self._around.swarm(facts.digest if facts else None), asked_of(example)
-        asked = replace(asked, narrowing=narrowing, at=self._around.wall_clock() if example.at is None else asked.at)
+        swarm, asked = self._swarm(facts.digest if facts else None), asked_of(example)
+        asked = replace(asked, narrowing=narrowing, at=self._wall_clock() if example.at is None else asked.at)
         load = None
         if facts is not None:
-            load = load_of(facts, self._around.conditions(facts, tuple(node.node_id for node in swarm.nodes)))
+            load = load_of(facts, self._conditions(facts, tuple(node.node_id for node in swarm.nodes)))
             asked = replace(asked, model=facts.name, model_digest=facts.digest)
         # In a thread: cutting a large model over eight nodes takes a Raspberry Pi half a second.
-        return await asyncio.to_thread(lambda: decide(asked, load, self._around.rules(), swarm, explain=True))
+        return await asyncio.to_thread(lambda: decide(asked, load, self._rules(), swarm, explain=True))
