@@ -174,8 +174,8 @@ class Keeper:
         return await self._edit(change, how, what=f"import {len(rules)} rules", keeps_tests=False)
 
     async def change_tests(self, how: Amendment) -> dict[str, Any]:
-        """Change tests alone. Those that are put in must hold; that others were broken by a change of the swarm does not
-        keep any from being taken away.
+        """Change tests alone. Those that are put in must hold; others that a change of the swarm has broken do
+        not keep any from being taken away.
 
         Raises:
             InputError: one cannot be, or does not hold.
