@@ -67,3 +67,19 @@ def test_who_waits_is_listed_allowed_and_refused(tmp_path: Path) -> None:
             assert (await d.command("approvals", "allow", "a1")).exit_code == 1
 
     run(work)
+
+
+def test_watching_asks_about_each_request_once_and_goes_on_when_one_is_gone(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with desk(tmp_path) as d:
+            gone = {**WAITS, "id": "gone", "expires_at": time.time() + 60}
+            d.approvals.waits = [{**gone, "id": name} for name in ("a1", "a1", "a2", "a3")]
+            result = await d.command("approvals", "watch", text="y\nn\n")
+            assert d.approvals.answers == [("a1", True, "owner"), ("a2", False, "owner")]
+            assert result.exit_code == 1 and result.output.count("Allow it?") == 3  # there was no third answer
+            assert "desk asks spore (chat, 12 characters, labels: private)" in result.output
+            d.approvals.waiting = lambda: [gone, {**gone, "id": "next"}]  # type: ignore[method-assign]  # it ends while the owner thinks
+            result = await d.command("approvals", "watch", text="y\n")
+            assert "nothing waits under that id" in result.output
+
+    run(work)

@@ -174,6 +174,25 @@ def test_undo_goes_back_step_by_step_and_runs_the_tests(tmp_path: Path) -> None:
     run(work)
 
 
+def test_tests_that_a_change_of_the_swarm_has_broken_can_be_taken_away_one_by_one(tmp_path: Path) -> None:
+    nodes = [node("attic")]
+
+    async def work() -> None:
+        with books(tmp_path) as (book, _):
+            async with Keeper(book, swarm=lambda: SwarmState("attic", tuple(nodes)), wall_clock=lambda: NOW) as keeper:
+                await keeper.change_tests(how(one=STAYS, two=STAYS))
+                nodes.append(node("cellar"))
+                with pytest.raises(InputError, match="breaks 2 of 2 tests"):
+                    await keeper.add(RACK, Spot(), how())
+                await keeper.change_tests(how(one=None))
+                with pytest.raises(InputError, match="'three'"):
+                    await keeper.change_tests(how(three=STAYS))
+                await keeper.add(RACK, Spot(), how(two=None))
+                assert keeper.rules().version == 4
+
+    run(work)
+
+
 def test_an_undo_that_would_break_a_test_of_the_swarm_of_now_is_refused(tmp_path: Path) -> None:
     nodes = [node("attic"), node("cellar")]
 

@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import click
 
-from mycoswarm.base.errors import InputError
+from mycoswarm.base.errors import InputError, NotFoundError
 from mycoswarm.cli.call import Call
-from mycoswarm.cli.screen import guarded, note, say, show_json, show_table
+from mycoswarm.cli.screen import complain, guarded, note, say, show_json, show_table
 
 PROBE_S = 60.0  # the endpoint is asked for its models, and may be slow
 MAX_SECRET = 4096  # characters
@@ -156,7 +156,10 @@ def watch(folder: Path) -> None:
             who, model, task, characters, labels, where, rule, left = _row(one)[1:]
             say(f"\n{who} asks {model} ({task}, {characters} characters, labels: {labels or 'none'}).")
             say(f"It would go to {where}, by the rule {rule}. Time left: {left}.")
-            _answer(call, one["id"], allowed=click.confirm("Allow it?", default=False))
+            try:
+                _answer(call, one["id"], allowed=click.confirm("Allow it?", default=False))
+            except NotFoundError as error:  # it took too long, or somebody else answered
+                complain(error)
         time.sleep(LOOK_S)
 
 

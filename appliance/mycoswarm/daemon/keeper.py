@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
@@ -174,14 +174,15 @@ class Keeper:
         return await self._edit(change, how, what=f"import {len(rules)} rules", keeps_tests=False)
 
     async def change_tests(self, how: Amendment) -> dict[str, Any]:
-        """Change tests alone.
+        """Change tests alone. Those that are put in must hold; others that a change of the swarm has broken do
+        not keep any from being taken away.
 
         Raises:
             InputError: one cannot be, or does not hold.
             NotFoundError: one that is to go is not there.
             StorageError: they could not be kept.
         """
-        return await self._edit(lambda rules: rules, how, what=f"tests {', '.join(how.tests)}")
+        return await self._edit(lambda rules: rules, how, what=f"tests {', '.join(how.tests)}", tests=tuple(how.tests))
 
     async def try_tests(self, given: dict[str, Any] | None) -> dict[str, Any]:
         """Run these tests, by name, or the stored ones where None is given; change nothing.
@@ -238,15 +239,17 @@ class Keeper:
         what: str,
         name: str | None = None,
         keeps_tests: bool = True,
+        tests: Collection[str] | None = None,
     ) -> dict[str, Any]:
-        """Make one edit, and tell its version; where a rule is named, its place and what it hides behind too."""
+        """Make one edit, and tell its version; where a rule is named, its place and what it hides behind too. These
+        tests must hold after it, or all."""
         swarm = self._swarm()
 
         def make(document: Document) -> Document:
             rules = tuple(change(list(document.rules)))
-            tests = document.tests if keeps_tests else ()
-            wanted = amended(replace(document, rules=rules, tests=tests), how.tests)
-            check(wanted, swarm)
+            kept = document.tests if keeps_tests else ()
+            wanted = amended(replace(document, rules=rules, tests=kept), how.tests)
+            check(wanted, swarm, tests)
             return wanted
 
         def work() -> dict[str, Any]:
