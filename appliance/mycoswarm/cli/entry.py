@@ -18,6 +18,7 @@ COMMANDS = {
     "join": "enrol",
     "keys": "things",
     "leave": "enrol",
+    "ledger": "proof",
     "models": "things",
     "nodes": "enrol",
     "run": "running",

@@ -13,8 +13,10 @@ from typing import Any, Self
 
 import msgspec
 
+from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
+from mycoswarm.api.disclosure import disclosure_routes
 from mycoswarm.api.gate import Doorway
 from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
@@ -23,9 +25,11 @@ from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat, Surroundings
+from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.cabinet import Cabinet
 from mycoswarm.daemon.gauge import graded_bytes_per_s
 from mycoswarm.daemon.home import STAGE_ARGV, Home
+from mycoswarm.daemon.librarian import Librarian
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.site import Site
@@ -72,6 +76,7 @@ class Node:
         self._keeping: set[asyncio.Task[None]] = set()
         self._notary = Notary(home.ledger)
         self._cabinet = Cabinet(home, self._notary)
+        self._librarian = Librarian(home.ledger, standing, name=lambda: home.identity.name)
 
     async def __aenter__(self) -> Self:
         try:
@@ -106,7 +111,8 @@ class Node:
             polls=standing.decides,
         )
         sockets = self._own(self._site.bind_peer())
-        app = peer_app(self._peer_services(), membership_routes(lambda: standing.roster()[0], self._accept, self._cut))
+        routes = membership_routes(lambda: standing.roster()[0], self._accept, self._cut)
+        app = peer_app(self._peer_services(), [*routes, *disclosure_routes(self._who, self._librarian)])
         serving = server_context(standing.certificate_pem, key_pem, standing.authority_pem)
         self._server = await enter(PeerServer(app, serving, sockets))  # type: ignore[arg-type]  # starlette types its ASGI more widely
         parts = Parts(
@@ -145,6 +151,8 @@ class Node:
         if self._standing.decides:
             await enter(Listener(console_app(services), sockets))
         owner = owner_routes(self._steward.services(chat, outlook, self._status))
+        auditor = Auditor(home.ledger, self._librarian, self._standing, self._contacts.fresh)
+        owner += chronicle_routes(self._librarian, auditor)
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
         self._stack.push_async_callback(rings.stop)  # before the listeners: open answers end with a typed error
 
