@@ -40,20 +40,19 @@ def list_requests(folder: Path, limit: int, key: str | None, outcome: str | None
         return
     rows = [
         (
-            _date(r["at"]),
+            _date(r["at"])[:16],
             str(r["receipt"])[:ID_SIGNS],
-            _word(r["key"]) or "owner",
-            _word(r["model"]) or str(r["model_digest"] or "")[:ID_SIGNS],
+            _word(r["key"]) or ("owner" if r["tries"] else ""),
+            _word(r["model"]) or _word(r["model_digest"])[:ID_SIGNS],
             _word(r["rule"]),
-            _word(r["ran"]),
-            ", ".join(map(str, r["nodes"] or ())) or _layers(r["layers_here"]),
+            _where(r),
             _word(r["outcome"]) or "no end here",
             _word(r["completion_tokens"]),
             _word(r["seconds"]),
         )
         for r in found
     ]
-    show_table(("When", "Receipt", "Key", "Model", "Rule", "Ran", "Nodes", "Outcome", "Tokens", "Seconds"), rows)
+    show_table(("When", "Receipt", "Key", "Model", "Rule", "Ran on", "End", "Tokens", "s"), rows)
 
 
 @ledger.command("show")
@@ -260,6 +259,12 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name}={_plain(one)}" for name, one in value.items() if one is not None)
     return str(value)
+
+
+def _where(request: dict[str, Any]) -> str:
+    """The nodes or the endpoint; on a node that only worked for it, its layers."""
+    names = ", ".join(map(str, request["nodes"] or ())) or _layers(request["layers_here"])
+    return f"{names} ({request['ran']})" if request["ran"] else names
 
 
 def _what(reader: dict[str, Any]) -> str:
