@@ -4,13 +4,15 @@ from typing import Literal
 
 import msgspec
 
+from mycoswarm.routing.clause import is_word
 from mycoswarm.routing.selector import FACTS, read_fact
 from mycoswarm.routing.snapshot import NodeState
-from mycoswarm.swarm.place import Place
+from mycoswarm.swarm.place import PLACES, Place
 
 SplitPolicy = Literal["solo", "split allowed", "split required"]
 
 MAX_NAMES = 256  # nodes, tags, facts: as many as a roster has
+MAX_WORD = 200  # characters
 MAX_FALLBACKS = 8
 MAX_MESSAGE = 500
 MAX_ASK_S = 3600.0
@@ -120,18 +122,16 @@ def action_fault(action: Action) -> str | None:
         return f"within_s must be from 1 to {MAX_ASK_S:g} seconds"
     done = unwrapped(action)
     if isinstance(done, Deny):
-        return None if 0 < len(done.message) <= MAX_MESSAGE else f"a message has 1 to {MAX_MESSAGE} characters"
+        return None if is_word(done.message, MAX_MESSAGE) else f"a message has 1 to {MAX_MESSAGE} visible characters"
     if isinstance(done, External):
         named = (done.name, *((done.model,) if done.model is not None else ()))
-        return (
-            None
-            if all(0 < len(text) <= 200 for text in named)
-            else "an endpoint's name or model is missing or too long"
-        )
+        if not all(is_word(text, MAX_WORD) for text in named):
+            return f"an endpoint's name and its model have 1 to {MAX_WORD} visible characters"
+        return None
     lists = (done.nodes, done.tags, done.facts, done.prefer)
-    if any(len(one) > MAX_NAMES or any(not 0 < len(word) <= 200 for word in one) for one in lists):
-        return f"a list has at most {MAX_NAMES} entries, each of 1 to 200 characters"
-    if not done.places:
+    if any(len(one) > MAX_NAMES or not all(is_word(word, MAX_WORD) for word in one) for one in lists):
+        return f"a list has at most {MAX_NAMES} entries, each of 1 to {MAX_WORD} visible characters"
+    if not 0 < len(done.places) <= len(PLACES):
         return "places must name this-machine, LAN or outside"
     if wrong := [text for text in done.facts if read_fact(text) is None]:
         return f"{wrong[0]!r} is no condition on a fact such as vram_bytes >= 24GiB; there are {', '.join(FACTS)}"

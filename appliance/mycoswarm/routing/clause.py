@@ -5,10 +5,11 @@ public prompts takes one that is private too.
 """
 
 import ipaddress
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from fnmatch import translate
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -21,10 +22,12 @@ LEVELS = ("private", "household", "public")  # strictest first
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 TASKS = ("chat", "completion", "embedding", "agent")
 DAY_MINUTES = 24 * 60
+WEEK_MINUTES = 7 * DAY_MINUTES
+MAX_CHARACTERS = 1 << 53  # what every JSON reader takes for a whole number
 MAX_WORDS = 256  # in any list of a condition
 MAX_WORD = 256  # characters
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
+_CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -45,8 +48,9 @@ class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 class Hours(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Local times in [from, to), "HH:MM", on days of the week (none named: all). Where `to` is not after `from`, the
-    window runs over midnight and belongs to the day on which it begins."""
+    """Local times in [from, to), "HH:MM", on days of the week (none named: all). Where `to` is before `from`, the
+    window runs over midnight and belongs to the day on which it begins. A clock that is set back shows some times
+    twice, and both count."""
 
     begin: str = msgspec.field(default="00:00", name="from")
     end: str = msgspec.field(default="24:00", name="to")
@@ -56,7 +60,8 @@ class Hours(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 class When(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The conditions. `model`, `task`, `keys` and `users` are globs (`*`, `?`, `[...]`); of a list one must match.
-    `client` are networks such as "192.168.1.0/24" of the address that the request came from."""
+    `client` are networks such as "192.168.1.0/24" of the address that the request came from. What is not known of a
+    request (its key, user, address) meets no condition on it."""
 
     model: str | None = None
     task: str | None = None
@@ -75,22 +80,22 @@ class View:
     asked: Asked
     labels: frozenset[str]
     client: ipaddress.IPv4Address | ipaddress.IPv6Address | None
-    local: dict[str, tuple[int, int]] = field(default_factory=dict)  # by zone: weekday from 0, minute of the day
+    local: dict[str, int | None] = field(default_factory=dict)  # minute of the week by zone
 
-    def moment(self, zone: str) -> tuple[int, int]:
-        """Weekday (Monday 0) and minute of the day in a time zone."""
+    def minute(self, zone: str) -> int | None:
+        """The minute of the week in a time zone, from Monday 00:00; None where zone or time cannot be."""
         if zone not in self.local:
-            here = datetime.fromtimestamp(self.asked.at, ZoneInfo(zone))
-            self.local[zone] = (here.weekday(), here.hour * 60 + here.minute)
+            self.local[zone] = _week_minute(self.asked.at, zone)
         return self.local[zone]
 
 
 Check = Callable[[View], bool]
+Clause = tuple[Check, Callable[[View], str]]  # whether it holds, and the words for where it does not
 
 
 def view_of(asked: Asked, labels: frozenset[str]) -> View:
     """Prepare a request for any number of rules, under these labels."""
-    return View(asked, reduced(labels), _address(asked.client))
+    return View(asked, reduced(labels), address_of(asked.client))
 
 
 def reduced(labels: frozenset[str]) -> frozenset[str]:
@@ -104,86 +109,88 @@ def is_label(text: str) -> bool:
     return _LABEL.fullmatch(text) is not None
 
 
-def checks_of(when: When) -> tuple[Check, ...]:
-    """The conditions as functions, cheap ones first. The conditions must be sound: see `when_fault`."""
-    found: list[Check] = []
+def clauses_of(when: When) -> tuple[Clause, ...]:
+    """The conditions as functions, cheap ones first. They must be sound: see `when_fault`."""
+    found: list[Clause] = []
     if when.model is not None:
-        found.append(_model_check(when.model))
+        found.append(_model_clause(when.model))
     if when.task is not None:
-        found.append(_task_check(when.task))
+        found.append(_task_clause(when.task))
     if when.labels is not None:
-        found.append(_label_check(when.labels))
+        found.append(_label_clause(when.labels))
     if when.characters is not None:
-        found.append(_span_check(when.characters))
+        found.append(_span_clause(when.characters))
     if when.keys:
-        found.append(_key_check(when.keys))
+        found.append(_key_clause(when.keys))
     if when.users:
-        found.append(_user_check(when.users))
+        found.append(_user_clause(when.users))
     if when.client:
-        found.append(_client_check(when.client))
+        found.append(_client_clause(when.client))
     if when.hours is not None:
-        found.append(_hours_check(when.hours))
+        found.append(_hours_clause(when.hours))
     return tuple(found)
 
 
-def mismatch(when: When, view: View) -> str | None:
+def mismatch(clauses: tuple[Clause, ...], view: View) -> str | None:
     """Say the first condition that fails, in the owner's words, or None where all hold."""
-    asked = view.asked
-    if when.model is not None and not _model_check(when.model)(view):
-        return f"model {asked.model[:80]!r} does not match {when.model!r}"
-    if when.task is not None and not _task_check(when.task)(view):
-        return f"task {asked.task!r} does not match {when.task!r}"
-    if when.labels is not None and not _label_check(when.labels)(view):
-        return _label_words(when.labels, view.labels)
-    if when.characters is not None and not _span_check(when.characters)(view):
-        below = "" if when.characters.below is None else f" to {when.characters.below}"
-        return f"the prompt has {asked.prompt_characters} characters, not {when.characters.least}{below}"
-    if when.keys and not _key_check(when.keys)(view):
-        return f"key {asked.key_name or 'of the owner'!r} is none of {_listed(when.keys)}"
-    if when.users and not _user_check(when.users)(view):
-        return f"user {asked.user or 'unknown'!r} is none of {_listed(when.users)}"
-    if when.client and not _client_check(when.client)(view):
-        return f"the client {asked.client or 'unknown'} is not in {_listed(when.client)}"
-    if when.hours is not None and not _hours_check(when.hours)(view):
-        weekday, minute = view.moment(when.hours.zone)
-        return f"it is {DAYS[weekday]} {minute // 60:02}:{minute % 60:02} ({when.hours.zone}), outside the hours"
-    return None
+    return next((words(view) for holds, words in clauses if not holds(view)), None)
 
 
 def when_fault(when: When) -> str | None:
     """Say what is wrong with conditions, or None where they are sound."""
     labels = when.labels or Labels()
-    lists = (when.keys, when.users, when.client, labels.any, labels.all, labels.none)
-    words = [word for one in lists for word in one] + [glob for glob in (when.model, when.task) if glob is not None]
-    if any(len(one) > MAX_WORDS for one in lists) or any(not 0 < len(word) <= MAX_WORD for word in words):
-        return f"a list has at most {MAX_WORDS} entries, each of 1 to {MAX_WORD} characters"
+    hours = when.hours or Hours()
+    lists = (when.keys, when.users, when.client, labels.any, labels.all, labels.none, hours.days)
+    words = [word for one in (*lists, (hours.zone,)) for word in one]
+    words += [glob for glob in (when.model, when.task) if glob is not None]
+    if any(len(one) > MAX_WORDS for one in lists) or not all(is_word(word, MAX_WORD) for word in words):
+        return f"a list has at most {MAX_WORDS} entries, each of 1 to {MAX_WORD} visible characters"
     if wrong := [label for label in (*labels.any, *labels.all, *labels.none) if not is_label(label)]:
         return f"{wrong[0][:40]!r} is no label: write 1 to 32 small letters, digits or hyphens"
     if when.task is not None and not _is_task(when.task):
         return f"{when.task[:40]!r} is no task: there are {', '.join(TASKS)} and tool:NAME"
     span = when.characters or Span()
-    if span.least < 0 or (span.below is not None and span.below <= span.least):
+    below = MAX_CHARACTERS if span.below is None else span.below
+    if not 0 <= span.least < below <= MAX_CHARACTERS:
         return "characters must go from 0 or more to more than that"
     for text in when.client:
         try:
             ipaddress.ip_network(text)
         except ValueError as exc:
-            return f"{text[:40]!r} is no network: {exc}"
+            return f"{text[:40]!r} is no network: {str(exc)[:100]}"
+        if "%" in text:
+            return f"{text[:40]!r} names an interface, and a client's address does not tell it"
     return None if when.hours is None else _hours_fault(when.hours)
 
 
-def week_minutes(hours: Hours) -> frozenset[int]:
-    """The minutes of the week, from Monday 00:00, that the hours cover."""
-    begin, end = _minute(hours.begin), _minute(hours.end)
-    length = (end - begin) if end > begin else (end - begin + DAY_MINUTES)
-    days = [DAYS.index(day) for day in hours.days] or range(7)
-    week = 7 * DAY_MINUTES
-    return frozenset((day * DAY_MINUTES + begin + past) % week for day in days for past in range(length))
+def week_mask(hours: Hours) -> int:
+    """The minutes of the week that the hours cover, from Monday 00:00, as bits."""
+    begin, end = _clock(hours.begin), _clock(hours.end)
+    window = (1 << (end - begin if end > begin else end - begin + DAY_MINUTES)) - 1
+    mask = 0
+    for day in hours.days or DAYS:
+        mask |= window << (DAYS.index(day) * DAY_MINUTES + begin)
+    return (mask | mask >> WEEK_MINUTES) & ((1 << WEEK_MINUTES) - 1)  # Sunday's window runs into Monday
 
 
 def networks_of(texts: tuple[str, ...]) -> Networks:
-    """Networks as values. They must be sound."""
-    return tuple(ipaddress.ip_network(text) for text in texts)
+    """Networks as values, those of IPv4 in IPv6's form as IPv4, as clients are. They must be sound."""
+    return tuple(map(_network, texts))
+
+
+def address_of(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address without its scope, as IPv4 where it is one in IPv6's form; None where it is none."""
+    try:
+        found = ipaddress.ip_address((text or "").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
+def is_word(text: str, most: int) -> bool:
+    """Whether a text can stand in a rule: not empty, not too long, and nothing in it that a terminal would obey."""
+    return 0 < len(text) <= most and text.isprintable()
 
 
 @lru_cache(maxsize=4096)
@@ -192,57 +199,86 @@ def glob_of(text: str) -> Callable[[str], object]:
     return re.compile(translate(text)).match
 
 
-def _model_check(glob: str) -> Check:
+def _model_clause(glob: str) -> Clause:
     matches = glob_of(glob)
-    return lambda view: matches(view.asked.model) is not None
-
-
-def _task_check(glob: str) -> Check:
-    matches = glob_of(glob)
-    return lambda view: matches(view.asked.task) is not None
-
-
-def _label_check(labels: Labels) -> Check:
-    some, every, none = frozenset(labels.any), frozenset(labels.all), frozenset(labels.none)
-
-    def check(view: View) -> bool:
-        held = view.labels
-        return (not some or not some.isdisjoint(held)) and every <= held and none.isdisjoint(held)
-
-    return check
-
-
-def _span_check(span: Span) -> Check:
-    least, below = span.least, span.below
-    return lambda view: (
-        view.asked.prompt_characters >= least and (below is None or view.asked.prompt_characters < below)
+    return (
+        lambda view: matches(view.asked.model) is not None,
+        lambda view: f"model {view.asked.model[:80]!r} does not match {glob!r}",
     )
 
 
-def _key_check(globs: tuple[str, ...]) -> Check:
+def _task_clause(glob: str) -> Clause:
+    matches = glob_of(glob)
+    return (
+        lambda view: matches(view.asked.task) is not None,
+        lambda view: f"task {view.asked.task[:80]!r} does not match {glob!r}",
+    )
+
+
+def _label_clause(labels: Labels) -> Clause:
+    some, every, none = frozenset(labels.any), frozenset(labels.all), frozenset(labels.none)
+
+    def holds(view: View) -> bool:
+        held = view.labels
+        return (not some or not some.isdisjoint(held)) and every <= held and none.isdisjoint(held)
+
+    return holds, lambda view: _label_words(labels, view.labels)
+
+
+def _span_clause(span: Span) -> Clause:
+    least, below = span.least, math.inf if span.below is None else span.below
+    words = f"from {least}" + ("" if span.below is None else f" to {below}")
+    return (
+        lambda view: least <= view.asked.prompt_characters < below,
+        lambda view: f"the prompt has {view.asked.prompt_characters} characters, not {words}",
+    )
+
+
+def _key_clause(globs: tuple[str, ...]) -> Clause:
     matchers = tuple(map(glob_of, globs))
-    # The owner's own socket has no key: a condition on keys is for others.
-    return lambda view: view.asked.key_name is not None and any(match(view.asked.key_name) for match in matchers)
+
+    def holds(view: View) -> bool:
+        # The owner's own socket has no key: a condition on keys is for others.
+        name = view.asked.key_name
+        return name is not None and any(match(name) for match in matchers)
+
+    return holds, lambda view: f"key {(view.asked.key_name or 'of the owner')[:80]!r} is none of {_listed(globs)}"
 
 
-def _user_check(globs: tuple[str, ...]) -> Check:
+def _user_clause(globs: tuple[str, ...]) -> Clause:
     matchers = tuple(map(glob_of, globs))
-    return lambda view: view.asked.user is not None and any(match(view.asked.user) for match in matchers)
+
+    def holds(view: View) -> bool:
+        user = view.asked.user
+        return user is not None and any(match(user) for match in matchers)
+
+    return holds, lambda view: f"user {(view.asked.user or 'unknown')[:80]!r} is none of {_listed(globs)}"
 
 
-def _client_check(texts: tuple[str, ...]) -> Check:
+def _client_clause(texts: tuple[str, ...]) -> Clause:
     networks = networks_of(texts)
-    return lambda view: view.client is not None and any(view.client in network for network in networks)
+
+    def holds(view: View) -> bool:
+        return view.client is not None and any(view.client in network for network in networks)
+
+    return holds, lambda view: f"the client {(view.asked.client or 'unknown')[:80]} is not in {_listed(texts)}"
 
 
-def _hours_check(hours: Hours) -> Check:
-    minutes, zone = week_minutes(hours), hours.zone
+def _hours_clause(hours: Hours) -> Clause:
+    mask, zone = week_mask(hours), hours.zone
 
-    def check(view: View) -> bool:
-        weekday, minute = view.moment(zone)
-        return weekday * DAY_MINUTES + minute in minutes
+    def holds(view: View) -> bool:
+        minute = view.minute(zone)
+        return minute is not None and mask >> minute & 1 == 1
 
-    return check
+    def words(view: View) -> str:
+        minute = view.minute(zone)
+        if minute is None:
+            return f"the time in {zone} is unknown"
+        day, past = divmod(minute, DAY_MINUTES)
+        return f"it is {DAYS[day]} {past // 60:02}:{past % 60:02} ({zone}), outside the hours"
+
+    return holds, words
 
 
 def _label_words(labels: Labels, held: frozenset[str]) -> str:
@@ -267,25 +303,41 @@ def _is_task(text: str) -> bool:
 
 
 def _hours_fault(hours: Hours) -> str | None:
-    if not (_CLOCK.fullmatch(hours.begin) and _CLOCK.fullmatch(hours.end)) or hours.begin == hours.end:
-        return 'hours go from one time to another, written like "22:00"'
+    is_clock = _CLOCK.fullmatch(hours.begin) and (_CLOCK.fullmatch(hours.end) or hours.end == "24:00")
+    if not is_clock or hours.begin == hours.end:
+        return 'hours go from one time to another, written like "22:00"; only `to` can be "24:00"'
     if wrong := [day for day in hours.days if day not in DAYS]:
         return f"{wrong[0][:40]!r} is no day: there are {', '.join(DAYS)}"
-    try:
-        ZoneInfo(hours.zone)
-    except (KeyError, ValueError, OSError):
+    if _zone(hours.zone) is None:
         return f"{hours.zone[:40]!r} is no time zone that this machine knows; write for example Europe/Berlin"
     return None
 
 
-def _minute(text: str) -> int:
+def _clock(text: str) -> int:
     return int(text[:2]) * 60 + int(text[3:])
 
 
-def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _zone(name: str) -> tzinfo | None:
+    if name == "UTC":  # what every machine knows, one without a table of zones too
+        return UTC
     try:
-        found = ipaddress.ip_address((text or "").partition("%")[0])
-    except ValueError:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
         return None
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return mapped or found
+
+
+def _week_minute(at: float, zone: str) -> int | None:
+    known = _zone(zone)
+    try:
+        here = datetime.fromtimestamp(at, known) if known is not None else None
+    except (ValueError, OverflowError, OSError):  # past the years that a calendar has
+        return None
+    return None if here is None else (here.weekday() * 24 + here.hour) * 60 + here.minute
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    found = ipaddress.ip_network(text)
+    if isinstance(found, ipaddress.IPv6Network) and found.prefixlen >= 96:
+        mapped = found.network_address.ipv4_mapped
+        return found if mapped is None else ipaddress.IPv4Network((int(mapped), found.prefixlen - 96))
+    return found

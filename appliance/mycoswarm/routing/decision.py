@@ -1,14 +1,13 @@
 """`decide`: one pure function from a request, the rules and the swarm to a decision or a refusal, explained.
 
-Requests narrow and never widen: where labels that a request adds itself make another rule match than the owner's labels
-alone, both rules must allow what is done.
+Requests narrow and never widen: see reach.py for the labels that a request adds itself.
 """
 
 from dataclasses import dataclass, field, replace
 
-from mycoswarm.routing.action import Action, Ask, Deny, External, Run, unwrapped
-from mycoswarm.routing.clause import View, view_of
+from mycoswarm.routing.action import External, Run
 from mycoswarm.routing.placement import Load, Placed
+from mycoswarm.routing.reach import ENDPOINT_TASKS, match_of, ways_of
 from mycoswarm.routing.rule import Rule, RuleSet
 from mycoswarm.routing.siting import Site, Siting, Verdict
 from mycoswarm.routing.snapshot import Asked, EndpointState, SwarmState
@@ -89,6 +88,7 @@ class Refusal:
 
 
 Outcome = Decision | Dispatch | Refusal
+Tried = tuple[tuple[str, str], ...]  # earlier actions, and why they could not be carried out
 
 
 def decide(asked: Asked, load: Load | None, rules: RuleSet, swarm: SwarmState, *, explain: bool = False) -> Outcome:
@@ -107,41 +107,20 @@ class _Case:
         self._passed: tuple[tuple[str, str], ...] = ()
 
     def decide(self) -> Outcome:
-        asked, rules = self._asked, self._rules
-        owned = view_of(asked, asked.labels)
-        view = owned if asked.added <= asked.labels else view_of(asked, asked.labels | asked.added)
-        self._rule = rules.first(view)
+        match = match_of(self._asked, self._rules)
+        self._rule, self._limit = match.rule, match.limit
         if self._explain:
-            self._passed = _passed(rules, self._rule, view)
-        if self._rule is None:
-            return self._refuse("refused_by_rules", "no rule allows this request anywhere: no match refuses")
-        limit = self._rule if view is owned else rules.first(owned)
-        if limit is None:
-            return self._refuse(
-                "refused_by_rules",
-                "no rule allows this request without the labels that it adds itself, and those only narrow",
-            )
-        self._limit = None if limit is self._rule else limit
-        for rule in (self._rule, limit):
-            if isinstance(rule.then, Deny):
-                return self._refuse("denied_by_rule", rule.then.message)
-        return self._follow(self._rule)
+            self._passed = self._rules.passed(match.view)
+        if match.rule is None or match.fault is not None:
+            return self._refuse(*(match.fault or ("refused_by_rules", "no rule matches")))
+        return self._follow(match.rule)
 
     def _follow(self, rule: Rule) -> Outcome:
         """Carry the rule's actions out in order, the next one only where one cannot be."""
         tried: list[tuple[str, str]] = []
         first: Refusal | None = None
         for index, action in enumerate(rule.chain):
-            ground = Ground(
-                rule=rule.name, rule_id=rule.id, version=self._rules.version, action=index, ask_s=self._ask_s(action)
-            )
-            done = unwrapped(action)
-            if isinstance(done, Run):
-                outcome = self._run(done, ground, tuple(tried))
-            elif isinstance(done, External):
-                outcome = self._send(done, ground, tuple(tried))
-            else:  # a fallback never denies
-                outcome = self._refuse("denied_by_rule", done.message, tuple(tried))
+            outcome = self._attempt(rule, index, tuple(tried))
             if not isinstance(outcome, Refusal):
                 return outcome
             first = first or outcome
@@ -154,16 +133,27 @@ class _Case:
             first, message=message, explanation=replace(first.explanation, reason=message, tried=tuple(tried))
         )
 
-    def _ask_s(self, action: Action) -> float | None:
-        asks = [one for one in (action, self._limit.then if self._limit else None) if isinstance(one, Ask)]
-        return min((one.within_s for one in asks), default=None)
+    def _attempt(self, rule: Rule, index: int, tried: Tried) -> Outcome:
+        """Carry one action out, by the first of its ways that can be."""
+        action, first = rule.chain[index], None
+        for way in ways_of(action, self._limit):
+            ground = Ground(rule=rule.name, rule_id=rule.id, version=self._rules.version, action=index, ask_s=way.ask_s)
+            if isinstance(way.done, Run):
+                outcome = self._run(way.done, way.bound, ground, tried)
+            else:
+                outcome = self._send(way.done, ground, tried)
+            if not isinstance(outcome, Refusal):
+                return outcome
+            first = first or outcome
+        limit = self._limit.name if self._limit is not None else None
+        words = f"without the labels that the request adds, the rule {limit!r} does not {action.words()}"
+        return first or self._refuse("refused_by_rules", words, tried)
 
-    def _run(self, action: Run, ground: Ground, tried: tuple[tuple[str, str], ...]) -> Outcome:
+    def _run(self, action: Run, bound: Run | External | None, ground: Ground, tried: Tried) -> Outcome:
         if self._load is None or self._asked.model_digest is None:
-            return self._refuse(
-                "model_not_found", f"no node of this swarm holds a model called {self._asked.model[:80]!r}"
-            )
-        siting = Siting(self._asked, self._load, action, self._limit, self._swarm)
+            why = f"no node of this swarm holds a model called {self._asked.model[:80]!r}"
+            return self._refuse("model_not_found", why, tried)
+        siting = Siting(self._asked, self._load, action, bound if isinstance(bound, Run) else None, self._swarm)
         found = siting.choose()
         verdicts = siting.verdicts(found) if self._explain else ()
         if not isinstance(found, Site):
@@ -173,7 +163,7 @@ class _Case:
         explanation = self._explanation(found.reason, tried, verdicts)
         return Decision(ground, found.placed, found.holder_id, explanation, reach)
 
-    def _send(self, action: External, ground: Ground, tried: tuple[tuple[str, str], ...]) -> Outcome:
+    def _send(self, action: External, ground: Ground, tried: Tried) -> Outcome:
         endpoint = next((one for one in self._swarm.endpoints if one.name == action.name), None)
         if endpoint is None:
             return self._refuse("not_found", f"no endpoint called {action.name!r} is registered", tried)
@@ -184,9 +174,7 @@ class _Case:
 
     def _endpoint_fault(self, endpoint: EndpointState) -> str | None:
         wanted, name = self._asked.narrowing, endpoint.name
-        if self._limit is not None and not self._limit.permits_endpoint(name):
-            return f"without the labels that the request adds, the rule {self._limit.name!r} does not allow {name}"
-        if self._asked.task not in ("chat", "completion"):
+        if self._asked.task not in ENDPOINT_TASKS:
             return f"an endpoint takes chats and completions, not {self._asked.task}"
         if wanted.nodes or wanted.mode != "any" or wanted.stages is not None:
             return "the request itself narrows to nodes of the swarm"
@@ -198,15 +186,13 @@ class _Case:
         self,
         code: str,
         message: str,
-        tried: tuple[tuple[str, str], ...] = (),
+        tried: Tried = (),
         verdicts: tuple[Verdict, ...] = (),
     ) -> Refusal:
         rule_id = self._rule.id if self._rule else 0
         return Refusal(code, message, self._explanation(message, tried, verdicts), rule_id, self._rules.version)
 
-    def _explanation(
-        self, reason: str, tried: tuple[tuple[str, str], ...] = (), verdicts: tuple[Verdict, ...] = ()
-    ) -> Explanation:
+    def _explanation(self, reason: str, tried: Tried = (), verdicts: tuple[Verdict, ...] = ()) -> Explanation:
         return Explanation(
             rule=self._rule.name if self._rule else None,
             reason=reason,
@@ -215,13 +201,3 @@ class _Case:
             verdicts=verdicts,
             tried=tried,
         )
-
-
-def _passed(rules: RuleSet, matched: Rule | None, view: View) -> tuple[tuple[str, str], ...]:
-    """The rules before the one that matched (all, where none did), each with the first condition that failed."""
-    found = []
-    for rule in rules.rules:
-        if rule is matched:
-            break
-        found.append((rule.name, rule.mismatch(view) or "it matches"))
-    return tuple(found)

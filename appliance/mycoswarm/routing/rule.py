@@ -8,12 +8,12 @@ import msgspec
 
 from mycoswarm.base.errors import InputError
 from mycoswarm.routing.action import MAX_FALLBACKS, Action, Deny, External, Run, Step, action_fault, unwrapped
-from mycoswarm.routing.clause import Check, View, When, checks_of, mismatch, when_fault
-from mycoswarm.routing.snapshot import NodeState
+from mycoswarm.routing.clause import Clause, View, When, clauses_of, is_word, mismatch, when_fault
 
 MAX_NAME = 100
 MAX_NOTE = 2000
 MAX_RULES = 5000
+MAX_ID = 1 << 63  # what a database has for an id, half-open
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,18 +32,6 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """All actions, in order."""
         return (self.then, *self.fallback)
 
-    def mismatch(self, view: View) -> str | None:
-        """Say the first condition that fails, or None where the rule matches."""
-        return mismatch(self.when, view) if self.enabled else "it is switched off"
-
-    def permits(self, node: NodeState) -> bool:
-        """Whether any of its actions could reach this node."""
-        return any(isinstance(done := unwrapped(one), Run) and done.fault(node) is None for one in self.chain)
-
-    def permits_endpoint(self, name: str) -> bool:
-        """Whether any of its actions could reach this endpoint."""
-        return any(isinstance(done := unwrapped(one), External) and done.name == name for one in self.chain)
-
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
@@ -51,24 +39,35 @@ class RuleSet:
 
     rules: tuple[Rule, ...]
     version: int
-    ready: tuple[tuple[tuple[Check, ...], Rule], ...]
+    ready: tuple[tuple[tuple[Clause, ...], Rule], ...]  # those that are switched on
 
     @classmethod
     def of(cls, rules: Iterable[Rule], version: int = 0) -> "RuleSet":
         """Make rules ready. They must be sound: see `read_rule`."""
         ordered = tuple(rules)
-        ready = tuple((checks_of(rule.when), rule) for rule in ordered if rule.enabled)
+        ready = tuple((clauses_of(rule.when), rule) for rule in ordered if rule.enabled)
         return cls(ordered, version, ready)
 
     def first(self, view: View) -> Rule | None:
         """The first rule that matches."""
-        for checks, rule in self.ready:
-            for check in checks:
-                if not check(view):
+        for clauses, rule in self.ready:
+            for holds, _ in clauses:
+                if not holds(view):
                     break
             else:
                 return rule
         return None
+
+    def passed(self, view: View) -> tuple[tuple[str, str], ...]:
+        """The rules before the first that matches (all, where none does), each with why it does not."""
+        found: list[tuple[str, str]] = []
+        ready = iter(self.ready)
+        for rule in self.rules:
+            fault = mismatch(next(ready)[0], view) if rule.enabled else "it is switched off"
+            if fault is None:
+                break
+            found.append((rule.name, fault))
+        return tuple(found)
 
     def endpoints(self) -> frozenset[str]:
         """The names of the endpoints that rules which are switched on could send to."""
@@ -87,9 +86,10 @@ def read_rule(data: Any) -> Rule:
     """
     try:
         rule = msgspec.convert(data, Rule)
-    except msgspec.ValidationError as exc:
-        raise bad_rule(str(exc)) from exc
-    fault = rule_fault(rule)
+    except (msgspec.ValidationError, UnicodeError) as exc:
+        raise bad_rule(str(exc)[:200]) from exc
+    # A list whose last entry was taken out must not come to mean everyone, or any node.
+    fault = "an empty list says nothing: leave it out" if _has_empty_list(data) else rule_fault(rule)
     if fault is not None:
         raise bad_rule(f"{rule.name[:MAX_NAME]!r}: {fault}")
     return rule
@@ -108,13 +108,22 @@ def plain(rule: Rule) -> dict[str, Any]:
 
 def rule_fault(rule: Rule) -> str | None:
     """Say what is wrong with a rule, or None where it is sound."""
-    if not 0 < len(rule.name) <= MAX_NAME or not rule.name.isprintable() or rule.name != rule.name.strip():
+    if not is_word(rule.name, MAX_NAME) or rule.name != rule.name.strip():
         return f"a name has 1 to {MAX_NAME} signs, all of them visible, with no space at its ends"
-    if len(rule.note) > MAX_NOTE:
-        return f"a note has at most {MAX_NOTE} characters"
+    if len(rule.note) > MAX_NOTE or not rule.note.replace("\n", "").isprintable():
+        return f"a note has at most {MAX_NOTE} visible characters, and lines"
+    if not 0 <= rule.id < MAX_ID:
+        return "an id is a whole number from 0"
     if len(rule.fallback) > MAX_FALLBACKS:
         return f"there can be {MAX_FALLBACKS} fallbacks"
     if rule.fallback and isinstance(rule.then, Deny):
         return "what is denied has no fallback"
     faults = (when_fault(rule.when), *(action_fault(action) for action in rule.chain))
     return next((fault for fault in faults if fault is not None), None)
+
+
+def _has_empty_list(data: Any) -> bool:
+    """Whether any list of a rule's conditions or actions is empty; that there are no fallbacks may be said so."""
+    if isinstance(data, dict):
+        return any(_has_empty_list(value) for name, value in data.items() if name != "fallback" or value)
+    return isinstance(data, list | tuple) and (not data or any(map(_has_empty_list, data)))

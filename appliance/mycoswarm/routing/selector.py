@@ -26,11 +26,14 @@ FACTS = (
     "round_trip_s",
 )
 _TEXTS = ("class", "board", "system", "architecture")
-_FORM = re.compile(r"\s*([a-z_]+)\s*(>=|<=|!=|=|>|<)\s*(.{1,80}?)\s*")
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*([A-Za-z]*)")
-_UNITS = {"": 1, "B": 1, "s": 1, "ms": 0.001}
-_UNITS |= {f"{letter}iB": 1 << 10 * power for power, letter in enumerate("KMGT", 1)}
-_UNITS |= {f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)} | {"kB": 1000}
+_FORM = re.compile(r"\s*([a-z_]+)\s*(>=|<=|!=|=|>|<)\s*([^=<>!\s].{0,79}?)\s*")
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:e[0-9]{1,2})?)\s*([A-Za-z/]*)")
+_BYTES: dict[str, float] = {"B": 1, "kB": 1000}
+_BYTES |= {f"{letter}iB": 1 << 10 * power for power, letter in enumerate("KMGT", 1)}
+_BYTES |= {f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}
+_PER_S = _BYTES | {f"{unit}/s": size for unit, size in _BYTES.items()}
+_COUNT: dict[str, float] = {"": 1}
+_TIME: dict[str, float] = {"s": 1, "ms": 0.001}
 _COMPARE: dict[str, Callable[[Fact, Fact], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -52,14 +55,13 @@ class FactCheck:
 
     def fault(self, node: NodeState) -> str | None:
         """Say why the node does not meet it; what is unknown does not."""
-        value = node.facts.get(self.name)
-        if value is None:
+        said = node.facts.get(self.name)
+        value = said.casefold() if isinstance(said, str) else said
+        # What is of the wrong kind is as good as unknown: "8" is no number of cores, 1 no GPU, NaN no speed.
+        if value is None or value != value or _kind(value) is not _kind(self.wanted):
             return f"its {self.name} is unknown, and the rule wants {self.text}"
-        if isinstance(value, str):
-            value = value.casefold()
-        is_text = isinstance(self.wanted, str)
-        if isinstance(value, str) != is_text or not self.compare(value, self.wanted):
-            return f"its {self.name} is {node.facts[self.name]}, and the rule wants {self.text}"
+        if not self.compare(value, self.wanted):
+            return f"its {self.name} is {said}, and the rule wants {self.text}"
         return None
 
 
@@ -75,7 +77,20 @@ def read_fact(text: str) -> FactCheck | None:
     if name == "gpu":
         wanted = {"true": True, "yes": True, "false": False, "no": False}.get(word.lower())
         return FactCheck(text.strip(), name, _COMPARE[sign], wanted) if wanted is not None and sign == "=" else None
-    number = _NUMBER.fullmatch(word)
-    if number is None or number[2] not in _UNITS:
+    number, units = _NUMBER.fullmatch(word), _units(name)
+    if number is None or number[2] not in units:
         return None
-    return FactCheck(text.strip(), name, _COMPARE[sign], float(number[1]) * _UNITS[number[2]])
+    return FactCheck(text.strip(), name, _COMPARE[sign], float(number[1]) * units[number[2]])
+
+
+def _units(name: str) -> dict[str, float]:
+    """The units of a fact. Sizes and times must say theirs: "vram_bytes >= 24" is never meant as 24 bytes."""
+    if name.endswith("_bytes"):
+        return _BYTES
+    if name == "bytes_per_s":
+        return _PER_S
+    return _TIME if name.endswith("_s") else _COUNT
+
+
+def _kind(value: Fact) -> type:
+    return type(value) if isinstance(value, str | bool) else float

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from mycoswarm.routing.action import Run, unwrapped
+from mycoswarm.routing.action import Run, SplitPolicy
 from mycoswarm.routing.placement import Load, Placed, Share, place_ring, place_warm, place_whole, usable_bytes
-from mycoswarm.routing.rule import Rule
 from mycoswarm.routing.snapshot import Asked, NodeState, SwarmState, WarmRing
 from mycoswarm.swarm.place import PLACES
 
@@ -42,10 +41,10 @@ class Nowhere:
 
 
 class Siting:
-    """One request under one `run` action. `limit`: the rule that would match without the labels which the request adds
-    itself, where that is another one; what it does not permit is out."""
+    """One request under one `run` action. `limit`: an action of the rule that would match without the labels which the
+    request adds itself, where that is another rule; what either does not allow is out."""
 
-    def __init__(self, asked: Asked, load: Load, action: Run, limit: Rule | None, swarm: SwarmState) -> None:
+    def __init__(self, asked: Asked, load: Load, action: Run, limit: Run | None, swarm: SwarmState) -> None:
         self._asked, self._load, self._action, self._limit, self._swarm = asked, load, action, limit, swarm
         self._faults = {node.node_id: self._fault(node) for node in swarm.nodes}
         self._holders = swarm.holders.get(asked.model_digest or "", frozenset())
@@ -78,9 +77,8 @@ class Siting:
     def _outside_rules(self, node: NodeState) -> str | None:
         if (fault := self._action.fault(node)) is not None:
             return fault
-        if self._limit is not None and not self._limit.permits(node):
-            return f"without the labels that the request adds, the rule {self._limit.name!r} does not allow it"
-        return None
+        fault = None if self._limit is None else self._limit.fault(node)
+        return None if fault is None else f"without the labels that the request adds it is out: {fault}"
 
     def _fault(self, node: NodeState) -> str | None:
         """Why the node may not or cannot take part, whatever the model's size; None where it can."""
@@ -132,13 +130,14 @@ class Siting:
 
     def _place(self) -> tuple[Placed | None, str, str]:
         """The placement, the reason in words, and the refusal's code where there is none."""
-        load, able, wanted, policy = self._load, self._able, self._asked.narrowing, self._action.split
+        load, able, wanted, policies = self._load, self._able, self._asked.narrowing, self._policies()
         solo_allowed, split_allowed = self._solo_allowed(), self._split_allowed()
         if not able:
             return None, "no node that the rule and the request allow can work now", "refused_by_rules"
         if not (solo_allowed or split_allowed):
             mode = repr(wanted.mode) + _stages(wanted.stages)
-            return None, f"the request asks for {mode}, the rule says {policy!r}", "refused_by_rules"
+            said = " and, without the labels that the request adds, ".join(map(repr, policies))
+            return None, f"the request asks for {mode}, the rule says {said}", "refused_by_rules"
         whole = self._whole()
         if solo_allowed and whole:
             return whole, "it fits one node, and a ring would not make one stream faster", ""
@@ -154,7 +153,7 @@ class Siting:
         if ring is None:
             need_words = f"{len(able)} allowed node{'s' if len(able) != 1 else ''}"
             return None, f"no ring over {need_words} can hold it" + _stages(wanted.stages), "out_of_memory"
-        if whole and policy != "split required":
+        if whole and "split required" not in policies:
             name = whole.shares[0].node.name
             return ring, f"the request asks for a split; without that it would run whole on {name}", ""
         return ring, "the rule asks for a split" if whole else "it fits no allowed node whole", ""
@@ -212,21 +211,16 @@ class Siting:
                 return None
         return place_warm(self._load, self._able, one.shape)
 
-    def _limits(self) -> list[Run]:
-        """The limiting rule's own ways to run."""
-        done = (unwrapped(action) for action in self._limit.chain) if self._limit is not None else ()
-        return [one for one in done if isinstance(one, Run)]
+    def _policies(self) -> list[SplitPolicy]:
+        return [one.split for one in (self._action, self._limit) if one is not None]
 
     def _solo_allowed(self) -> bool:
-        wanted, limits = self._asked.narrowing, self._limits()
-        limited = bool(limits) and all(one.split == "split required" for one in limits)
-        asked = wanted.mode != "split" and wanted.stages in (None, 1)
-        return asked and self._action.split != "split required" and not limited
+        wanted = self._asked.narrowing
+        return wanted.mode != "split" and wanted.stages in (None, 1) and "split required" not in self._policies()
 
     def _split_allowed(self) -> bool:
-        wanted, limits = self._asked.narrowing, self._limits()
-        limited = bool(limits) and all(one.split == "solo" for one in limits)
-        return wanted.mode != "solo" and wanted.stages != 1 and self._action.split != "solo" and not limited
+        wanted = self._asked.narrowing
+        return wanted.mode != "solo" and wanted.stages != 1 and "solo" not in self._policies()
 
 
 def _rank(ring: Placed) -> tuple[float, list[tuple[str, int]]]:
