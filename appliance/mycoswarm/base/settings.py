@@ -47,6 +47,7 @@ class Settings:
     gpu: bool = _set(True, "use GPUs where llama.cpp finds them")
     idle_s: float = _set(300.0, "a loaded model leaves memory after this time without a request")
     request_s: float = _set(600.0, "no answer takes longer than this")
+    ledger_prompts: bool = _set(False, "keep the text of every prompt in the ledger of the node that decides")
     log_level: str = _set("info", "debug, info, warning or error")
 
 

@@ -13,8 +13,6 @@ from mycoswarm.routing.decision import Decision, Dispatch, Refusal
 from mycoswarm.swarm.place import PLACES, Place
 from mycoswarm.wire.ticket import Warrant
 
-DECISION, ANSWER = "decision", "answer"  # kinds of rows
-
 
 @dataclass(slots=True)
 class Account:
@@ -70,6 +68,7 @@ def decision_row(
         row["approved_by"] = approved_by
     if isinstance(outcome, Dispatch):
         row |= {"outcome": "external", "endpoint": outcome.endpoint.name, "model_there": outcome.model}
+        row["place"] = outcome.endpoint.place
     else:
         row |= {"outcome": "run", "holder": outcome.holder_id, "nodes": _nodes(outcome)}
     if prompt:

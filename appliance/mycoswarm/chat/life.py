@@ -24,7 +24,7 @@ from mycoswarm.base.errors import (
     UnreachableError,
 )
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat.account import ANSWER, DECISION, Account, decision_row, warrant_of
+from mycoswarm.chat.account import Account, decision_row, warrant_of
 from mycoswarm.chat.consent import Approvals, Plea
 from mycoswarm.chat.failing import is_endpoint_lost, may_try_again, nobody_left, refused, speak_of_names
 from mycoswarm.chat.job import Decided, Event, Job
@@ -35,6 +35,7 @@ from mycoswarm.routing.placement import Load, usable_bytes
 from mycoswarm.routing.rule import RuleSet
 from mycoswarm.routing.snapshot import Asked, Narrowing, SwarmState
 from mycoswarm.stage.pool import Opening, RingPool
+from mycoswarm.store.record import ANSWER, DECISION
 from mycoswarm.swarm.place import PLACES
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
 from mycoswarm.wire.report import Finished, Piece

@@ -24,6 +24,7 @@ COMMANDS = {
     "join": "enrol",
     "keys": "things",
     "leave": "enrol",
+    "ledger": "proof",
     "models": "things",
     "nodes": "enrol",
     "rules": "ruling",

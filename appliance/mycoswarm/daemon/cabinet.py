@@ -78,6 +78,7 @@ class Cabinet:
             new_id=lambda: secrets.token_hex(8),
             wall_clock=time.time,
             request_s=self._home.settings.request_s,
+            keeps_prompts=self._home.settings.ledger_prompts,
         )
 
     def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:

@@ -13,9 +13,11 @@ from typing import Any, Self
 
 import msgspec
 
+from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
 from mycoswarm.api.counter import counter_routes, elsewhere_routes
+from mycoswarm.api.disclosure import disclosure_routes
 from mycoswarm.api.gate import Doorway
 from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
@@ -24,12 +26,14 @@ from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat, Surroundings
+from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import Cabinet
 from mycoswarm.daemon.directory import endpoint_states
 from mycoswarm.daemon.gauge import graded_bytes_per_s
 from mycoswarm.daemon.home import STAGE_ARGV, Home
 from mycoswarm.daemon.keeper import Keeper
+from mycoswarm.daemon.librarian import Librarian
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.site import Site
@@ -76,6 +80,7 @@ class Node:
         self._steward: Steward
         self._keeping: set[asyncio.Task[None]] = set()
         self._notary = Notary(home.ledger)
+        self._librarian = Librarian(home.ledger, standing, name=lambda: home.identity.name)
 
     async def __aenter__(self) -> Self:
         try:
@@ -112,7 +117,8 @@ class Node:
             opening=self._border.nodes,
         )
         sockets = self._own(self._site.bind_peer())
-        app = peer_app(self._peer_services(), membership_routes(lambda: standing.roster()[0], self._accept, self._cut))
+        routes = membership_routes(lambda: standing.roster()[0], self._accept, self._cut)
+        app = peer_app(self._peer_services(), [*routes, *disclosure_routes(self._who, self._librarian)])
         serving = server_context(standing.certificate_pem, key_pem, standing.authority_pem)
         self._server = await enter(PeerServer(app, serving, sockets))  # type: ignore[arg-type]  # starlette types its ASGI more widely
         parts = Parts(
@@ -156,6 +162,8 @@ class Node:
             health=self._health,
         )
         owner = owner_routes(self._steward.services(chat, outlook, self._status))
+        auditor = Auditor(home.ledger, self._librarian, self._standing, self._contacts.fresh)
+        owner += chronicle_routes(self._librarian, auditor)
         if self._standing.decides:
             owner += counter_routes(cabinet.counter(around))
             await enter(Listener(console_app(services, owner), sockets))

@@ -24,6 +24,7 @@ from mycoswarm.store.database import Store, Transaction
 MAX_ROWS = 10_000  # that one question gives
 BATCH_BYTES = 1 << 20  # about what reading through the ledger holds at once
 BATCH_ROWS = 1000
+LOOK_ROWS = 200  # verified in about 0.1 s on a Raspberry Pi
 LAST_SEQ = (1 << 62) - 1  # nobody gets there; a number put in to make the counter run over does
 
 _KIND = re.compile(r"[a-z][a-z0-9._-]{0,63}")
@@ -127,16 +128,79 @@ class Ledger:
         """
         return self.rows(request_id=request_id, limit=MAX_ROWS)
 
-    def verify(self) -> Verdict:
-        """Read through the whole ledger and say what is wrong with it. Rows may be added meanwhile.
+    def row(self, seq: int) -> Row | None:
+        """The row of this number.
 
         Raises:
             StorageError: it could not be read.
         """
-        audit, head = Audit(self._is_signed), None
+        return next(iter(self._read("seq = ?", seq, limit=1)), None)
+
+    def named(self, digest: str) -> Row | None:
+        """The row that has this digest. Reads through the whole ledger: it takes its time.
+
+        Raises:
+            StorageError: it could not be read.
+        """
+        return next(iter(self._read("digest = ?", digest, limit=1)), None)
+
+    def recent(self, kinds: Sequence[str], *, before: int | None = None, limit: int = 100) -> list[tuple[int, str]]:
+        """Number and request ("" where there is none) of rows of these kinds, newest first, below number `before`.
+
+        Raises:
+            StorageError: they could not be read.
+        """
+        # The plus keeps SQLite from sorting all rows of several kinds: it walks down the numbers instead.
+        which = "kind = ?" if len(kinds) == 1 else f"+kind IN ({', '.join('?' * len(kinds))})"
+        found = self._store.read(
+            f"SELECT seq, CAST(coalesce(request_id, '') AS BLOB) FROM ledger WHERE {which} AND seq < ?"  # noqa: S608  # ours
+            " ORDER BY seq DESC LIMIT ?",
+            (*kinds, LAST_SEQ if before is None else before, min(max(limit, 0), MAX_ROWS)),
+        )
+        return [(seq, _decoded(request_id)) for seq, request_id in found]
+
+    def request_ids(self, beginning: str, limit: int = 2) -> list[str]:
+        """Ids of requests that begin so, in the order of the alphabet.
+
+        Raises:
+            StorageError: they could not be read.
+        """
+        found = self._store.read(
+            "SELECT DISTINCT CAST(request_id AS BLOB) FROM ledger WHERE request_id >= ? AND request_id < ?"
+            " ORDER BY request_id LIMIT ?",
+            (beginning, beginning + "\x7f", limit),  # ids hold no sign past "~"
+        )
+        return [_decoded(request_id) for (request_id,) in found]
+
+    def each(self, kind: str, after: int = 0) -> Iterator[Row]:
+        """All rows of a kind after number `after`, in order; holds a batch of them at a time.
+
+        Raises:
+            StorageError: they could not be read.
+        """
+        statement = f"SELECT {_COLUMNS} FROM ledger WHERE kind = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608  # ours
+        is_over = False
+        while not is_over:
+            with self._store.transaction() as transaction:
+                batch, is_over = _batch(transaction, statement, (kind, after))
+            yield from batch
+            after = batch[-1].seq if batch else after
+
+    def verify(self, look: Callable[[int], None] | None = None) -> Verdict:
+        """Read through the whole ledger and say what is wrong with it. Rows may be added meanwhile.
+
+        `look` is told now and then how many rows are read; a SwarmError that it raises ends this.
+
+        Raises:
+            StorageError: it could not be read.
+        """
+        audit, head, rows = Audit(self._is_signed), None, 0
         for entry in self._through(None):
             if isinstance(entry, Row):
                 audit.add(entry)
+                rows += 1
+                if look is not None and rows % LOOK_ROWS == 0:
+                    look(rows)
             else:
                 head = entry
         return audit.finish(head)
@@ -161,14 +225,8 @@ class Ledger:
         statement = f"SELECT {_COLUMNS} FROM ledger WHERE ? IS NULL OR seq > ? ORDER BY seq LIMIT ?"  # noqa: S608  # ours
         is_over = False
         while not is_over:
-            batch, held_bytes, head = [], 0, None
             with self._store.transaction() as transaction:
-                for raw in transaction.each(statement, (after, after, BATCH_ROWS)):
-                    batch.append(_row(raw))
-                    held_bytes += len(batch[-1].body)
-                    if held_bytes > BATCH_BYTES:
-                        break
-                is_over = held_bytes <= BATCH_BYTES and len(batch) < BATCH_ROWS
+                batch, is_over = _batch(transaction, statement, (after, after))
                 head = _stored_head(transaction)
             yield from batch
             after = batch[-1].seq if batch else after
@@ -236,6 +294,18 @@ def _row(raw: tuple[Any, ...]) -> Row:
     seq, at, kind, request_id, body, previous, digest, signature = raw
     texts = [None if value is None else _decoded(value) for value in (kind, request_id, body, previous, digest)]
     return Row(seq, float(at), texts[0] or "", texts[1], texts[2] or "", texts[3] or "", texts[4] or "", signature)
+
+
+def _batch(transaction: Transaction, statement: str, values: tuple[Any, ...]) -> tuple[list[Row], bool]:
+    """The next rows, as many as are held at once, and whether they are the last."""
+    batch: list[Row] = []
+    held_bytes = 0
+    for raw in transaction.each(statement, (*values, BATCH_ROWS)):
+        batch.append(_row(raw))
+        held_bytes += len(batch[-1].body)
+        if held_bytes > BATCH_BYTES:
+            return batch, False
+    return batch, len(batch) < BATCH_ROWS
 
 
 def _decoded(value: bytes) -> str:

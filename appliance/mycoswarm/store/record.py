@@ -4,7 +4,10 @@ from typing import Any
 
 from mycoswarm.wire.ticket import Sealed, Ticket
 
-TICKET, REFUSED_TICKET = "ticket", "refused_ticket"  # kinds of rows
+# Kinds of rows: those that the coordinator writes of each request, and those of the node that takes its tickets.
+DECISION, ANSWER = "decision", "answer"
+TICKET, REFUSED_TICKET = "ticket", "refused_ticket"
+TOOL = "tool"
 MAX_KEPT_BYTES = 4096  # of a ticket that does not hold
 
 

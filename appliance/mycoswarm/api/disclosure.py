@@ -1,0 +1,65 @@
+"""The peer routes by which the coordinator checks a node's ledger: the tickets it took, and its own verdict on it.
+
+For the coordinator alone: other workers learn nothing of what ran here. Neither answer holds a prompt.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mycoswarm.base.errors import InputError, TrustError
+
+MAX_SEQ = (1 << 62) - 1
+
+
+class Reader(Protocol):
+    """A roster entry, as far as this module asks."""
+
+    @property
+    def role(self) -> str:
+        """ "coordinator" or "worker"."""
+
+
+class Disclosures(Protocol):
+    """What this node says of its ledger; see daemon/librarian.py."""
+
+    def tickets(self, after: int) -> Any:
+        """A page of tickets after this row; blocks."""
+
+    def verdict(self) -> Awaitable[Any]:
+        """What the node itself finds; BusyError while it is at it already."""
+
+
+def disclosure_routes(who: Callable[[bytes], Reader | None], ledger: Disclosures) -> list[Route]:
+    """Build `GET /peer/ledger/tickets?after=SEQ` and `GET /peer/ledger/verdict`."""
+
+    def check(request: Request) -> None:
+        der = request.scope["state"].get("peer_der", b"")
+        reader = who(der) if der else None
+        if reader is None or reader.role != "coordinator":
+            raise TrustError("only the swarm's coordinator reads this ledger", code="not_the_coordinator")
+
+    async def tickets(request: Request) -> Response:
+        check(request)
+        after = request.query_params.get("after", "0")
+        if not (after.isascii() and after.isdecimal() and len(after) < 20 and int(after) <= MAX_SEQ):
+            raise InputError(f"after is {after[:40]!r}, and must be a row's number")
+        return _json(await asyncio.to_thread(ledger.tickets, int(after)))
+
+    async def verdict(request: Request) -> Response:
+        check(request)
+        return _json(await ledger.verdict())
+
+    return [
+        Route("/peer/ledger/tickets", tickets, methods=["GET"]),
+        Route("/peer/ledger/verdict", verdict, methods=["GET"]),
+    ]
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")

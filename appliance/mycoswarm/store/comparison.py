@@ -1,0 +1,227 @@
+"""The coordinator's decisions against the tickets that each node has in its own ledger. Pure, and believes nobody.
+
+What a ticket says is read from its signed text, so a node cannot put words into the coordinator's mouth. Covered: work
+that no decision stands for (or the coordinator's ledger was put back or replaced), work other than what was decided,
+and a finished answer of which a node that took part knows nothing. Not covered: a coordinator and a node that both
+wrote their ledgers anew, with their keys, to agree; and nodes that did not answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from mycoswarm.store.chain import Row
+from mycoswarm.store.record import ANSWER
+from mycoswarm.store.summary import body_of, mappings
+from mycoswarm.wire.ticket import Ticket
+
+MAX_DISCREPANCIES = 100
+MAX_RECEIPTS = 1_000_000  # of one node, at some 150 bytes each: years of a household
+FINISHED = ("stop", "length")  # outcomes of an answer that was made to its end: every node of its ring took a ticket
+
+Kind = Literal["no_decision", "differs", "unsigned", "unreadable", "no_ticket"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pledge:
+    """A decision of the coordinator: what it lets nodes do. `shares`: layers [first, last) by node id; none where it
+    is no decision to run on nodes."""
+
+    row: int
+    digest: str
+    request_id: str | None
+    rule: Any
+    version: Any
+    task: Any
+    labels: Any
+    model_digest: Any
+    shares: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A row of a node about a ticket. `request_id` and `receipt` are what the row says; `ticket` what was signed, None
+    where that cannot be read; `is_signed`: by this swarm's coordinator."""
+
+    row: int
+    request_id: str | None
+    receipt: str
+    ticket: Ticket | None
+    is_signed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """What does not fit, at which row of which node's ledger (None: a row that is missing). `words` is a sentence."""
+
+    kind: Kind
+    node_id: str
+    node: str
+    row: int | None
+    request_id: str | None
+    words: str
+
+
+class Comparison:
+    """Give it all tickets of each node, then all decisions. `names` are the nodes' names by id."""
+
+    def __init__(self, swarm_id: str, names: Mapping[str, str]) -> None:
+        self._swarm_id, self._names = swarm_id, names
+        self._receipts: dict[str, set[bytes]] = {}
+        self._complete: set[str] = set()
+        self.found: list[Discrepancy] = []
+        self.more = 0  # further discrepancies, not listed
+        self.tickets = 0
+        self.foreign = 0  # tickets of another swarm that the node belonged to, or of the node when it was alone
+        self.decisions = 0
+        self.untraced = 0  # decisions to run that some node has no ticket for, and whose answer was not finished
+        self.unchecked = 0  # decisions that name a node whose tickets were not read whole
+
+    def begin(self, node_id: str) -> None:
+        """A node's tickets are about to come."""
+        self._receipts.setdefault(node_id, set())
+
+    def take(self, node_id: str, taken: Taken, pledge: Pledge | None) -> None:
+        """Hold a ticket against the decision that its receipt names; None: the coordinator has no such decision."""
+        self.tickets += 1
+        ticket = taken.ticket
+        if ticket is None:
+            self._note("unreadable", node_id, taken, "holds no ticket that can be read")
+            return
+        receipts = self._receipts.setdefault(node_id, set())
+        if len(receipts) < MAX_RECEIPTS and (ticket.swarm_id != self._swarm_id or taken.is_signed):
+            receipts.add(ticket.warrant.receipt.encode("utf-8", "replace")[:64])
+        if ticket.swarm_id != self._swarm_id:
+            self.foreign += 1
+            return
+        if not taken.is_signed:
+            self._note("unsigned", node_id, taken, "holds a ticket that the coordinator did not sign")
+        elif (taken.request_id, taken.receipt) != (ticket.request_id, ticket.warrant.receipt):
+            self._note("differs", node_id, taken, "does not say what its ticket says")
+        elif pledge is None:
+            self._note(
+                "no_decision",
+                node_id,
+                taken,
+                "holds a signed ticket whose receipt is none of the coordinator's decisions: work without a decision,"
+                " or the coordinator's ledger was put back to an older copy or replaced",
+            )
+        elif fault := _fault(node_id, ticket, pledge):
+            self._note("differs", node_id, taken, f"holds a ticket that is not what was decided: {fault}")
+
+    def end(self, node_id: str) -> None:
+        """All of a node's tickets have come."""
+        if len(self._receipts.setdefault(node_id, set())) < MAX_RECEIPTS:
+            self._complete.add(node_id)
+
+    def lacking(self, pledge: Pledge) -> tuple[str, ...]:
+        """Count a decision; gives the nodes it names, of those read whole, that have no ticket for it."""
+        self.decisions += 1
+        if not pledge.shares.keys() <= self._complete:
+            self.unchecked += 1
+        digest = pledge.digest.encode("utf-8", "replace")
+        return tuple(
+            node_id for node_id in pledge.shares if node_id in self._complete and digest not in self._receipts[node_id]
+        )
+
+    def judge(self, pledge: Pledge, lacking: tuple[str, ...], *, is_finished: bool) -> None:
+        """Say what it means that these nodes have no ticket. `is_finished`: the answer was made to its end on them.
+
+        Where it was not, they may never have been asked: the ring did not open, or the request was cancelled before.
+        """
+        if not is_finished:
+            self.untraced += 1
+            return
+        for node_id in lacking:
+            words = (
+                f"{self._name(node_id)} has no ticket for request {pledge.request_id}, which was answered to its end"
+                f" with its help (row {pledge.row} of the coordinator): a row is gone, or its ledger was replaced"
+            )
+            self._add(Discrepancy("no_ticket", node_id, self._name(node_id), None, pledge.request_id, words))
+
+    def _note(self, kind: Kind, node_id: str, taken: Taken, what: str) -> None:
+        request_id = taken.ticket.request_id if taken.ticket is not None else taken.request_id
+        name = self._name(node_id)
+        words = f"row {taken.row} of {name} (request {request_id}) {what}"
+        self._add(Discrepancy(kind, node_id, name, taken.row, request_id, words))
+
+    def _add(self, discrepancy: Discrepancy) -> None:
+        if len(self.found) < MAX_DISCREPANCIES:
+            self.found.append(discrepancy)
+        else:
+            self.more += 1
+
+    def _name(self, node_id: str) -> str:
+        return self._names.get(node_id, node_id)
+
+
+def pledge_of(row: Row) -> Pledge | None:
+    """A decision's row as what it pledges; None where it was altered and cannot be read."""
+    body = body_of(row)
+    if body is None or not isinstance(asked := body.get("asked"), dict):
+        return None
+    shares: dict[str, tuple[int, int]] = {}
+    for node in mappings(body.get("nodes")):
+        node_id, layers = node.get("id"), node.get("layers")
+        if not isinstance(node_id, str) or not isinstance(layers, list) or len(layers) != 2:
+            return None
+        shares[node_id] = (layers[0], layers[1])
+    return Pledge(
+        row=row.seq,
+        digest=row.digest,
+        request_id=row.request_id,
+        rule=body.get("rule"),
+        version=body.get("version"),
+        task=asked.get("task"),
+        labels=sorted(_words(asked.get("labels")) | _words(asked.get("added"))),
+        model_digest=asked.get("model_digest"),
+        shares=shares if body.get("outcome") == "run" else {},
+    )
+
+
+def is_finished(pledge: Pledge, rows: tuple[Row, ...]) -> bool:
+    """Whether an answer was made to its end by this decision, by all rows of its request: the last that lets run."""
+    outcomes = [(body_of(row) or {}).get("outcome") for row in rows if row.kind == ANSWER]
+    last = max((one.row for row in rows if (one := pledge_of(row)) is not None), default=0)
+    return pledge.row == last and any(outcome in FINISHED for outcome in outcomes)
+
+
+def read_ticket(body: bytes) -> Ticket | None:
+    """A ticket out of its signed text; None where that is none, or another version's."""
+    try:
+        return msgspec.json.decode(body, type=Ticket)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _fault(node_id: str, ticket: Ticket, pledge: Pledge) -> str | None:
+    """In what a ticket differs from its decision."""
+    warrant, plan = ticket.warrant, ticket.plan
+    if ticket.node_id != node_id:
+        return f"it is for node {ticket.node_id}"
+    if ticket.request_id != pledge.request_id:
+        return f"it is for request {ticket.request_id}, the decision was on {pledge.request_id}"
+    layers = {stage.node_id: (stage.first, stage.last) for stage in plan.stages}
+    if layers != pledge.shares:
+        mine, decided = layers.get(node_id), pledge.shares.get(node_id)
+        return f"its layers are {_range(mine)}, the decision's {_range(decided)}" if mine != decided else "other nodes"
+    for what, said, meant in (
+        ("model", plan.model_digest, pledge.model_digest),
+        ("rule", warrant.rule, pledge.rule),
+        ("version of the rules", warrant.version, pledge.version),
+        ("task", warrant.task, pledge.task),
+        ("labels", list(warrant.labels), pledge.labels),
+    ):
+        if said != meant:
+            return f"its {what} is {said!r}, the decision's {meant!r}"
+    return None
+
+
+def _range(layers: tuple[int, int] | None) -> str:
+    return "none" if layers is None else f"[{layers[0]}, {layers[1]})"
+
+
+def _words(value: Any) -> set[str]:
+    return {word for word in value if isinstance(word, str)} if isinstance(value, list) else set()
