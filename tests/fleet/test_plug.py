@@ -135,9 +135,11 @@ def pull(member: Member, household: Household, round_number: int) -> None:
 def test_twenty_pulled_plugs_lose_no_acknowledged_edit_and_the_ledger_verifies() -> None:
     household = Household(seed=7)
     with Fleet(workers=0) as fleet:
+        fleet.wait_ready()
         for round_number in range(ROUNDS):
             pull(fleet.coordinator, household, round_number)
             member = fleet.restart(fleet.coordinator)
+            fleet.wait_ready()
             household.look(member.call)
             verified(member.call)
     assert household.acknowledged > ROUNDS * 5

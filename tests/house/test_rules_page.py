@@ -1,4 +1,4 @@
-"""The page about rules: its examples are rules, its words are those that rules know, its addresses are served."""
+"""The pages about rules and the owner's routes: examples are rules, words are known, addresses are served."""
 
 import re
 
@@ -18,7 +18,7 @@ PAGE = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
 
 def test_every_example_is_read() -> None:
     documents = [read_document(text) for text in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)]
-    assert [len(one.rules) + len(one.tests) for one in documents] == [1, 1]
+    assert len(documents) > 5 and all(one.rules or one.tests for one in documents)
     for document in documents:
         for rule in document.rules:
             read_rule(rule)
@@ -36,7 +36,7 @@ def test_every_address_is_listed() -> None:
     nothing = msgspec.UNSET  # never called
     rules = RuleServices(desk=nothing, explain=nothing, replay=nothing)  # type: ignore[arg-type]  # routes only
     services = CounterServices(rules=rules, endpoints=nothing, approvals=nothing)  # type: ignore[arg-type]  # as above
-    listed = PAGE.partition("## Over the network")[2]
+    listed = (ROOT / "docs" / "console.md").read_text(encoding="utf-8")
     for route in counter_routes(services):
         path = re.sub(r"\{name[^}]*\}", "NAME", re.sub(r"\{id[^}]*\}", "ID", route.path))
         last = path.rpartition("/")[2]
