@@ -121,10 +121,9 @@ def steps(rule: Rule, limit: Rule) -> Iterator[Step]:
         if limit is rule:
             yield Step(index, done, None, own[0] if own else None)
             continue
-        first = [limit.then.within_s] if isinstance(limit.then, Ask) else []
         for other in (limit.then, *limit.fallback):
             bound = other.then if isinstance(other, Ask) else other
-            asks = own + first + ([other.within_s] if isinstance(other, Ask) else [])
+            asks = own + ([other.within_s] if isinstance(other, Ask) else [])
             if isinstance(done, Run) and isinstance(bound, Run):
                 yield Step(index, done, bound, min(asks) if asks else None)
             if isinstance(done, External) and isinstance(bound, External) and done.name == bound.name:

@@ -92,11 +92,11 @@ def test_a_fallback_of_the_limit_that_must_be_asked_for_is_asked_for() -> None:
     assert isinstance(found, Dispatch) and found.ground.ask_s == 30
 
 
-def test_what_the_limit_asks_first_is_asked_whichever_of_its_actions_is_used() -> None:
-    found = outcome(asked("work"), work(A), rest(Ask(then=CLOUD, within_s=30), Run()))
-    assert isinstance(found, Decision) and found.ground.ask_s == 30
-    plain = outcome(asked(), work(A), rest(A, Ask(then=CLOUD)))
-    assert isinstance(plain, Decision) and plain.ground.ask_s is None
+def test_what_the_limit_asks_for_is_not_asked_where_another_of_its_actions_allows_it() -> None:
+    found = outcome(asked("work"), work(A), rest(Ask(then=CLOUD), Run()))
+    assert isinstance(found, Decision) and found.ground.ask_s is None
+    first = outcome(asked("work"), work(A), rest(Ask(then=Run(), within_s=30), A))
+    assert isinstance(first, Decision) and first.ground.ask_s == 30
 
 
 def test_of_two_times_to_ask_the_shorter_holds() -> None:

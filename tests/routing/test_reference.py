@@ -96,13 +96,15 @@ def reached(outcome: Outcome) -> set[str]:
     return {outcome.endpoint.name} if isinstance(outcome, Dispatch) else set()
 
 
-def may_reach(world: World) -> set[str]:
-    """Every node id and endpoint that the rules allow, by the reference."""
+def may_reach(world: World, *, unasked: bool = False) -> set[str]:
+    """Every node id and endpoint that the rules allow, by the reference; `unasked`: without a yes."""
     rule, limit = matched(world.asked, world.rules)
     if expected(world.asked, None, world.rules, world.swarm) == "denied_by_rule" or rule is None or limit is None:
         return set()
     found = set()
     for step in steps(rule, limit):
+        if unasked and step.ask_s is not None:
+            continue
         if isinstance(step.done, Run):
             found |= {node.node_id for node in world.swarm.nodes if allowed(node, step)}
         elif world.asked.task in ("chat", "completion"):
@@ -120,7 +122,7 @@ def test_nothing_that_a_request_or_a_swarm_adds_widens_what_it_reaches(seed: int
         assert reached(decided(world)) <= may
         # labels that the request adds
         plain = replace(world, asked=replace(world.asked, added=frozenset()))
-        assert may <= may_reach(plain)
+        assert may <= may_reach(plain) and may_reach(world, unasked=True) <= may_reach(plain, unasked=True)
         # what it narrows
         narrowed = replace(world, asked=replace(world.asked, narrowing=maker.narrowing()))
         assert reached(decided(narrowed)) <= may

@@ -2,7 +2,7 @@
 
 Requests narrow and never widen: where labels that a request adds itself make another rule match than the owner's labels
 alone, that other rule limits what is done. Actions are paired: what no single action of the limit allows, such as a
-ring over the nodes of two of them, is not done.
+ring over the nodes of two of them, is not done, and what it allows with a yes only is asked for.
 """
 
 from dataclasses import dataclass
@@ -89,8 +89,7 @@ def ways_of(action: Action, limit: Rule | None) -> tuple[Way, ...]:
         if isinstance(bound, Deny) or type(bound) is not type(done):
             continue
         if isinstance(done, Run) or (isinstance(bound, External) and bound.name == done.name):
-            # What the limit asks first is asked first here too, whichever of its actions allows this.
-            found.append(Way(done, bound, _ask_s(action, one, limit.then)))
+            found.append(Way(done, bound, _ask_s(action, one)))
     return tuple(found)
 
 
