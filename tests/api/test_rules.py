@@ -179,6 +179,26 @@ def test_explaining_names_the_endpoint_the_question_and_what_was_tried_before(tm
     run(work)
 
 
+def test_an_example_without_a_time_is_one_of_now_and_a_test_is_one_of_a_monday_noon(tmp_path: Path) -> None:
+    late = {
+        "name": "late",
+        "when": {"hours": {"from": "22:00", "to": "23:00", "days": ["tue"]}},
+        "then": {"do": "deny"},
+    }
+    asked = {"model": "spore"}
+
+    async def work() -> None:
+        async with desk(tmp_path) as d:  # where it is a Tuesday, 22:13
+            await d.ask("POST", "/api/rules", {"rule": late, "position": 1})
+            assert (await d.ask("POST", "/api/rules/explain", {"request": asked}))["rule"] == "late"
+            noon = {"request": {**asked, "at": "2024-01-01T12:00:00+00:00"}}
+            assert (await d.ask("POST", "/api/rules/explain", noon))["rule"] == DEFAULT_RULE.name
+            tests = {"noon": {"request": asked, "expect": {"outcome": "run"}}}
+            assert (await d.ask("POST", "/api/rules/test", {"tests": tests}))["passed"]
+
+    run(work)
+
+
 def test_replay_is_asked_for_so_many_requests_under_these_rules(tmp_path: Path) -> None:
     async def work() -> None:
         async with desk(tmp_path) as d:

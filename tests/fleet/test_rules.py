@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from daemons import until
 from mycoswarm.base.errors import SwarmError
 from mycoswarm.cli.entry import main
 from mycoswarm.cli.fleet import Fleet, Member
@@ -64,6 +65,7 @@ def test_rules_decide_at_once_and_after_a_new_start(pair: Fleet) -> None:
         "there",
         DEFAULT_RULE.name,
     ]
+    until(lambda: again.call.ask("GET", "/v1/models")["data"], 20, "the coordinator knows its own models")
     with pytest.raises(SwarmError, match="chats only"):
         again.call.ask("POST", "/v1/completions", {"model": "spore", "prompt": "Hello"})
     code, said = type_in(again, "rules", "explain", "--task", "completion")

@@ -131,7 +131,7 @@ def edit_rule(
     drop_test: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Change the rule NAME: only what the options say. Without any, an editor shows it as TOML."""
+    """Change the rule NAME: only what the options say. Without any, an editor shows it and all tests."""
     call = Call(folder)
     shown = call.ask("GET", "/api/rules")
     rule = next((rule_words(one) for one in shown["rules"] if one["name"] == name), None)

@@ -103,7 +103,8 @@ def amended(document: Document, tests: Mapping[str, Any]) -> Document:
 
 
 def check(document: Document, swarm: SwarmState, tests: Collection[str] | None = None) -> None:
-    """Let a document in, or say why not. Only these tests must hold, by name; None is all.
+    """Let a document in, or say why not. Only these tests must hold, by name; None is all. Every rule is read as it
+    will be at the next start, which one that cannot be read would hinder.
 
     Raises:
         InputError: two rules share a name; or with the code breaks_rule_tests: a test does not hold.
@@ -129,8 +130,6 @@ def faults(document: Document, swarm: SwarmState, tests: Collection[str] | None 
         InputError: a rule or a test cannot be read.
     """
     asked = [test for test in document.tests if tests is None or test.name in tests]
-    if not asked:
-        return {}
     rules = RuleSet.of((_rule(one) for one in document.rules), document.version)
     found = ((test.name, trial_fault(_trial(test), rules, swarm)) for test in asked)
     return {name: why for name, why in found if why is not None}

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mycoswarm.api.destination import Registration
-from mycoswarm.base.errors import UnsupportedError
+from mycoswarm.base.errors import InputError, UnsupportedError
 from mycoswarm.routing.action import External, unwrapped
 from mycoswarm.routing.rule import RuleSet
 from mycoswarm.routing.snapshot import EndpointState
@@ -43,6 +43,10 @@ class Directory:
             StorageError: it could not be kept.
         """
         models: tuple[str, ...] = ()
+        if any(one.name == given.name for one in self._book.entries()):  # before its secret is sent anywhere
+            raise InputError(
+                f"an endpoint named {given.name!r} exists", hint="Take another name, or remove that first."
+            )
         if check:
             if self._probe is None:
                 raise UnsupportedError("this node cannot try endpoints", hint="Register it with --no-check.")
