@@ -40,7 +40,7 @@ def exposure_of(
             node = str(body.get("node", ""))
             tool = {"what": "tool", "id": node, "name": names.get(node, node), "tool": body.get("name"), "at": row.at}
             readers.append(tool)
-    known = {reader.get("id") for reader in readers}
+    known = {str(reader.get("id")) for reader in readers}
     informed = [
         {"what": "holder", "id": holder, "name": names.get(holder, holder), "at": at}
         for holder, at in holders.items()
@@ -61,7 +61,7 @@ def exposure_of(
 def _decided(row: Row, body: Mapping[str, Any], reached: frozenset[str] | None) -> list[dict[str, Any]]:
     common = {"try": body.get("attempt"), "rule": body.get("rule"), "at": row.at}
     if body.get("outcome") == "external":
-        name = body.get("endpoint")
+        name = str(body.get("endpoint"))
         was_reached = None if reached is None else name in reached
         place = body.get("place")
         return [{"what": "endpoint", "id": None, "name": name, "place": place, "was_reached": was_reached, **common}]

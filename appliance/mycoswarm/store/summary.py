@@ -47,6 +47,7 @@ def summary_of(request_id: str, rows: Sequence[Row]) -> dict[str, Any]:
     tickets = [body for row, body in bodies if row.kind == TICKET]
     last: Mapping[str, Any] = decisions[-1] if decisions else tickets[-1] if tickets else {}
     asked = _mapping(last.get("asked"))
+    nodes = answer.get("nodes")
     return {
         "receipt": request_id,
         "at": rows[0].at,
@@ -57,7 +58,7 @@ def summary_of(request_id: str, rows: Sequence[Row]) -> dict[str, Any]:
         "task": asked.get("task", last.get("task")),
         "rule": answer.get("rule", last.get("rule")),
         "ran": answer.get("ran"),
-        "nodes": answer.get("nodes", names_of(last)),
+        "nodes": [str(name) for name in nodes] if isinstance(nodes, list) else names_of(last),
         "tries": len(decisions),
         "outcome": answer.get("outcome"),
         "prompt_tokens": answer.get("prompt_tokens"),
