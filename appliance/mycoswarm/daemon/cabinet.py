@@ -1,8 +1,10 @@
 """What deciding and answering need of the coordinator's own things: rules, ledger, allowances, approvals, endpoints."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from mycoswarm.api.counter import CounterServices
 from mycoswarm.api.rules import RuleServices
@@ -12,6 +14,7 @@ from mycoswarm.chat.job import Job
 from mycoswarm.chat.life import Surroundings
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.directory import Directory
+from mycoswarm.daemon.hindsight import Hindsight
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
@@ -20,6 +23,7 @@ from mycoswarm.daemon.rehearsal import Rehearsal
 from mycoswarm.external.errand import Reached, models_of, relay
 from mycoswarm.external.target import Limits, Passage, Target
 from mycoswarm.routing.decision import Dispatch
+from mycoswarm.routing.rule import RuleSet, read_rule
 from mycoswarm.store.apikey import Key
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import Conditions, RingPlan
@@ -53,7 +57,11 @@ class Cabinet:
             wall_clock=around.wall_clock,
         )
         return CounterServices(
-            rules=RuleServices(desk=self._keeper, explain=rehearsal.explain),
+            rules=RuleServices(
+                desk=self._keeper,
+                explain=rehearsal.explain,
+                replay=lambda last, rules: self._replay(last, rules, around),
+            ),
             endpoints=directory,
             approvals=self._approvals,
         )
@@ -80,6 +88,11 @@ class Cabinet:
             request_s=self._home.settings.request_s,
             keeps_prompts=self._home.settings.ledger_prompts,
         )
+
+    async def _replay(self, last: int, given: list[Any] | None, around: Surroundings) -> dict[str, Any]:
+        """How the last requests would move under these rules, or under the present ones."""
+        rules = around.rules() if given is None else RuleSet.of(map(read_rule, given))
+        return await asyncio.to_thread(Hindsight(self._home.ledger).replay, last, rules, around.swarm(None))
 
     def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
         book, name = self._home.endpoints, dispatch.endpoint.name
