@@ -1,5 +1,9 @@
 """`decide` is total, deterministic, and never goes where rule or request do not allow."""
 
+from dataclasses import replace
+from random import Random
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +13,7 @@ from mycoswarm.routing.decision import Decision, Outcome, Refusal, decide
 from mycoswarm.routing.placement import Load
 from mycoswarm.routing.rule import DEFAULT_RULE, Rule, RuleSet
 from mycoswarm.routing.snapshot import Asked, Narrowing, NodeState, SwarmState, WarmRing
+from routing.worlds import Maker
 
 LOAD = Load(
     layer_bytes=(100,) * 6, kv_bytes=(1,) * 6, output_bytes=50, head_bytes=50, buffer_bytes=10, cuts=(1, 2, 3, 4, 5)
@@ -195,3 +200,25 @@ def test_the_file_comes_from_a_node_that_runs_it_where_one_holds_it() -> None:
     state = SwarmState("c", (node("a", 0), node("b"), node("c", 0)), {"d": frozenset({"a", "b"})})
     decision = decide(asked(), LOAD, DEFAULT, state)
     assert isinstance(decision, Decision) and decision.holder_id == "b"
+
+
+@pytest.mark.slow
+def test_numbers_that_nothing_has_break_no_decision() -> None:
+    odd = (0.0, -1.0, float("inf"), float("nan"), 5e-324, 1e308, None, 1e6)
+    for seed in range(1000):
+        maker = Maker(Random(seed))
+        world, draw = maker.world(), maker.draw
+        nodes = tuple(
+            replace(
+                one,
+                bytes_per_s=draw.choice(odd),
+                round_trip_s=draw.choice(odd),
+                free_bytes=draw.choice((None, -5, 0, 300, 600, 10**30)),
+                facts=dict.fromkeys(one.facts, draw.choice((float("nan"), 10**5000, True, ""))),
+            )
+            for one in world.swarm.nodes
+        )
+        narrowing = replace(world.asked.narrowing, stages=draw.choice((None, 0, -1, 1, 99)))
+        request = replace(world.asked, at=draw.choice(odd) or 0.0, narrowing=narrowing)
+        swarm = replace(world.swarm, nodes=nodes)
+        assert decide(request, world.load, RuleSet.of(world.rules), swarm, explain=True).explanation.reason

@@ -1,7 +1,9 @@
 """Placement against a brute force over every order, subset and cut."""
 
+from dataclasses import replace
 from itertools import combinations, permutations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,6 +102,20 @@ def test_more_than_eight_nodes_are_searched_over_the_best_eight_and_the_note_say
 def test_an_unmeasured_speed_is_named() -> None:
     placed = place_whole(load([100]), [node("pi", speed=None)])
     assert placed is not None and "pi not measured" in placed.note
+
+
+@pytest.mark.parametrize("said", [0.0, -1.0, 5e-324, 1e308, float("inf"), float("nan")])
+def test_a_speed_that_no_machine_has_counts_as_unknown_and_breaks_nothing(said: float) -> None:
+    case = load([100] * 6)
+    for nodes in ([node("a", speed=said), node("b")], [node("a", trip=said if said != 0 else None), node("b")]):
+        unknown = [replace(one, bytes_per_s=None) if one.bytes_per_s != 1e9 else one for one in nodes]
+        unknown = [
+            replace(one, round_trip_s=None) if one.round_trip_s not in (0.001, 5e-324) else one for one in unknown
+        ]
+        ring, other = place_ring(case, nodes), place_ring(case, unknown)
+        assert ring is not None and other is not None and ring.token_s == pytest.approx(other.token_s)
+        assert [share.last for share in ring.shares] == [share.last for share in other.shares]
+        assert place_whole(case, nodes) is not None
 
 
 def test_noise_in_measured_speeds_decides_nothing_but_a_clear_difference_does() -> None:

@@ -70,6 +70,8 @@ def test_what_is_unknown_meets_no_condition(text: str) -> None:
         ("class != x", 7),
         ("cores >= 1", float("nan")),
         ("cores != 1", float("nan")),
+        ("cores >= 1", 10**400),
+        ("bytes_per_s > 1GB/s", float("inf")),
     ],
 )
 def test_a_value_of_the_wrong_kind_meets_no_condition(text: str, value: Fact) -> None:
@@ -122,3 +124,10 @@ def test_the_words_name_the_fact_and_the_condition() -> None:
     check = read_fact(" cores >= 8 ")
     assert check is not None
     assert check.fault(node(cores=4)) == "its cores is 4, and the rule wants cores >= 8"
+
+
+def test_what_a_node_says_reaches_no_terminal_as_it_is() -> None:
+    check = read_fact("class = Pi")
+    assert check is not None
+    why = check.fault(node(**{"class": "\x1b[2J" + "x" * 1000})) or ""
+    assert "\x1b" not in why and len(why) < 200

@@ -19,6 +19,9 @@ EXACT_NODES = 8
 UNKNOWN_BYTES_PER_S = 4e9  # a node without a measured speed counts as a Raspberry Pi 4; the decision says so
 UNKNOWN_GPU_BYTES_PER_S = 100e9  # the slowest memory of cards that people still compute on
 UNKNOWN_ROUND_TRIP_S = 0.001  # an ordinary switched LAN
+# A node says its speed itself: what no machine has, NaN too, is unknown, or one card could break every decision.
+MIN_BYTES_PER_S, MAX_BYTES_PER_S = 1.0, 1e18
+MAX_ROUND_TRIP_S = 3600.0
 ALIKE = 1.5  # measured speeds of one machine differ by this much from one measurement to the next
 EVENNESS = 0.001  # of a stage's time, charged quadratically: only alike nodes feel it, and share evenly
 
@@ -128,11 +131,14 @@ def _stage_s(load: Load, share: Share) -> float:
 
 def _hop_s(one: NodeState, other: NodeState) -> float:
     ends = (one.round_trip_s, other.round_trip_s)
-    return sum(UNKNOWN_ROUND_TRIP_S if end is None else end for end in ends) / 4
+    return sum(UNKNOWN_ROUND_TRIP_S if end is None or not 0 <= end < MAX_ROUND_TRIP_S else end for end in ends) / 4
 
 
 def _speed(node: NodeState) -> float:
-    return node.bytes_per_s or (UNKNOWN_GPU_BYTES_PER_S if node.uses_gpu else UNKNOWN_BYTES_PER_S)
+    said = node.bytes_per_s
+    if said is None or not MIN_BYTES_PER_S <= said < MAX_BYTES_PER_S:
+        return UNKNOWN_GPU_BYTES_PER_S if node.uses_gpu else UNKNOWN_BYTES_PER_S
+    return said
 
 
 def alike_speeds(nodes: Sequence[NodeState]) -> dict[str, float]:

@@ -25,6 +25,7 @@ FACTS = (
     "bytes_per_s",
     "round_trip_s",
 )
+MAX_NUMBER = 1e30  # past every size, speed and count
 _TEXTS = ("class", "board", "system", "architecture")
 _FORM = re.compile(r"\s*([a-z_]+)\s*(>=|<=|!=|=|>|<)\s*([^=<>!\s].{0,79}?)\s*")
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:e[0-9]{1,2})?)\s*([A-Za-z/]*)")
@@ -57,11 +58,11 @@ class FactCheck:
         """Say why the node does not meet it; what is unknown does not."""
         said = node.facts.get(self.name)
         value = said.casefold() if isinstance(said, str) else said
-        # What is of the wrong kind is as good as unknown: "8" is no number of cores, 1 no GPU, NaN no speed.
-        if value is None or value != value or _kind(value) is not _kind(self.wanted):
+        # What is of the wrong kind is as good as unknown: "8" is no number of cores, 1 no GPU.
+        if value is None or not _is_sane(value) or _kind(value) is not _kind(self.wanted):
             return f"its {self.name} is unknown, and the rule wants {self.text}"
         if not self.compare(value, self.wanted):
-            return f"its {self.name} is {said}, and the rule wants {self.text}"
+            return f"its {self.name} is {said!r:.80}, and the rule wants {self.text}"
         return None
 
 
@@ -94,3 +95,8 @@ def _units(name: str) -> dict[str, float]:
 
 def _kind(value: Fact) -> type:
     return type(value) if isinstance(value, str | bool) else float
+
+
+def _is_sane(value: Fact) -> bool:
+    """Neither NaN nor a number that is too long to be written down."""
+    return isinstance(value, str) or abs(value) < MAX_NUMBER
