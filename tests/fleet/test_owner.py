@@ -127,6 +127,28 @@ def test_what_no_node_can_do_goes_to_the_endpoint_that_the_rule_names(fleet: Fle
     assert "sk-rack-secret" not in shown and "sk-rack-secret" not in logs_of(fleet)
 
 
+def test_an_endpoint_that_leads_back_here_ends_after_one_turn(fleet: Fleet) -> None:
+    call = fleet.coordinator.call
+    key = call.ask("POST", "/api/keys", {"name": "mirror"})["key"]
+    mirror = {"name": "mirror", "url": f"http://{fleet.console()}/v1", "place": "LAN", "secret": key}
+    call.ask("POST", "/api/endpoints", mirror)
+    rule = {"name": "mirror", "when": {"model": "seen-*"}, "then": {"do": "external", "name": "mirror"}}
+    call.ask("POST", "/api/rules", {"rule": rule, "position": 1})
+    try:
+        with client(fleet, "narcissus") as one, pytest.raises(openai.APIStatusError, match="came back to this node"):
+            one.chat.completions.create(model="seen-twice", messages=[{"role": "user", "content": "Who?"}])
+    finally:
+        call.ask("DELETE", "/api/rules/mirror", {})
+        call.ask("DELETE", "/api/endpoints/mirror", {})
+
+
+def test_models_of_endpoints_that_rules_name_are_listed(fleet: Fleet) -> None:
+    with client(fleet, "browser") as browser:
+        listed = {model.id: model for model in browser.models.list()}
+        assert listed["big"].owned_by == "rack" and listed["spore"].owned_by == "mycoswarm"
+        assert browser.models.retrieve("big").id == "big"
+
+
 def test_a_request_can_stay_near_but_reach_no_further(fleet: Fleet) -> None:
     with client(fleet, "near") as near, pytest.raises(openai.APIStatusError) as caught:
         near.chat.completions.create(

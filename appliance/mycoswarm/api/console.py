@@ -21,12 +21,14 @@ from mycoswarm.catalog.facts import ModelFacts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleServices:
-    """What the console needs. `models` gives every model that the swarm holds with the names of its holders."""
+    """What the console needs. `models` gives every model that the swarm holds with the names of its holders.
+    `elsewhere`: models by the names of the endpoints that a rule could send to."""
 
     completions: Completions
     doorway: Doorway
     models: Callable[[], list[tuple[ModelFacts, tuple[str, ...]]]]
     health: Callable[[], dict[str, Any]]
+    elsewhere: Callable[[], dict[str, tuple[str, ...]]] = dict
 
 
 def console_app(services: ConsoleServices, owner_routes: Sequence[Route] = ()) -> ASGIApp:
@@ -52,13 +54,19 @@ def _app(services: ConsoleServices, more: Sequence[Route]) -> Starlette:
         return JSONResponse(services.health())
 
     async def models(request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [_model(*one) for one in services.models()]})
+        held = [_model(*one) for one in services.models()]
+        known = {one["id"] for one in held}
+        held += [one for one in _elsewhere(services.elsewhere()) if one["id"] not in known]
+        return JSONResponse({"object": "list", "data": held})
 
     async def model(request: Request) -> Response:
         wanted = request.path_params["name"]
         for facts, holders in services.models():
             if facts.name == wanted:
                 return JSONResponse(_model(facts, holders))
+        for one in _elsewhere(services.elsewhere()):
+            if one["id"] == wanted:
+                return JSONResponse(one)
         raise NotFoundError(f"no node holds a model named {wanted[:200]!r}", hint="`/v1/models` lists what there is.")
 
     return Starlette(
@@ -93,6 +101,18 @@ class _OwnersOnly:
 
 def _for_owners(route: Route) -> Route:
     return Route(route.path, route.endpoint, methods=route.methods, middleware=[Middleware(_OwnersOnly)])
+
+
+def _elsewhere(endpoints: dict[str, tuple[str, ...]]) -> list[dict[str, Any]]:
+    """Models of endpoints, each once."""
+    names: dict[str, list[str]] = {}
+    for endpoint, models in endpoints.items():
+        for name in models:
+            names.setdefault(name, []).append(endpoint)
+    return [
+        {"id": name, "object": "model", "created": 0, "owned_by": held_by[0], "mycoswarm": {"endpoints": held_by}}
+        for name, held_by in names.items()
+    ]
 
 
 def _model(facts: ModelFacts, holders: tuple[str, ...]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from mycoswarm.chat.job import Asker
 from mycoswarm.store.apikey import Key
 
 HERE = "127.0.0.1"  # where the owner's socket is
+MAX_VIA = 400  # characters: a request that has passed two dozen daemons goes no further anyway
 
 
 def envelope_of(request: Request, request_id: str) -> Envelope:
@@ -22,6 +23,7 @@ def envelope_of(request: Request, request_id: str) -> Envelope:
         labels=frozenset(key.labels if key else ()),
         added=read_labels(",".join(request.headers.getlist("x-mycoswarm-labels"))),
         client=request.client.host if request.client else HERE,
+        via=tuple(",".join(request.headers.getlist("x-mycoswarm-via"))[:MAX_VIA].split(",")),
     )
     route = "; ".join(request.headers.getlist("x-mycoswarm-route"))
     return Envelope(request_id=request_id, asker=asker, route=route)

@@ -13,13 +13,15 @@ from mycoswarm.wire.request import Prompt, Sampling
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
     """Who asks. `key_name` None is the owner, over the socket. `labels` and `user` are those of the key; `added` are
-    labels that the request brings itself. `client` is the address that it came from."""
+    labels that the request brings itself. `client` is the address that it came from. `via`: the runs of daemons that
+    it has passed as an endpoint's request."""
 
     key_name: str | None = None
     user: str | None = None
     labels: frozenset[str] = frozenset()
     added: frozenset[str] = frozenset()
     client: str | None = None
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mycoswarm.api.counter import CounterServices
 from mycoswarm.api.rules import RuleServices
+from mycoswarm.base.errors import EndpointError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Job
@@ -29,6 +30,8 @@ from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import Conditions, RingPlan
 from mycoswarm.wire.report import Finished, Piece
 
+MAX_VIA = 8  # daemons that one request may pass
+
 
 class Cabinet:
     """The coordinator's own things, joined for its chat and for its owner."""
@@ -45,6 +48,11 @@ class Cabinet:
         """
         if key is not None:
             self._home.allowances.take(key, time.time())
+
+    def elsewhere(self) -> dict[str, tuple[str, ...]]:
+        """The models of the endpoints that a rule could send to, by the endpoint's name."""
+        named = self._keeper.rules().endpoints()
+        return {one.name: one.models for one in self._home.endpoints.entries() if one.name in named}
 
     def counter(self, around: Surroundings) -> CounterServices:
         """What the owner's routes for rules, endpoints and approvals need."""
@@ -97,7 +105,20 @@ class Cabinet:
     def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
         book, name = self._home.endpoints, dispatch.endpoint.name
         known = book.get(name)
-        target = Target(name=name, url=known.url, place=known.place, model=dispatch.model, secret=book.secret(name))
+        if self._home.instance_id in job.asker.via or len(job.asker.via) > MAX_VIA:
+            raise EndpointError(
+                f"the request came back to this node by the endpoint {name}",
+                hint="That endpoint leads here again: change its URL, or the rule that sends to it.",
+                code="endpoint_loop",
+            )
+        target = Target(
+            name=name,
+            url=known.url,
+            place=known.place,
+            model=dispatch.model,
+            secret=book.secret(name),
+            via=(*filter(None, job.asker.via), self._home.instance_id),
+        )
         return relay(target, job.prompt, job.sampling, request_id=job.request_id, passage=self._passage())
 
     async def _probe(self, name: str, url: str, secret: str | None, place: Place) -> tuple[str, ...]:

@@ -160,6 +160,7 @@ class Node:
             ),
             models=outlook.models,
             health=self._health,
+            elsewhere=cabinet.elsewhere,
         )
         owner = owner_routes(self._steward.services(chat, outlook, self._status))
         auditor = Auditor(home.ledger, self._librarian, self._standing, self._contacts.fresh)

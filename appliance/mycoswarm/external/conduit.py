@@ -199,6 +199,8 @@ class Conduit:
             headers += [("content-type", "application/json"), ("content-length", str(len(body)))]
         if self._target.secret:
             headers.append(("authorization", f"Bearer {self._target.secret}"))
+        if self._target.via:
+            headers.append(("x-mycoswarm-via", ",".join(self._target.via)))
         return headers
 
     async def _next(self, wait_s: float) -> object:

@@ -29,7 +29,7 @@ class Target:
     """An endpoint and the model to ask there. `url` is its base, as OpenAI's clients take it: "http://rack:8000/v1".
 
     `place` is how far away the owner allows it to be; every errand proves it anew. `secret`, its API key, is sent to
-    it and shown nowhere.
+    it and shown nowhere. `via`: the runs of daemons that the request has passed, ours last, so that none gets it twice.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Target:
     place: Place
     model: str = ""
     secret: str | None = field(default=None, repr=False)
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
