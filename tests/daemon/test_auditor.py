@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -72,18 +73,29 @@ class Pair:
         entries = self.worker.standing.roster()[0].entries
         return next((entry for entry in entries if entry.fingerprint == fingerprint(der)), None)
 
-    def work(self, number: int, *, outcome: str = "stop", without: tuple[str, ...] = ()) -> str:
-        """Decide on a request for both nodes, have each take its ticket, and end it. Gives the receipt."""
-        stations = (self.first, self.worker)
-        shares = [(one.node_id, at, at + 1) for at, one in enumerate(stations)]
-        nodes = [{"id": node_id, "name": "x", "layers": [first, last]} for node_id, first, last in shares]
+    @property
+    def shares(self) -> list[tuple[str, int, int]]:
+        return [(one.node_id, at, at + 1) for at, one in enumerate((self.first, self.worker))]
+
+    def begin(self, number: int) -> str:
+        """Decide on a request for both nodes. Gives the receipt."""
+        nodes = [{"id": node_id, "name": "x", "layers": [first, last]} for node_id, first, last in self.shares]
         asked = {"task": "chat", "labels": [], "added": [], "model_digest": DIGEST}
         body = {"outcome": "run", "asked": asked, "nodes": nodes, "rule": "all", "version": 1, "attempt": 1}
-        receipt = self.first.ledger.append(DECISION, body, request_id=f"request-{number}", now=1.0).digest
-        for station in stations:
+        return self.first.ledger.append(DECISION, body, request_id=f"request-{number}", now=1.0).digest
+
+    def end(self, number: int, *, outcome: str = "stop", without: tuple[str, ...] = ()) -> None:
+        """Have each node take its ticket for the request, and end it."""
+        receipt = self.first.ledger.rows(kind=DECISION, request_id=f"request-{number}")[0].digest
+        for station in (self.first, self.worker):
             if station.standing.identity.name not in without:
-                self.take(station, receipt, f"request-{number}", shares)
+                self.take(station, receipt, f"request-{number}", self.shares)
         self.first.ledger.append(ANSWER, {"outcome": outcome}, request_id=f"request-{number}", now=2.0)
+
+    def work(self, number: int, *, outcome: str = "stop", without: tuple[str, ...] = ()) -> str:
+        """A whole request. Gives the receipt."""
+        receipt = self.begin(number)
+        self.end(number, outcome=outcome, without=without)
         return receipt
 
     def take(self, station: Station, receipt: str, request_id: str, shares: list[tuple[str, int, int]]) -> None:
@@ -194,8 +206,7 @@ def test_a_coordinator_s_ledger_that_was_put_back_is_found_by_the_worker_s_ticke
 
 def test_a_receipt_of_another_request_and_work_of_other_layers_are_named(pair: Pair) -> None:
     receipt = pair.work(0)
-    shares = [(pair.first.node_id, 0, 1), (pair.worker.node_id, 1, 2)]
-    pair.take(pair.worker, receipt, "request-9", shares)
+    pair.take(pair.worker, receipt, "request-9", pair.shares)
     pair.take(pair.worker, receipt, "request-0", [(pair.worker.node_id, 0, 2)])
     found = pair.verified()
     assert findings(found) == [("differs", "attic", 2), ("differs", "attic", 3)]
@@ -228,6 +239,26 @@ def test_a_node_that_does_not_answer_is_named_as_not_checked_and_nothing_is_conc
         "not_checked": ["attic"],
         "compares": True,
     }
+
+
+def test_an_answer_that_ends_while_tickets_are_read_is_no_finding(pair: Pair) -> None:
+    pair.work(0)
+
+    async def verdict(request: Request) -> Response:
+        return Response(SOUND)
+
+    async def tickets(request: Request) -> Response:
+        page = msgspec.json.encode(pair.worker.librarian.tickets(int(request.query_params["after"])))
+        pair.end(1)
+        return Response(page)
+
+    pair.begin(1)
+    pair.routes = [Route("/peer/ledger/verdict", verdict), Route("/peer/ledger/tickets", tickets)]
+    found = pair.verified()
+    assert findings(found) == [] and found["comparison"][0]["untraced"] == 1
+    pair.routes = list(disclosure_routes(pair.who, pair.worker.librarian))
+    found = pair.verified()
+    assert findings(found) == [] and found["comparison"][0]["untraced"] == 0
 
 
 SOUND = b'{"rows":0,"findings":[],"more":0}'

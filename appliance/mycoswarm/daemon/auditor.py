@@ -222,7 +222,8 @@ class _Course:
                 if pledge is None:
                     continue  # the chain has named it already
                 if lacking := self._comparison.lacking(pledge):
-                    others = self._ledger.request(pledge.request_id or "")
+                    # An answer that ended later may have had its tickets after we had read them.
+                    others = tuple(one for one in self._ledger.request(pledge.request_id or "") if one.seq <= last)
                     self._comparison.judge(pledge, lacking, is_finished=is_finished(pledge, others))
             return False
 
