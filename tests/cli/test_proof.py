@@ -73,6 +73,17 @@ def test_a_list_says_who_what_where_and_how_it_ended(tmp_path: Path) -> None:
     assert "at no time" in third
 
 
+def test_rows_of_one_kind_are_listed_and_have_no_keys(tmp_path: Path) -> None:
+    row = {"row": 7, "kind": "refused_ticket", "at": 1.0, "digest": "d" * 64, "has_prompt": False}
+    row["body"] = {"why": "it is forged", "ticket": "x", "signature": "00"}
+    canned = Canned(body=json.dumps({"rows": [row], "next": None}).encode())
+    with answering(tmp_path, canned):
+        done = asked(tmp_path, "list", "--kind", "refused_ticket")
+        assert asked(tmp_path, "list", "--kind", "ticket", "--key", "desk").exit_code == 2
+    assert done.exit_code == 0 and "row 7" in done.output and "why: it is forged" in done.output
+    assert [path for _, path, _, _ in canned.asked] == ["/api/ledger?kind=refused_ticket&limit=20"]
+
+
 def test_a_request_is_shown_row_by_row_and_its_prompt_only_when_asked_for(tmp_path: Path) -> None:
     row = {"row": 5, "kind": "decision", "at": 1.0, "digest": "d" * 64, "has_prompt": True}
     row["body"] = {
@@ -87,7 +98,7 @@ def test_a_request_is_shown_row_by_row_and_its_prompt_only_when_asked_for(tmp_pa
         done = asked(tmp_path, "show", "r/r?")
         asked(tmp_path, "show", "r", "--prompt")
     assert done.exit_code == 0
-    for shown in ("asked.key: desk", "name=attic layers=0, 4", "--prompt shows it", "altered"):
+    for shown in ("asked.key: desk", "name=attic layers=0, 4", "`ledger show --prompt` shows it", "altered"):
         assert shown in done.output
     assert [path for _, path, _, _ in canned.asked] == ["/api/ledger/r%2Fr%3F", "/api/ledger/r?prompt=yes"]
 

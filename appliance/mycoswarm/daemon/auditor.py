@@ -264,7 +264,9 @@ async def _remote_page(connection: Connection, after: int) -> TicketPage:
 async def _asked(connection: Connection, path: str, *, timeout_s: float, limit_bytes: int) -> bytes:
     reply = await connection.request("GET", path, timeout_s=timeout_s, limit_bytes=limit_bytes)
     if reply.status != 200:
-        why = {404: "it runs an older version", 429: "it is busy verifying"}.get(reply.status, "it refused")
+        why = {404: "it runs an older version", 429: "it is busy verifying", 503: "it took too long"}.get(
+            reply.status, "it refused"
+        )
         raise UnreachableError(f"{why} (HTTP {reply.status})")
     return reply.body
 

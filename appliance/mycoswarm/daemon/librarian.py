@@ -1,6 +1,7 @@
 """Reads this node's own ledger: for its owner in words, for its coordinator in pages, for any program whole."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -176,14 +177,14 @@ class Librarian:
             UnreachableError: it takes longer than `VERDICT_S`.
             StorageError: it could not be read.
         """
-        return judgement_of(await self.verify(lambda rows: None))
+        return judgement_of(await self.verify(lambda rows: None, VERDICT_S))
 
-    async def verify(self, look: Callable[[int], None]) -> Verdict:
+    async def verify(self, look: Callable[[int], None], limit_s: float = math.inf) -> Verdict:
         """The same; `look` is told, in a thread, how many rows are read.
 
         Raises:
             BusyError: it is at it already.
-            UnreachableError: it takes longer than `VERDICT_S`.
+            UnreachableError: it takes longer than `limit_s`.
             StorageError: it could not be read.
         """
         if self._is_verifying:
@@ -193,8 +194,8 @@ class Librarian:
         has_left = False
 
         def watch(rows: int) -> None:
-            if has_left or self._clock() - began > VERDICT_S:
-                raise UnreachableError(f"the ledger was not read through in {VERDICT_S:g} s", code="timeout")
+            if has_left or self._clock() - began > limit_s:
+                raise UnreachableError(f"the ledger was not read through in {limit_s:g} s", code="timeout")
             look(rows)
 
         def work() -> Verdict:
