@@ -338,3 +338,22 @@ def test_a_node_verifies_once_at_a_time_and_not_for_ever(pair: Pair) -> None:
         assert (await worker.librarian.verdict()).rows == 201
 
     run(work)
+
+
+def test_a_node_whose_verifying_was_called_off_can_verify_again(pair: Pair) -> None:
+    pair.work(0)
+
+    async def work() -> None:
+        for turns in range(4):
+            called_off = asyncio.create_task(pair.worker.librarian.verdict())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            called_off.cancel()
+            await asyncio.wait({called_off})
+            async with asyncio.timeout(5):
+                while [task for task in asyncio.all_tasks() if task.get_name() == "read the ledger through"]:
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0)  # it is told that the task has ended
+            assert (await pair.worker.librarian.verdict()).rows == 1
+
+    run(work)

@@ -198,14 +198,16 @@ class Librarian:
                 raise UnreachableError(f"the ledger was not read through in {limit_s:g} s", code="timeout")
             look(rows)
 
-        def work() -> Verdict:
-            try:
-                return self._ledger.verify(watch)
-            finally:
-                self._is_verifying = False
+        def done(work: "asyncio.Task[Verdict]") -> None:
+            self._is_verifying = False
+            if not work.cancelled():
+                work.exception()  # who has left has no ears for it
 
+        # A task of its own: cancelled before a thread takes it up, the work would never say that it is over.
+        work = asyncio.create_task(asyncio.to_thread(self._ledger.verify, watch), name="read the ledger through")
+        work.add_done_callback(done)
         try:
-            return await asyncio.to_thread(work)
+            return await asyncio.shield(work)
         except asyncio.CancelledError:
             has_left = True  # the thread ends at its next look
             raise
