@@ -132,6 +132,21 @@ def test_an_export_is_checked_with_the_node_s_public_key_alone(household: Fleet,
     assert ledger(first, "export").stdout.splitlines()[: len(lines) - 1] == lines[:-1]
 
 
+def test_prompts_are_kept_where_the_owner_says_so_and_shown_only_when_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "coordinator").mkdir(mode=0o700)
+    (tmp_path / "coordinator" / "settings.toml").write_text("ledger_prompts = true\n")
+    with Fleet(workers=0, folder=tmp_path) as alone:
+        alone.wait_ready()
+        answer(alone, tokens=2, messages=ASK)
+        (request,) = told(alone.coordinator, "list")
+        assert told(alone.coordinator, "show", request["receipt"])["rows"][0]["has_prompt"]
+        exposed = told(alone.coordinator, "exposure", request["receipt"])
+        assert exposed["has_prompt"] and exposed["notes"]
+        assert told(alone.coordinator, "verify")["is_sound"], "a node of no swarm compares, too"
+        assert SECRET_WORDS in ledger(alone.coordinator, "show", "--prompt", request["receipt"]).stdout
+        assert SECRET_WORDS not in alone.coordinator.log.read_text()
+
+
 class Forger:
     """Somebody with the coordinator's certificate and key, who talks to worker-1 himself."""
 

@@ -243,3 +243,45 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_a_sound_chain(tmp_path: Pa
         with ledger_at(path) as (ledger, _):
             verdict = ledger.verify()
             assert verdict.is_sound and verdict.rows >= said >= 20 * turn
+
+
+def test_rows_are_found_by_number_digest_kind_and_the_beginning_of_a_request(tmp_path: Path) -> None:
+    with ledger_at(tmp_path / "node.db") as (ledger, _):
+        entries = [
+            Entry(kind, {"n": n}, name) for n, (kind, name) in enumerate((("a", "r1"), ("b", None), ("a", "r10")))
+        ]
+        rows = ledger.append_many(entries, 7.0)
+        assert ledger.row(2) == rows[1] and ledger.row(9) is None
+        assert ledger.named(rows[2].digest) == rows[2] and ledger.named("0" * 64) is None
+        assert ledger.recent(("a", "b")) == [(3, "r10"), (2, ""), (1, "r1")]
+        assert ledger.recent(("a",), before=3) == [(1, "r1")] and ledger.recent(("c",)) == []
+        assert ledger.recent(("a", "b"), limit=1) == [(3, "r10")]
+        assert ledger.request_ids("r1") == ["r1", "r10"] and ledger.request_ids("r10") == ["r10"]
+        assert ledger.request_ids("r1", 1) == ["r1"] and ledger.request_ids("s") == ledger.request_ids("r11") == []
+        assert tuple(ledger.each("a")) == (rows[0], rows[2]) and tuple(ledger.each("a", 1)) == (rows[2],)
+
+
+@pytest.mark.slow
+def test_rows_of_a_kind_come_in_order_over_many_batches_while_others_are_written(tmp_path: Path) -> None:
+    with ledger_at(tmp_path / "node.db") as (ledger, _):
+        ledger.append_many([Entry("ab"[n % 2], {"n": n, "text": "x" * 2000}) for n in range(2500)], 1.0)
+        found = []
+        for row in ledger.each("b"):
+            found.append(row.seq)
+            if len(found) == 3:
+                ledger.append("b", {}, request_id=None, now=2.0)
+        assert found == [*range(2, 2501, 2), 2501]
+
+
+def test_who_watches_a_verification_hears_how_far_it_is_and_may_end_it(tmp_path: Path) -> None:
+    fill(tmp_path / "node.db", 450)
+    with ledger_at(tmp_path / "node.db") as (ledger, _):
+        heard: list[int] = []
+        assert ledger.verify(heard.append).is_sound and heard == [200, 400]
+
+        def stop(rows: int) -> None:
+            raise StorageError("enough")
+
+        with pytest.raises(StorageError, match="enough"):
+            ledger.verify(stop)
+        assert ledger.verify().rows == 450

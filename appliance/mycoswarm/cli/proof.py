@@ -29,15 +29,27 @@ def ledger() -> None:
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="How many requests.")
 @click.option("--key", help="Only those of the API key of this name.")
 @click.option("--outcome", help="Only those that ended so: stop, length, cancelled, refused_by_rules ...")
+@click.option("--kind", help="Rows of this kind instead of requests: ticket, refused_ticket, decision, answer ...")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 @guarded
-def list_requests(folder: Path, limit: int, key: str | None, outcome: str | None, as_json: bool) -> None:
-    """Show the newest requests, one line each."""
-    found = _listed(Call(folder), limit, {"key": key, "outcome": outcome})
+def list_requests(
+    folder: Path, /, limit: int, key: str | None, outcome: str | None, kind: str | None, as_json: bool
+) -> None:
+    """Show the newest requests, one line each; or the newest rows of one kind."""
+    if kind is not None and (key is not None or outcome is not None):
+        raise click.UsageError("--kind lists rows; --key and --outcome are for requests.")
+    found = _listed(Call(folder), limit, {"key": key, "outcome": outcome, "kind": kind})
     if as_json:
         show_json(found)
-        return
+    elif kind is not None:
+        for row in found:
+            _show_row(row, with_prompt=False)
+    else:
+        _show_requests(found)
+
+
+def _show_requests(found: list[dict[str, Any]]) -> None:
     rows = [
         (
             _date(r["at"])[:16],
@@ -72,14 +84,7 @@ def show(folder: Path, id: str, with_prompt: bool, as_json: bool) -> None:
         return
     say(f"Request {told['receipt']} on {told['node']}: {told['outcome'] or 'its end is not in this ledger'}.")
     for row in told["rows"]:
-        say()
-        say(f"row {row['row']}  {row['kind']}  {_date(row['at'])}  digest {row['digest']}")
-        if row["body"] is None:
-            say("  it was altered and cannot be read: run `mycoswarm-node ledger verify`")
-        for name, value in _lines(row["body"] or {}):
-            say(f"  {name}: {value}")
-        if row["has_prompt"] and not with_prompt:
-            say("  (the prompt's text is kept in this row; --prompt shows it)")
+        _show_row(row, with_prompt=with_prompt)
 
 
 @ledger.command("exposure")
@@ -166,15 +171,26 @@ def _sink(file: Path) -> Iterator[BinaryIO]:
         raise StorageError(f"{file} cannot be written: {exc.strerror or exc}") from exc
 
 
+def _show_row(row: dict[str, Any], *, with_prompt: bool) -> None:
+    say()
+    say(f"row {row['row']}  {row['kind']}  {_date(row['at'])}  digest {row['digest']}")
+    if row["body"] is None:
+        say("  it was altered and cannot be read: run `mycoswarm-node ledger verify`")
+    for name, value in _lines(row["body"] or {}):
+        say(f"  {name}: {value}")
+    if row["has_prompt"] and not with_prompt:
+        say("  (the prompt's text is kept in this row; `ledger show --prompt` shows it)")
+
+
 def _listed(call: Call, limit: int, wanted: dict[str, str | None]) -> list[dict[str, Any]]:
-    """The newest requests, out of as many pages as it takes."""
+    """The newest requests, or rows of a kind, out of as many pages as it takes."""
     found: list[dict[str, Any]] = []
     after: int | None = None
     while True:
         query = {**wanted, "limit": limit - len(found), "after": after}
         text = urlencode({name: value for name, value in query.items() if value is not None})
         told = call.ask("GET", f"/api/ledger?{text}", timeout_s=LIST_S)
-        found += told["requests"]
+        found += told["requests" if wanted["kind"] is None else "rows"]
         after = told["next"]
         if after is None or len(found) >= limit:
             return found

@@ -222,7 +222,8 @@ class _Course:
                 if pledge is None:
                     continue  # the chain has named it already
                 if lacking := self._comparison.lacking(pledge):
-                    others = self._ledger.request(pledge.request_id or "")
+                    # An answer that ended later may have had its tickets after we had read them.
+                    others = tuple(one for one in self._ledger.request(pledge.request_id or "") if one.seq <= last)
                     self._comparison.judge(pledge, lacking, is_finished=is_finished(pledge, others))
             return False
 
@@ -263,7 +264,9 @@ async def _remote_page(connection: Connection, after: int) -> TicketPage:
 async def _asked(connection: Connection, path: str, *, timeout_s: float, limit_bytes: int) -> bytes:
     reply = await connection.request("GET", path, timeout_s=timeout_s, limit_bytes=limit_bytes)
     if reply.status != 200:
-        why = {404: "it runs an older version", 429: "it is busy verifying"}.get(reply.status, "it refused")
+        why = {404: "it runs an older version", 429: "it is busy verifying", 503: "it took too long"}.get(
+            reply.status, "it refused"
+        )
         raise UnreachableError(f"{why} (HTTP {reply.status})")
     return reply.body
 

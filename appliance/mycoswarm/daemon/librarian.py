@@ -1,6 +1,7 @@
 """Reads this node's own ledger: for its owner in words, for its coordinator in pages, for any program whole."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -176,14 +177,14 @@ class Librarian:
             UnreachableError: it takes longer than `VERDICT_S`.
             StorageError: it could not be read.
         """
-        return judgement_of(await self.verify(lambda rows: None))
+        return judgement_of(await self.verify(lambda rows: None, VERDICT_S))
 
-    async def verify(self, look: Callable[[int], None]) -> Verdict:
+    async def verify(self, look: Callable[[int], None], limit_s: float = math.inf) -> Verdict:
         """The same; `look` is told, in a thread, how many rows are read.
 
         Raises:
             BusyError: it is at it already.
-            UnreachableError: it takes longer than `VERDICT_S`.
+            UnreachableError: it takes longer than `limit_s`.
             StorageError: it could not be read.
         """
         if self._is_verifying:
@@ -193,18 +194,20 @@ class Librarian:
         has_left = False
 
         def watch(rows: int) -> None:
-            if has_left or self._clock() - began > VERDICT_S:
-                raise UnreachableError(f"the ledger was not read through in {VERDICT_S:g} s", code="timeout")
+            if has_left or self._clock() - began > limit_s:
+                raise UnreachableError(f"the ledger was not read through in {limit_s:g} s", code="timeout")
             look(rows)
 
-        def work() -> Verdict:
-            try:
-                return self._ledger.verify(watch)
-            finally:
-                self._is_verifying = False
+        def done(work: "asyncio.Task[Verdict]") -> None:
+            self._is_verifying = False
+            if not work.cancelled():
+                work.exception()  # who has left has no ears for it
 
+        # A task of its own: cancelled before a thread takes it up, the work would never say that it is over.
+        work = asyncio.create_task(asyncio.to_thread(self._ledger.verify, watch), name="read the ledger through")
+        work.add_done_callback(done)
         try:
-            return await asyncio.to_thread(work)
+            return await asyncio.shield(work)
         except asyncio.CancelledError:
             has_left = True  # the thread ends at its next look
             raise
