@@ -157,6 +157,9 @@ def test_a_request_can_stay_near_but_reach_no_further(fleet: Fleet) -> None:
             extra_headers={"x-mycoswarm-route": "nodes=worker-2"},
         )
     assert caught.value.status_code in (403, 404)
+    receipt = caught.value.response.headers["x-mycoswarm-receipt"]
+    shown = fleet.coordinator.call.ask("GET", f"/api/ledger/{receipt}")
+    assert [row["kind"] for row in shown["rows"]] == ["decision", "answer"], "what is refused leaves its rows too"
 
 
 def test_the_owner_is_asked_before_it_goes(fleet: Fleet, rack: Rack) -> None:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from mycoswarm.api.departure import EventStream, while_present
 from mycoswarm.api.question import Question, read_chat, read_completion
-from mycoswarm.api.refusal import bug, error_body
+from mycoswarm.api.refusal import bug, error_body, error_response
 from mycoswarm.api.visitor import envelope_of
 from mycoswarm.base.errors import InputError, SwarmError
 from mycoswarm.chat.job import Decided, Event
@@ -180,7 +180,12 @@ class Completions:
         question = read(await _body(request, self._waits.body_s), envelope)
         answer, events = _Answer(question, int(self._clock())), self._chat.answer(question.job)
         work = _begin(answer, events, self._waits) if question.stream else _gather(answer, events)
-        response = await while_present(request.receive, work)
+        try:
+            response = await while_present(request.receive, work)
+        except SwarmError as error:
+            refusal = error_response(error)
+            refusal.headers.update(_headers(answer))  # what was refused or broke has its rows too
+            return refusal
         if response is None:
             log.info("the client of request %s left", question.job.request_id)
             return Response(status_code=499)  # nobody reads it; the number is nginx's
