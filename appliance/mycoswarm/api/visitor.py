@@ -19,6 +19,7 @@ def envelope_of(request: Request, request_id: str) -> Envelope:
     key: Key | None = request.scope["state"]["key"]
     asker = Asker(
         key_name=key.name if key else None,
+        issued_at=key.made_at if key else None,
         user=key.user if key else None,
         labels=frozenset(key.labels if key else ()),
         added=read_labels(",".join(request.headers.getlist("x-mycoswarm-labels"))),
