@@ -130,7 +130,7 @@ class Cabinet:
             place=known.place,
             model=dispatch.model,
             secret=secret,
-            via=(*filter(None, job.asker.via), self._home.instance_id),
+            via=(*job.asker.via, self._home.instance_id),
         )
         return relay(target, job.prompt, job.sampling, request_id=job.request_id, passage=self._passage())
 
