@@ -12,7 +12,8 @@ from mycoswarm.base.errors import NotFoundError, RingError, SwarmError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker, Job
-from mycoswarm.chat.life import Chat, Surroundings
+from mycoswarm.chat.life import Chat
+from mycoswarm.chat.surroundings import Surroundings
 from mycoswarm.external.errand import Reached
 from mycoswarm.routing.decision import Dispatch
 from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
@@ -169,6 +170,7 @@ class Bench:
     keeps_prompts: bool = False
     note_faults: dict[str, SwarmError] = field(default_factory=dict)
     now_s: float = 0.0
+    is_known: Callable[[Asker], bool] = lambda asker: True
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def find(self, reference: str) -> ModelFacts:
@@ -226,6 +228,7 @@ class Bench:
             new_id=self.new_id,
             wall_clock=lambda: 1000.0,
             request_s=self.request_s,
+            is_known=lambda asker: self.is_known(asker),
         )
         async with RingPool(self.open, idle_s=60, clock=lambda: self.now_s) as pool:
             self.pool = pool

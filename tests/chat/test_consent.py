@@ -5,14 +5,14 @@ import asyncio
 import pytest
 
 from mycoswarm.base.errors import BusyError, NotFoundError, RefusedError
-from mycoswarm.chat.consent import MAX_WAITING, Approvals, Plea
+from mycoswarm.chat.consent import MAX_WAITING, MAX_WAITING_OF_KEY, Approvals, Plea
 from rings import until
 
 
-def plea(request_id: str = "r1") -> Plea:
+def plea(request_id: str = "r1", key_name: str = "desk") -> Plea:
     return Plea(
         request_id=request_id,
-        key_name="desk",
+        key_name=key_name,
         user="anna",
         model="spore",
         task="chat",
@@ -72,7 +72,11 @@ def test_nobody_answers_for_what_does_not_wait_and_nobody_twice() -> None:
 def test_a_client_that_leaves_waits_no_more_and_a_crowd_is_told_to_come_again() -> None:
     async def main() -> None:
         desk = Approvals()
-        crowd = [asyncio.create_task(desk.ask(plea(f"r{n}"), 30)) for n in range(MAX_WAITING)]
+        numbers = range(MAX_WAITING)
+        crowd = [asyncio.create_task(desk.ask(plea(f"r{n}", f"key {n // MAX_WAITING_OF_KEY}"), 30)) for n in numbers]
+        await until(lambda: desk.count("key 0") == MAX_WAITING_OF_KEY)
+        with pytest.raises(BusyError, match="of this key"):
+            await desk.ask(plea("one too many of one", "key 0"), 30)
         await until(lambda: len(desk.waiting()) == MAX_WAITING)
         with pytest.raises(BusyError):
             await desk.ask(plea("one too many"), 30)

@@ -22,8 +22,8 @@ from mycoswarm.base.errors import (
     UnreachableError,
 )
 from mycoswarm.chat.failing import refused
-from mycoswarm.chat.job import Decided, Event, Job
-from mycoswarm.chat.life import MAX_AT_ONCE, Chat
+from mycoswarm.chat.job import Asker, Decided, Event, Job
+from mycoswarm.chat.life import MAX_AT_ONCE, MAX_OF_KEY, Chat
 from mycoswarm.chat.load import load_of, stage_bytes
 from mycoswarm.routing.action import Run
 from mycoswarm.routing.decision import Decision, Explanation, Refusal
@@ -230,7 +230,10 @@ def test_one_request_too_many_is_told_when_to_come_again() -> None:
         async with bench.chat() as chat:
             await heard(chat, job("warm up"))
             bench.rings[0].gate.clear()
-            reading = [asyncio.create_task(heard(chat, job(f"r{i}"))) for i in range(MAX_AT_ONCE)]
+            desks = [Asker(key_name="desk"), Asker(key_name="kitchen")]
+            reading = [
+                asyncio.create_task(heard(chat, job(f"r{i}", asker=desks[i >= MAX_OF_KEY]))) for i in range(MAX_AT_ONCE)
+            ]
             await until(lambda: len(bench.rings[0].generations) == MAX_AT_ONCE + 1)
             with pytest.raises(BusyError) as caught:
                 await heard(chat, job("one too many"))

@@ -16,6 +16,7 @@ from mycoswarm.api.question import Question, read_chat, read_completion
 from mycoswarm.api.refusal import bug, error_body, error_response
 from mycoswarm.api.visitor import envelope_of
 from mycoswarm.base.errors import InputError, SwarmError
+from mycoswarm.chat.failing import plainly
 from mycoswarm.chat.job import Decided, Event
 from mycoswarm.chat.life import Chat
 from mycoswarm.routing.decision import Dispatch
@@ -266,7 +267,7 @@ async def _sse(
             yield _data({**answer.frame([], streamed=True), "usage": answer.usage()})
         yield b"data: [DONE]\n\n"
     except SwarmError as error:
-        log.warning("request %s failed: %s", answer.question.job.request_id, error.message)
+        log.warning("request %s failed: %s", answer.question.job.request_id, plainly(error))
         yield _data(error_body(error))
     except Exception:
         log.exception("request %s failed: a bug of ours", answer.question.job.request_id)

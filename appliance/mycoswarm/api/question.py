@@ -6,7 +6,7 @@ import msgspec
 
 from mycoswarm.base.errors import InputError, UnsupportedError
 from mycoswarm.chat.job import Asker, Job
-from mycoswarm.routing.clause import is_label
+from mycoswarm.routing.clause import is_label, is_word
 from mycoswarm.routing.snapshot import Narrowing
 from mycoswarm.swarm.place import PLACES, Place
 from mycoswarm.wire.request import MAX_TOP_LOGPROBS, Prompt, Sampling
@@ -14,6 +14,8 @@ from mycoswarm.wire.request import MAX_TOP_LOGPROBS, Prompt, Sampling
 MAX_MESSAGES = 2048
 MAX_STOPS = 16
 MAX_LABELS = 16
+MAX_MODEL = 256  # characters, as in rules
+MAX_ROUTE = 4096  # characters: the ledger keeps what it says
 MAX_DEPTH = 64  # of JSON handed on to templates and grammars, which walk it recursively
 MAX_TOKEN_ID = 2**31 - 1  # llama.cpp's token type
 ROLES = {"system", "developer", "user", "assistant", "tool"}
@@ -132,6 +134,8 @@ def read_route(text: str | None) -> Narrowing:
     Raises:
         InputError: anything else.
     """
+    if len(text or "") > MAX_ROUTE:
+        raise InputError(f"X-Mycoswarm-Route has more than {MAX_ROUTE} characters", hint="Name fewer nodes.")
     mode: Literal["any", "solo", "split"] = "any"
     stages: int | None = None
     nodes: tuple[str, ...] = ()
@@ -249,6 +253,9 @@ def _job(
     characters: int,
     envelope: Envelope,
 ) -> Job:
+    # Rules match it sign by sign, and the owner reads it where he is asked.
+    if not is_word(given.model, MAX_MODEL) or given.model != given.model.strip():
+        raise _wrong("model", f"model must be a name of 1 to {MAX_MODEL} visible characters with no space at its ends")
     stops = (given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ())
     sampling = Sampling(
         temperature=_within("temperature", given.temperature, 0, 2, 1.0),

@@ -3,6 +3,7 @@
 No prompt text, unless the owner has set that prompts are kept.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,10 @@ from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.job import Decided, Job
 from mycoswarm.routing.decision import Decision, Dispatch, Refusal
 from mycoswarm.swarm.place import PLACES, Place
+from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.ticket import Warrant
+
+TOKEN_CHARACTERS = 4  # of English in common vocabularies; other languages have fewer
 
 
 @dataclass(slots=True)
@@ -26,6 +30,7 @@ class Account:
     decided: list[Decided] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     has_spoken: bool = False
+    said_characters: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     outcome: str = ""
@@ -34,6 +39,25 @@ class Account:
     def place(self) -> Place | None:
         """The furthest place that has read the prompt; None where nobody has."""
         return max((one.place for one in self.decided), key=PLACES.index, default=None)
+
+    def say(self, piece: Piece) -> None:
+        """A part of the answer has come."""
+        self.tokens += piece.token_ids
+        self.said_characters += len(piece.text)
+        self.has_spoken = self.has_spoken or bool(piece.text or piece.token_ids)
+
+    def finish(self, report: Finished) -> None:
+        """The answer has come to its end."""
+        self.outcome, self.prompt_tokens = report.reason, report.prompt_tokens
+        self.completion_tokens = report.completion_tokens
+
+    def spent(self) -> int:
+        """The tokens to hold against the key's limit. Where nobody has counted them (the client left, an endpoint does
+        not tell) they are reckoned by their characters: else leaving before the last word would cost nothing."""
+        if self.place is None:
+            return 0
+        said = self.completion_tokens or max(len(self.tokens), math.ceil(self.said_characters / TOKEN_CHARACTERS))
+        return said + (self.prompt_tokens or math.ceil(self.job.characters / TOKEN_CHARACTERS))
 
     def answer(self) -> dict[str, Any]:
         """The row of how it ended."""

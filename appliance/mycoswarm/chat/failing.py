@@ -28,6 +28,12 @@ def is_endpoint_lost(error: SwarmError) -> bool:
     return isinstance(error, EndpointError | UnreachableError)
 
 
+def plainly(error: SwarmError) -> str:
+    """An error for a log. An endpoint's own words are left out: they may repeat the prompt."""
+    is_foreign = isinstance(error, EndpointError) or error.code == "endpoint_busy"
+    return f"an endpoint failed ({error.code})" if is_foreign else error.message
+
+
 def speak_of_names(error: RingError, decision: Decision) -> None:
     """Let an error name nodes as their owner does."""
     text = error.message

@@ -12,11 +12,13 @@ from mycoswarm.wire.request import Prompt, Sampling
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
-    """Who asks. `key_name` None is the owner, over the socket. `labels` and `user` are those of the key; `added` are
-    labels that the request brings itself. `client` is the address that it came from. `via`: the runs of daemons that
-    it has passed as an endpoint's request."""
+    """Who asks. `key_name` None is the owner, over the socket; `issued_at` is when the key was made, for another of its
+    name is another key. `labels` and `user` are those of the key; `added` are labels that the request brings itself.
+    `client` is the address that it came from. `via`: the runs of daemons that it has passed as an endpoint's request.
+    """
 
     key_name: str | None = None
+    issued_at: float | None = None
     user: str | None = None
     labels: frozenset[str] = frozenset()
     added: frozenset[str] = frozenset()

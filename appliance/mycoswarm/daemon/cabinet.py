@@ -11,8 +11,8 @@ from mycoswarm.api.rules import RuleServices
 from mycoswarm.base.errors import EndpointError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.consent import Approvals
-from mycoswarm.chat.job import Job
-from mycoswarm.chat.life import Surroundings
+from mycoswarm.chat.job import Asker, Job
+from mycoswarm.chat.surroundings import Surroundings
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.directory import Directory
 from mycoswarm.daemon.hindsight import Hindsight
@@ -95,6 +95,7 @@ class Cabinet:
             wall_clock=time.time,
             request_s=self._home.settings.request_s,
             keeps_prompts=self._home.settings.ledger_prompts,
+            is_known=self._is_known,
         )
 
     async def _replay(self, last: int, given: list[Any] | None, around: Surroundings) -> dict[str, Any]:
@@ -102,9 +103,21 @@ class Cabinet:
         rules = around.rules() if given is None else RuleSet.of(map(read_rule, given))
         return await asyncio.to_thread(Hindsight(self._home.ledger).replay, last, rules, around.swarm(None))
 
+    def _is_known(self, asker: Asker) -> bool:
+        if asker.key_name is None:
+            return True
+        key = self._home.keys.find(asker.key_name)
+        return key is not None and key.made_at == asker.issued_at
+
     def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
-        book, name = self._home.endpoints, dispatch.endpoint.name
-        known = book.get(name)
+        name = dispatch.endpoint.name
+        known, secret = self._home.endpoints.registered(name)
+        if (known.added_at, known.place) != (dispatch.endpoint.since, dispatch.endpoint.place):
+            raise EndpointError(
+                f"the endpoint {name} was registered anew while this request was on its way; nothing was sent",
+                hint="Send it again.",
+                code="endpoint_changed",
+            )
         if self._home.instance_id in job.asker.via or len(job.asker.via) > MAX_VIA:
             raise EndpointError(
                 f"the request came back to this node by the endpoint {name}",
@@ -116,8 +129,8 @@ class Cabinet:
             url=known.url,
             place=known.place,
             model=dispatch.model,
-            secret=book.secret(name),
-            via=(*filter(None, job.asker.via), self._home.instance_id),
+            secret=secret,
+            via=(*job.asker.via, self._home.instance_id),
         )
         return relay(target, job.prompt, job.sampling, request_id=job.request_id, passage=self._passage())
 

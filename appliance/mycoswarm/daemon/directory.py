@@ -100,4 +100,4 @@ class Directory:
 
 def endpoint_states(book: Endpoints) -> tuple[EndpointState, ...]:
     """The endpoints as `decide` sees them."""
-    return tuple(EndpointState(one.name, one.place, one.models) for one in book.entries())
+    return tuple(EndpointState(one.name, one.place, one.models, one.added_at) for one in book.entries())

@@ -25,7 +25,8 @@ from mycoswarm.api.owner import owner_routes
 from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat.life import Chat, Surroundings
+from mycoswarm.chat.life import Chat
+from mycoswarm.chat.surroundings import Surroundings
 from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import Cabinet

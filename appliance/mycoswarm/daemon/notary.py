@@ -14,10 +14,30 @@ from mycoswarm.wire.report import Barred as Report
 from mycoswarm.wire.ticket import Sealed, Ticket
 
 EGRESS = "egress"  # kind of rows about connections that the guard refused
-MAX_REFUSALS = 60  # rows a minute; a node that asks in a loop must not fill the disk
+MAX_REFUSALS = 60  # rows a minute of each kind; who asks in a loop, or announces false addresses, must fill no disk
 MINUTE_S = 60.0
 
 log = logging.getLogger(__name__)
+
+
+class _Quota:
+    """Lets `MAX_REFUSALS` a minute through, and counts the others."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since_s, self._taken, self._left_out = float("-inf"), 0, 0
+
+    def take(self) -> int | None:
+        """How many were left out before this one; None where this one is left out, too."""
+        now = self._clock()
+        if now - self._since_s >= MINUTE_S:
+            self._since_s, self._taken = now, 0
+        if self._taken >= MAX_REFUSALS:
+            self._left_out += 1
+            return None
+        self._taken += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
 
 class Notary:
@@ -30,8 +50,8 @@ class Notary:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._ledger, self._clock, self._wall_clock = ledger, clock, wall_clock
-        self._since_s, self._refusals, self._left_out = float("-inf"), 0, 0
+        self._ledger, self._wall_clock = ledger, wall_clock
+        self._refusals, self._barred = _Quota(clock), _Quota(clock)
         self._keeping: set[asyncio.Task[None]] = set()
 
     def note(self, kind: str, body: Mapping[str, Any], request_id: str | None) -> str:
@@ -52,9 +72,13 @@ class Notary:
         await asyncio.to_thread(self.note, TICKET, ticket_row(sealed, ticket), ticket.request_id)
 
     async def barred(self, what: Barred | Report) -> None:
-        """Keep that the egress guard refused something, in this process or in a stage."""
+        """Keep that the egress guard refused something, in this process or in a stage; of a flood as with `refuse`."""
+        left_out = self._barred.take()
+        if left_out is None:
+            return
         log.warning("the egress guard refused %s %s, %d times", what.kind, what.where, what.count)
-        await self._keep(EGRESS, {"kind": what.kind, "where": what.where, "count": what.count})
+        row = {"kind": what.kind, "where": what.where, "count": what.count}
+        await self._keep(EGRESS, {**row, "left_out_before": left_out} if left_out else row)
 
     def barred_in_stage(self, what: Report) -> None:
         """The same for a stage, without waiting."""
@@ -68,17 +92,11 @@ class Notary:
 
     async def refuse(self, sealed: Sealed | None, why: SwarmError) -> None:
         """Keep that work was asked for without a ticket that holds; of a flood, `MAX_REFUSALS` a minute."""
-        log.warning("work is refused: %s", why.message)
-        now = self._clock()
-        if now - self._since_s >= MINUTE_S:
-            self._since_s, self._refusals = now, 0
-        if self._refusals >= MAX_REFUSALS:
-            self._left_out += 1
+        left_out = self._refusals.take()
+        if left_out is None:
             return
-        self._refusals += 1
-        row = {**refused_row(sealed, why.message), "left_out_before": self._left_out}
-        self._left_out = 0
-        await self._keep(REFUSED_TICKET, row)
+        log.warning("work is refused: %s", why.message)
+        await self._keep(REFUSED_TICKET, {**refused_row(sealed, why.message), "left_out_before": left_out})
 
     async def _keep(self, kind: str, row: Mapping[str, Any]) -> None:
         try:

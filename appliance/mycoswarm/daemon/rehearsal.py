@@ -7,8 +7,8 @@ from typing import Any
 
 from mycoswarm.base.errors import NotFoundError
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat.life import Models
 from mycoswarm.chat.load import load_of
+from mycoswarm.chat.surroundings import Models
 from mycoswarm.routing.decision import Outcome, decide
 from mycoswarm.routing.rule import RuleSet
 from mycoswarm.routing.snapshot import Narrowing, SwarmState

@@ -46,11 +46,14 @@ class WarmRing:
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """An external endpoint that the owner registered, and where it is registered to be. Only "LAN" is held to."""
+    """An external endpoint that the owner registered, and where it is registered to be. Only "LAN" is held to.
+
+    `since` is when: an endpoint that was registered anew under an old name is another one."""
 
     name: str
     place: Place = "outside"
     models: tuple[str, ...] = ()
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

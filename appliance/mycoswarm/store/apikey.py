@@ -111,6 +111,11 @@ class Keys:
             self._store.write("UPDATE keys SET used_at = ? WHERE name = ?", (now, name))
             self._known = {**self._known, name: (digest, replace(key, used_at=now))}
 
+    def find(self, name: str) -> Key | None:
+        """The key of this name, or None."""
+        found = self._known.get(name)
+        return found[1] if found else None
+
     def entries(self) -> list[Key]:
         """All keys, oldest first."""
         return sorted((key for _, key in self._known.values()), key=lambda key: (key.made_at, key.name))

@@ -153,6 +153,14 @@ class Endpoints:
         """All endpoints by name."""
         return tuple(endpoint for _, (endpoint, _) in sorted(self._known.items()))
 
+    def registered(self, name: str) -> tuple[Endpoint, str | None]:
+        """One endpoint and its key, of one and the same registration.
+
+        Raises:
+            NotFoundError: no endpoint of that name.
+        """
+        return self._find(name)
+
     def secret(self, name: str) -> str | None:
         """The key that a server wants, for the one header that it is sent in; None where it wants none.
 
