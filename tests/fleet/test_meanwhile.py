@@ -68,6 +68,8 @@ def test_a_yes_is_for_the_server_and_the_key_that_there_were(fleet: Fleet, chang
                     with pytest.raises(openai.PermissionDeniedError, match="said no"):
                         coming.result(20)
             assert not rack.heard and not other.heard
+            exposed = call.ask("GET", f"/api/ledger/{waiting['id']}/exposure")
+            assert [reader["what"] for reader in exposed["readers"]] == ["coordinator"]
         finally:
             call.ask("DELETE", "/api/rules/asked", {})
             call.ask("DELETE", "/api/endpoints/rack", {})
