@@ -172,7 +172,8 @@ class Node:
         else:
             owner += elsewhere_routes()
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
-        self._stack.push_async_callback(rings.stop)  # before the listeners: open answers end with a typed error
+        self._stack.push_async_callback(chat.stop)  # before the listeners: open answers end with a typed error
+        self._stack.push_async_callback(rings.stop)
 
     # What the parts ask of each other
 
