@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 
 from mycoswarm.base.egress import Barred, Guard, packed
+from mycoswarm.base.errors import InputError
 from mycoswarm.swarm.dial import parse_address
 from mycoswarm.swarm.place import Place, place_of
 
@@ -31,7 +32,10 @@ class Border:
 
     def is_near(self, address: str) -> bool:
         """Whether another node's stage may be dialled there, at whatever port: as `nodes`. A name never is."""
-        raw = packed(parse_address(address).host)
+        try:
+            raw = packed(parse_address(address).host)
+        except InputError:
+            return False
         return raw is not None and (raw in self._hosts or self.place(address) != "outside")
 
     def adoption(self, addresses: Sequence[str]) -> AbstractContextManager[None]:
