@@ -70,3 +70,10 @@ def test_what_was_refused_is_handed_on(border: Border, guard: Guard) -> None:
         return told
 
     assert asyncio.run(main()).where == "stranger.test"
+
+
+def test_a_stage_is_dialled_where_a_node_would_be_and_never_by_a_name(border: Border) -> None:
+    near = ("192.168.1.9:41000", "127.0.0.1:5", "[fe80::9]:1", "198.51.100.3:41000")
+    assert all(map(border.is_near, near))
+    assert not any(map(border.is_near, ("", "a]b:1", "[:1", "192.168.1.9:99999")))
+    assert not any(map(border.is_near, ("203.0.113.7:41000", "[2001:db8::1]:1", "far.example:6927", "evil.example:1")))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mycoswarm.base.errors import EndpointError
 from mycoswarm.external.target import Target
-from mycoswarm.external.transcript import Transcript
+from mycoswarm.external.transcript import MAX_CHARACTERS, Transcript
 from mycoswarm.wire.report import Finished, Piece, TokenLogprob, TopLogprob
 
 RACK = Target(name="rack", url="http://rack/v1", place="LAN", secret="sk-secret")
@@ -199,3 +199,12 @@ def test_whatever_comes_is_pieces_or_a_typed_error(parts: list[bytes], is_stream
     except EndpointError:
         return
     assert all(piece.text or piece.logprobs for piece in pieces) and finished.reason in ("stop", "length")
+
+
+def test_an_answer_that_is_longer_than_any_context_is_cut_off() -> None:
+    made = Transcript(RACK, "r1", top_logprobs=None, event_bytes=1 << 21)
+    chunk = stream(delta("x" * (1 << 20)), done=False)
+    with pytest.raises(EndpointError) as caught:
+        for _ in range(MAX_CHARACTERS // (1 << 20) + 1):
+            list(made.feed(chunk))
+    assert caught.value.code == "endpoint_too_much"

@@ -7,7 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from mycoswarm.base.errors import ApiKeyError, BusyError, EndpointError, RefusedError, StorageError, SwarmError
+from mycoswarm.base.errors import (
+    ApiKeyError,
+    BusyError,
+    EndpointError,
+    RefusedError,
+    StorageError,
+    SwarmError,
+    UnreachableError,
+)
 from mycoswarm.chat.job import Asker, Event, Job
 from mycoswarm.chat.life import MAX_OF_KEY, Chat
 from mycoswarm.external.errand import Reached
@@ -216,5 +224,20 @@ def test_what_an_endpoint_says_goes_into_no_log(caplog: pytest.LogCaptureFixture
         async with bench.chat() as chat:
             await heard(chat, job())
         assert "deciding again" in caplog.text and "heliotrope" not in caplog.text
+
+    asyncio.run(main())
+
+
+def test_who_waits_for_the_owner_is_told_when_the_node_stops() -> None:
+    async def main() -> None:
+        bench = Bench(rules=RuleSet.of((ASKED,)), endpoints=(RACK,))
+        async with bench.chat() as chat:
+            reading = asyncio.create_task(heard(chat, job()))
+            await until(bench.approvals.waiting)
+            await chat.stop()
+            for each in (reading, heard(chat, job("later"))):
+                with pytest.raises(UnreachableError, match="stopping"):
+                    await each
+        assert [row["outcome"] for row in bench.rows("answer")] == ["cancelled"]
 
     asyncio.run(main())

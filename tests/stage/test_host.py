@@ -4,9 +4,13 @@ import asyncio
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
+from mycoswarm.base.errors import RingError
 from mycoswarm.stage.host import MAX_BARRED, Host, HostServices
 from mycoswarm.stage.supervisor import StageProcess
 from mycoswarm.wire.line import LineSplitter, decode_report
+from mycoswarm.wire.order import Join, Neighbour
 from mycoswarm.wire.report import AnyReport, Barred, Joined, Progress
 from stage.test_supervisor import launch
 
@@ -58,3 +62,30 @@ def test_what_a_stages_guard_refused_is_for_its_own_node_and_bounded(tmp_path: P
     asyncio.run(main())
     assert coordinator.heard == [Progress(what="loading layers", done_bytes=1, total_bytes=2)]
     assert barred == [Barred(kind="connect", where=f"10.0.0.1:{number}", count=1) for number in range(MAX_BARRED)]
+
+
+def test_hidden_states_go_to_no_address_outside_that_another_node_names() -> None:
+    nothing = cast(Any, None)
+    services = HostServices(
+        node_id="here",
+        swarm_id="swarm",
+        is_signed=nothing,
+        record=nothing,
+        refuse=nothing,
+        prepare=nothing,
+        launch=nothing,
+        addresses=tuple,
+    )
+    host = Host(Coordinator(), services)
+
+    def following(*addresses: str) -> Join:
+        return Join(
+            previous=None, following=Neighbour(node_id="there", certificate_pem="x", addresses=addresses, port=1)
+        )
+
+    near = host._near(following("203.0.113.7", "127.0.0.1", "evil.example", "2001:db8::1", "fe80::1"))
+    assert near.following is not None and near.following.addresses == ("127.0.0.1", "fe80::1")
+    with pytest.raises(RingError) as caught:
+        host._near(following("203.0.113.7", "evil.example"))
+    assert caught.value.lost_node_id == "there"
+    assert host._near(Join(previous=None, following=None)) == Join(previous=None, following=None)

@@ -1,5 +1,6 @@
 """JSON bodies of the owner's routes, read once at the edge, and the route that takes and gives JSON."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from starlette.routing import Route
 
 from mycoswarm.base.errors import InputError
 
+BODY_S = 60.0
 MAX_TEXT = 4096
 MAX_NUMBER = 1e15
 OWNER = "owner"  # how the owner at the machine itself is named where it counts who did something
@@ -38,9 +40,13 @@ async def read_body(request: Request) -> Given:
     """The body as a JSON object; none at all is an empty one.
 
     Raises:
-        InputError: it is something else.
+        InputError: it is something else, or does not arrive in `BODY_S`.
     """
-    data = await request.body()
+    try:
+        async with asyncio.timeout(BODY_S):
+            data = await request.body()
+    except TimeoutError as exc:
+        raise InputError(f"the request's body did not arrive in {BODY_S:g} s", code="timeout") from exc
     try:
         given = msgspec.json.decode(data) if data else {}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:

@@ -94,6 +94,8 @@ class Course:
                 if is_done:
                     return
                 log.info("request %s: what it was decided on has changed; deciding again", account.job.request_id)
+        if loss is not None:
+            raise loss
         raise RefusedError(
             "the rules were changed again and again while this request was on its way; nothing was sent",
             hint="Send it again.",

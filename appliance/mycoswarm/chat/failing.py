@@ -1,6 +1,7 @@
 """How an answer fails: refusals as typed errors, and what may be tried elsewhere."""
 
 from mycoswarm.base.errors import (
+    BusyError,
     CapacityError,
     CaptureError,
     EndpointError,
@@ -10,6 +11,7 @@ from mycoswarm.base.errors import (
     RingError,
     SplitError,
     StageError,
+    StorageError,
     SwarmError,
     UnreachableError,
 )
@@ -29,9 +31,9 @@ def is_endpoint_lost(error: SwarmError) -> bool:
 
 
 def plainly(error: SwarmError) -> str:
-    """An error for a log. An endpoint's own words are left out: they may repeat the prompt."""
-    is_foreign = isinstance(error, EndpointError) or error.code == "endpoint_busy"
-    return f"an endpoint failed ({error.code})" if is_foreign else error.message
+    """An error for a log: in words only where those are ours. An endpoint, or a model's template, may repeat the prompt
+    in its own."""
+    return error.message if isinstance(error, _OWN_WORDS) and error.code != "endpoint_busy" else f"({error.code})"
 
 
 def speak_of_names(error: RingError, decision: Decision) -> None:
@@ -66,4 +68,5 @@ def refused(refusal: Refusal) -> SwarmError:
     return RefusedError(refusal.message)
 
 
+_OWN_WORDS = (RingError, UnreachableError, BusyError, RefusedError, CapacityError, StorageError, NotFoundError)
 _KINDS = (RingError, EndpointError, UnreachableError)

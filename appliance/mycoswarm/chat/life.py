@@ -24,6 +24,7 @@ from mycoswarm.store.record import ANSWER
 
 MAX_AT_ONCE = 64  # the most that a ring takes, and more than a household asks
 MAX_OF_KEY = 48  # of one key, so that no client takes all
+STOP_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,15 @@ class Chat:
         self._around, self._rings = surroundings, rings
         self._running: dict[asyncio.Task[None], str | None] = {}  # by task: the key
         self._durations_s: deque[float] = deque(maxlen=32)
+        self._is_closed = False
+
+    async def stop(self) -> None:
+        """End what is under way, whatever it waits for, with a typed error; nothing is begun any more."""
+        self._is_closed = True
+        for work in self._running:
+            work.cancel()
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=STOP_S)
 
     def explain(self, job: Job) -> Outcome:
         """Decide without doing anything: the same function that a real request runs, with the full explanation."""
@@ -48,8 +58,11 @@ class Chat:
 
         Raises:
             BusyError: too many answers are being produced already.
+            UnreachableError: this node is stopping.
             SwarmError: typed and final; what was streamed before it stays true.
         """
+        if self._is_closed:
+            raise _stopping()
         self._make_sure_of_room(job.asker.key_name)
         account, missing = self._begin(job)
         # Without a bound: an answer is no longer than the model's context.
@@ -60,7 +73,10 @@ class Chat:
         try:
             while (event := await events.get()) is not None:
                 yield event
-            await work
+            await asyncio.wait({work})
+            if work.cancelled():
+                raise _stopping()
+            work.result()
         finally:
             work.cancel()
             await asyncio.wait({work})
@@ -170,3 +186,7 @@ class Chat:
             self._around.spend(key_name, account.spent())
         except SwarmError as error:
             log.error("the tokens of request %s were not counted on the disk: %s", request_id, error.message)
+
+
+def _stopping() -> UnreachableError:
+    return UnreachableError("this node is stopping", hint="Send the request again later.", code="node_stopping")

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 
 from mycoswarm.base.egress import Barred, Guard, packed
+from mycoswarm.base.errors import InputError
 from mycoswarm.swarm.dial import parse_address
 from mycoswarm.swarm.place import Place, place_of
 
@@ -22,11 +23,20 @@ class Border:
     def __init__(self, guard: Guard, *, named: Sequence[str], place: Callable[[str], Place] = place_of) -> None:
         self._guard, self.place = guard, place
         self._named = frozenset(named)
+        self._hosts = frozenset(packed(parse_address(text).host) for text in named) - {None}
         guard.is_on_link = lambda host: place(f"[{host}]:0") != "outside"
 
     def nodes(self, addresses: Sequence[str]) -> AbstractContextManager[None]:
         """Open what may be dialled for adopted nodes."""
         return self._near("adopted nodes", addresses)
+
+    def is_near(self, address: str) -> bool:
+        """Whether another node's stage may be dialled there, at whatever port: as `nodes`. A name never is."""
+        try:
+            raw = packed(parse_address(address).host)
+        except InputError:
+            return False
+        return raw is not None and (raw in self._hosts or self.place(address) != "outside")
 
     def adoption(self, addresses: Sequence[str]) -> AbstractContextManager[None]:
         """Open the door of a candidate that the owner picked: it was heard, too."""

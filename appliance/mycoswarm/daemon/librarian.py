@@ -15,7 +15,7 @@ from mycoswarm.store.audit import Verdict
 from mycoswarm.store.chain import Row
 from mycoswarm.store.exposure import exposure_of
 from mycoswarm.store.ledger import Ledger
-from mycoswarm.store.record import DECISION, TICKET
+from mycoswarm.store.record import ANSWER, DECISION, TICKET
 from mycoswarm.store.summary import REQUEST_KINDS, body_of, shown, summary_of
 
 MIN_BEGINNING = 8  # signs of an id that stand for the whole
@@ -138,7 +138,7 @@ class Librarian:
             StorageError: they could not be read.
         """
         request_id, rows = self._find(beginning)
-        if not any(row.kind == DECISION for row in rows):
+        if not any(row.kind in (DECISION, ANSWER) for row in rows):  # no decision where nobody said yes
             raise InputError(
                 "this node only worked for that request", hint="Ask on the coordinator.", code="asked_a_worker"
             )

@@ -172,13 +172,13 @@ class Node:
         else:
             owner += elsewhere_routes()
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
-        self._stack.push_async_callback(rings.stop)  # before the listeners: open answers end with a typed error
+        self._stack.push_async_callback(chat.stop)  # before the listeners: open answers end with a typed error
+        self._stack.push_async_callback(rings.stop)
 
     # What the parts ask of each other
 
     def _peer_services(self) -> PeerServices:
         home, standing = self._home, self._standing
-        environment = stage_environment(os.environ)
         host = HostServices(
             node_id=home.identity.node_id,
             swarm_id=standing.swarm_id,
@@ -187,8 +187,9 @@ class Node:
             refuse=self._notary.refuse,
             barred=self._notary.barred_in_stage,
             prepare=Delivery(home.shelf, home.pieces, self._dial),
-            launch=Launch(argv=STAGE_ARGV, cwd=home.folder, environment=environment),
+            launch=Launch(argv=STAGE_ARGV, cwd=home.folder, environment=stage_environment(os.environ)),
             addresses=self._site.stage_hosts,
+            is_near=self._border.is_near,
             gpu=home.settings.gpu,
             crashes=home.crashes,
         )

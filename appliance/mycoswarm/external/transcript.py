@@ -15,6 +15,7 @@ from mycoswarm.external.sse import EventParser
 from mycoswarm.external.target import Target
 from mycoswarm.wire.report import Count, Finished, Piece, TokenLogprob, TopLogprob
 
+MAX_CHARACTERS = 8 << 20  # of one answer, which may be held in memory whole: two million tokens
 UNKNOWN_TOKEN = -1  # an endpoint says what a token reads like, not its number
 _REASONS = {"stop": "stop", "eos": "stop", "stop_sequence": "stop", "length": "length", "max_tokens": "length"}
 
@@ -86,6 +87,7 @@ class Transcript:
         self._events = EventParser(event_bytes)
         self._reason: str | None = None
         self._usage = _Usage()
+        self._said_characters = 0
         self.is_over = False
 
     @property
@@ -165,6 +167,11 @@ class Transcript:
                 code="endpoint_tool_call",
             )
         text = said.content or said.refusal or choice.text or ""
+        self._said_characters += len(text)
+        if self._said_characters > MAX_CHARACTERS:
+            raise EndpointError(
+                f"endpoint {self._target.name} said more than {MAX_CHARACTERS} characters", code="endpoint_too_much"
+            )
         logprobs = self._logprobs(choice.logprobs) if choice.logprobs and self._top is not None else ()
         if self._reason is None and (text or logprobs):
             yield Piece(request_id=self._request_id, text=text, token_ids=(), logprobs=logprobs or None)

@@ -14,11 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from mycoswarm.base.errors import ProtocolError, RingError, StageError, SwarmError, TicketError
 from mycoswarm.stage.crash import CrashTable
-from mycoswarm.stage.failure import describe
+from mycoswarm.stage.failure import describe, lost
 from mycoswarm.stage.permit import IsSigned, Permits, stage_of
 from mycoswarm.stage.supervisor import Launch, StageProcess, load_limit_s
+from mycoswarm.swarm.dial import Address
+from mycoswarm.swarm.place import place_of
 from mycoswarm.wire.line import LineSplitter, decode_order, encode_line
 from mycoswarm.wire.order import Admit, AnyOrder, Cancel, Configure, Generate, Join, Open, Ping
 from mycoswarm.wire.plan import RingPlan
@@ -79,7 +83,8 @@ class HostServices:
     """What hosting needs of the rest of the node.
 
     `record` writes a ticket to the node's own ledger before anything runs; `refuse` work that was asked for without one
-    that holds. `addresses` are those a stage listens on. `barred` is told what a stage's egress guard
+    that holds. `addresses` are those a stage listens on. `is_near`: whether an address ("host:port") of
+    another stage is in this machine's own networks, or named by its owner. `barred` is told what a stage's egress guard
     refused, `MAX_BARRED` times for a stage at most; it does not wait.
     """
 
@@ -91,6 +96,7 @@ class HostServices:
     prepare: Prepare
     launch: Launch
     addresses: Callable[[], tuple[str, ...]]
+    is_near: Callable[[str], bool] = lambda address: place_of(address) != "outside"
     barred: Callable[[Barred], None] = log_barred
     gpu: bool = True
     crashes: CrashTable = field(default_factory=CrashTable)
@@ -153,7 +159,7 @@ class Host:
                 case Ping():
                     await self._say(Pong())
                 case Join():
-                    await self._ready_stage().tell(order)
+                    await self._ready_stage().tell(await asyncio.to_thread(self._near, order))
                 case Admit(request_id=request_id):
                     await self._admit(request_id, order)
                 case Generate(generation=generation):
@@ -163,6 +169,19 @@ class Host:
                         await self._end_request(request_id)
                 case _:
                     raise ProtocolError(f"an order {type(order).__name__} has no place on an open ring stream")
+
+    def _near(self, order: Join) -> Join:
+        """The order with those addresses of the following stage alone that hidden states may be sent to. They are the
+        other node's word, and it may be reached over the internet too. In a thread: it lists the machine's networks."""
+        following = order.following
+        if following is None:
+            return order
+        found = [(host, str(Address(host, following.port))) for host in following.addresses]
+        near = tuple(host for host, address in found if self._services.is_near(address))
+        if not near:
+            message = f"the stage on node {following.node_id} listens in none of the networks that this node is in"
+            raise lost(following.node_id, message, "unreachable")
+        return msgspec.structs.replace(order, following=msgspec.structs.replace(following, addresses=near))
 
     async def _admit(self, request_id: str, order: Admit) -> None:
         stage = self._ready_stage()

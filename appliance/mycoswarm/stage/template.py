@@ -21,7 +21,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
+from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension
 from jinja2.parser import Parser
@@ -109,7 +109,7 @@ def _limits(what: str, limit_s: float, *, is_loop_bound: bool = True) -> Iterato
     except SwarmError:
         raise
     except Exception as exc:  # whatever a template does wrong comes out as the Python error that it leads to
-        _log.info("the chat template %s", what, exc_info=not isinstance(exc, TemplateError))
+        _log.info("the chat template %s (%s)", what, type(exc).__name__)  # its words may be those of a message
         raise ModelError(
             f"the model's chat template {what}: {exc}",
             code="bad_chat_template",
