@@ -16,17 +16,20 @@ ROOMS = ("rules", "endpoints", "approvals")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterServices:
-    """What the routes need. `approvals` None: nothing waits for a yes here."""
+    """What the routes need."""
 
     rules: RuleServices
     endpoints: EndpointDesk
-    approvals: ApprovalDesk | None = None
+    approvals: ApprovalDesk
 
 
 def counter_routes(services: CounterServices) -> list[Route]:
     """Build the routes under `/api/rules`, `/api/endpoints` and `/api/approvals`."""
-    approvals = [] if services.approvals is None else approval_routes(services.approvals)
-    return [*rule_routes(services.rules), *endpoint_routes(services.endpoints), *approvals]
+    return [
+        *rule_routes(services.rules),
+        *endpoint_routes(services.endpoints),
+        *approval_routes(services.approvals),
+    ]
 
 
 def elsewhere_routes() -> list[Route]:

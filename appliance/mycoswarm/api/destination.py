@@ -31,7 +31,7 @@ class EndpointDesk(Protocol):
     async def add(self, endpoint: Registration, *, check: bool, by: str) -> dict[str, Any]:
         """Register an endpoint, after it was reached and its place proved where `check` says so."""
 
-    async def remove(self, name: str, *, by: str) -> dict[str, Any]:
+    async def remove(self, name: str) -> dict[str, Any]:
         """Forget an endpoint and its secret."""
 
 
@@ -53,7 +53,7 @@ def endpoint_routes(desk: EndpointDesk) -> list[Route]:
 
     async def remove(given: Given, by: str) -> Any:
         only(given, "name")
-        return await desk.remove(text(given, "name"), by=by)
+        return await desk.remove(text(given, "name"))
 
     return [
         json_route("endpoints", "GET", show),
