@@ -38,7 +38,7 @@ class Sources:
     returning: Callable[[], Mapping[str, int]]
     speeds: Callable[[], Mapping[str, float]]
     conditions: Callable[[], tuple[Condition, ...]]
-    endpoints: Callable[[], tuple[EndpointState, ...]] = tuple
+    endpoints: Callable[[], tuple[EndpointState, ...]]
 
 
 class Outlook:
