@@ -43,6 +43,7 @@ def test_what_a_stages_guard_refused_is_for_its_own_node_and_bounded(tmp_path: P
         swarm_id="swarm",
         is_signed=nothing,
         record=nothing,
+        refuse=nothing,
         prepare=nothing,
         launch=launch(program, tmp_path),
         addresses=tuple,

@@ -69,11 +69,6 @@ class Prepare(Protocol):
         """Fetch what is missing. Raises SwarmError."""
 
 
-def log_barred(report: Barred) -> None:
-    """Write what a stage's egress guard refused to the log."""
-    _log.warning("a stage was refused: %s %s (%d times)", report.kind, report.where, report.count)
-
-
 @dataclass(frozen=True, slots=True)
 class HostServices:
     """What hosting needs of the rest of the node.
@@ -91,7 +86,7 @@ class HostServices:
     prepare: Prepare
     launch: Launch
     addresses: Callable[[], tuple[str, ...]]
-    barred: Callable[[Barred], None] = log_barred
+    barred: Callable[[Barred], None]
     gpu: bool = True
     crashes: CrashTable = field(default_factory=CrashTable)
     clock: Callable[[], float] = time.monotonic
