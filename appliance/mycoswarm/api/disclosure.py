@@ -26,7 +26,7 @@ class Reader(Protocol):
 
 
 class Disclosures(Protocol):
-    """What this node says of its ledger; see daemon/librarian.py."""
+    """What this node says of its ledger; see daemon/archivist.py."""
 
     def tickets(self, after: int) -> Any:
         """A page of tickets after this row; blocks."""

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from starlette.routing import Route
 
-from mycoswarm.api.body import Given, json_route, maybe_count, maybe_text, only, text
+from mycoswarm.api.body import Given, json_route, maybe_count, maybe_text, most, only, text
 from mycoswarm.api.explanation import explanation_of
 from mycoswarm.api.question import read_route
 from mycoswarm.base.errors import InputError
@@ -101,7 +101,7 @@ def rule_routes(services: RuleServices) -> list[Route]:
         return await desk.try_tests(_tests(given) if given.get("tests") is not None else None)
 
     async def history(given: Given, by: str) -> Any:
-        return await desk.history(_limit(given, "limit", USUAL_HISTORY, MAX_HISTORY))
+        return await desk.history(most(given, "limit", MAX_HISTORY) or USUAL_HISTORY)
 
     async def undo(given: Given, by: str) -> Any:
         only(given)
@@ -117,7 +117,7 @@ def rule_routes(services: RuleServices) -> list[Route]:
         rules = given.get("rules")
         if rules is not None and not isinstance(rules, list):
             raise InputError("rules must be a list of rules")
-        return await services.replay(_limit(given, "last", USUAL_REPLAYED, MAX_REPLAYED), rules)
+        return await services.replay(most(given, "last", MAX_REPLAYED) or USUAL_REPLAYED, rules)
 
     # Rules' names may hold any visible sign, slashes too. So the longer paths stand before the shorter ones, and what
     # is no rule's name is reached by methods that rules' own paths do not have.
@@ -196,12 +196,3 @@ def _spot(given: Given) -> Spot:
     return Spot(
         position=maybe_count(given, "position"), before=maybe_text(given, "before"), after=maybe_text(given, "after")
     )
-
-
-def _limit(given: Given, name: str, usual: int, most: int) -> int:
-    said = given.get(name, usual)
-    if isinstance(said, str) and said.isascii() and said.isdecimal() and len(said) < 10:  # out of a query
-        said = int(said)
-    if isinstance(said, bool) or not isinstance(said, int) or not 1 <= said <= most:
-        raise InputError(f"{name} must be a whole number from 1 to {most}")
-    return said

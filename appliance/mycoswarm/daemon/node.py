@@ -14,9 +14,9 @@ from typing import Self
 from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
-from mycoswarm.api.counter import counter_routes, elsewhere_routes
 from mycoswarm.api.disclosure import disclosure_routes
 from mycoswarm.api.gate import Doorway
+from mycoswarm.api.governance import governance_routes, worker_routes
 from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
 from mycoswarm.api.owner import owner_routes
@@ -24,13 +24,13 @@ from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat, Surroundings
+from mycoswarm.daemon.archivist import Archivist
 from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import Cabinet
 from mycoswarm.daemon.directory import endpoint_states
 from mycoswarm.daemon.home import STAGE_ARGV, Home
 from mycoswarm.daemon.keeper import Keeper
-from mycoswarm.daemon.librarian import Librarian
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.pace import Pace
@@ -78,7 +78,7 @@ class Node:
         self._discovery: Discovery | None = None
         self._steward: Steward
         self._notary = Notary(home.ledger)
-        self._librarian = Librarian(home.ledger, standing, name=lambda: home.identity.name)
+        self._archivist = Archivist(home.ledger, standing, name=lambda: home.identity.name)
 
     async def __aenter__(self) -> Self:
         try:
@@ -116,7 +116,7 @@ class Node:
         )
         sockets = self._own(self._site.bind_peer())
         routes = membership_routes(lambda: standing.roster()[0], self._accept, self._cut)
-        app = peer_app(self._peer_services(), [*routes, *disclosure_routes(self._who, self._librarian)])
+        app = peer_app(self._peer_services(), [*routes, *disclosure_routes(self._who, self._archivist)])
         serving = server_context(standing.certificate_pem, key_pem, standing.authority_pem)
         self._server = await enter(PeerServer(app, serving, sockets))  # type: ignore[arg-type]  # starlette types its ASGI more widely
         parts = Parts(
@@ -161,13 +161,13 @@ class Node:
             elsewhere=cabinet.elsewhere,
         )
         owner = owner_routes(self._steward.services(chat, outlook, self._profile.status))
-        auditor = Auditor(home.ledger, self._librarian, self._standing, self._contacts.fresh)
-        owner += chronicle_routes(self._librarian, auditor)
+        auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
+        owner += chronicle_routes(self._archivist, auditor)
         if self._standing.decides:
-            owner += counter_routes(cabinet.counter(around))
+            owner += governance_routes(cabinet.governance(around))
             await enter(Listener(console_app(services, owner), sockets))
         else:
-            owner += elsewhere_routes()
+            owner += worker_routes()
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
         self._stack.push_async_callback(rings.stop)  # before the listeners: open answers end with a typed error
 

@@ -1,7 +1,7 @@
 """The models of a swarm as their owner handles them: listed, put on this node's shelf, taken off it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Stock:
             held.setdefault(facts.digest, (facts, (self._home.identity.name,)))
         return {"models": [_shown(facts, names) for facts, names in held.values()]}
 
-    async def add(self, path: str, name: str | None) -> AsyncIterator[dict[str, Any]]:
+    async def add(self, path: str, name: str | None) -> AsyncGenerator[dict[str, Any], None]:
         """Put a file on the shelf, telling how far it is: `{done_bytes, total_bytes}` ..., last `{model}`.
 
         Raises:

@@ -66,7 +66,7 @@ class Judgement(msgspec.Struct, frozen=True):
     more: int
 
 
-class Librarian:
+class Archivist:
     """What can be asked of one ledger. Methods that are not coroutines block: call them in a thread."""
 
     def __init__(

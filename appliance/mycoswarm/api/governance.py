@@ -1,4 +1,4 @@
-"""Where the owner is served besides the steward: rules, endpoints and approvals, on the node that decides."""
+"""The owner's routes that govern where prompts go: rules, endpoints and approvals, on the node that decides."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ ROOMS = ("rules", "endpoints", "approvals")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CounterServices:
+class GovernanceServices:
     """What the routes need."""
 
     rules: RuleServices
@@ -23,7 +23,7 @@ class CounterServices:
     approvals: ApprovalDesk
 
 
-def counter_routes(services: CounterServices) -> list[Route]:
+def governance_routes(services: GovernanceServices) -> list[Route]:
     """Build the routes under `/api/rules`, `/api/endpoints` and `/api/approvals`."""
     return [
         *rule_routes(services.rules),
@@ -32,8 +32,8 @@ def counter_routes(services: CounterServices) -> list[Route]:
     ]
 
 
-def elsewhere_routes() -> list[Route]:
-    """What a worker has in the place of these routes: rules are kept where they decide."""
+def worker_routes() -> list[Route]:
+    """Build what a worker has in the place of these routes: rules are kept where they decide."""
 
     async def refuse(request: Request) -> Response:
         raise InputError(
