@@ -7,9 +7,7 @@ from starlette.routing import Route
 
 from mycoswarm.api.body import Given, json_route, maybe_text, only, sure, text
 from mycoswarm.base.errors import InputError
-from mycoswarm.swarm.place import Place
-
-PLACES: tuple[Place, ...] = ("LAN", "outside")
+from mycoswarm.store.endpoint import ENDPOINT_PLACES, EndpointPlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +16,7 @@ class Registration:
 
     name: str
     url: str
-    place: Place
+    place: EndpointPlace
     secret: str | None = field(default=None, repr=False)
 
 
@@ -43,9 +41,9 @@ def endpoint_routes(desk: EndpointDesk) -> list[Route]:
 
     async def add(given: Given, by: str) -> Any:
         only(given, "name", "url", "place", "secret", "check")
-        place = next((one for one in PLACES if one == given.get("place", "outside")), None)
+        place = next((one for one in ENDPOINT_PLACES if one == given.get("place", "outside")), None)
         if place is None:
-            raise InputError(f"place must be {' or '.join(PLACES)}")
+            raise InputError(f"place must be {' or '.join(ENDPOINT_PLACES)}")
         endpoint = Registration(
             name=text(given, "name"), url=text(given, "url"), place=place, secret=maybe_text(given, "secret")
         )
