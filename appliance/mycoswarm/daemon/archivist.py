@@ -194,7 +194,11 @@ class Archivist:
 
         def watch(rows: int) -> None:
             if has_left or self._clock() - began > VERDICT_S:
-                raise UnreachableError(f"the ledger was not read through in {VERDICT_S:g} s", code="timeout")
+                raise UnreachableError(
+                    f"the ledger was not read through in {VERDICT_S:g} s",
+                    hint="Verify again when this node has less to do, or check an export of it on another machine.",
+                    code="timeout",
+                )
             look(rows)
 
         def work() -> Verdict:

@@ -93,7 +93,11 @@ def amended(document: Document, tests: Mapping[str, Any]) -> Document:
                 raise NotFoundError(f"there is no test called {name[:80]!r}", hint="`rules test` lists them.")
             continue
         if not isinstance(given, dict) or set(given) != {"request", "expect"}:
-            raise InputError(f"the test {name[:80]!r} must hold request and expect", code="bad_test")
+            raise InputError(
+                f"the test {name[:80]!r} must hold request and expect",
+                hint="docs/rules.md shows what a test may say.",
+                code="bad_test",
+            )
         said = plain_trial(read_trial(name, given["request"], given["expect"]))
         kept = found.get(name, StoredTest(name=name))
         found[name] = replace(kept, request=said["request"], expect=said["expect"])

@@ -249,7 +249,12 @@ class Node:
         now = self._border.place(connection.remote)
         if decided is None or PLACES.index(now) > PLACES.index(decided):
             await connection.close()
-            raise RefusedError(f"node {node_id} answers from {now}, and the decision counted on {decided}")
+            entry = self._standing.roster()[0].find(node_id)
+            counted = "did not count on it" if decided is None else f"counted on {decided}"
+            raise RefusedError(
+                f"{entry.name if entry else node_id} answers from {now}, and the decision {counted}",
+                hint="Send the request again: it is decided by where the node is then (`mycoswarm-node nodes`).",
+            )
         return connection
 
     async def _dial(self, node_id: str, directory: Mapping[str, tuple[str, ...]]) -> Connection:

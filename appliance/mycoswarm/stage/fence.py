@@ -79,7 +79,7 @@ class FencedLoop(uvloop.Loop):
         """
         where = options.get("remote_addr") or options.get("sock") or arguments[2:3] or "anywhere"
         sys.audit("mycoswarm.datagrams", str(where))
-        raise EgressError("this process may send no datagrams")
+        raise EgressError("a stage may send no datagrams", hint="Stages speak TCP alone.")
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         """As asyncio's.
