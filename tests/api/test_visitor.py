@@ -32,23 +32,3 @@ def test_the_owner_has_no_key_and_is_here() -> None:
 def test_a_label_that_is_none_is_refused() -> None:
     with pytest.raises(InputError, match="no label"):
         envelope_of(asked(("x-mycoswarm-labels", "Private")), "r")
-
-
-@pytest.mark.parametrize(
-    ("headers", "passed"),
-    [
-        ([], ()),
-        ([""], ()),
-        (["00ff00ff00ff00ff"], ("00ff00ff00ff00ff",)),
-        (["aa,bb", "cc"], ("aa", "bb", "cc")),
-        (["aa, bb,,é,x\x7f", "Gateway/1.0"], ("aa",)),
-        (["a" * 33, "bb"], ("bb",)),
-    ],
-)
-def test_only_runs_of_daemons_are_heard_of_the_way_that_a_request_came(headers: list[str], passed: object) -> None:
-    assert envelope_of(asked(*(("x-mycoswarm-via", text) for text in headers)), "r").asker.via == passed
-
-
-def test_the_way_is_cut_where_it_gets_long() -> None:
-    via = envelope_of(asked(("x-mycoswarm-via", ",".join(["aabb"] * 10_000))), "r").asker.via
-    assert set(via) == {"aabb"} and len(via) == 80

@@ -16,18 +16,16 @@ from mycoswarm.chat.job import Asker, Job
 from mycoswarm.chat.life import Surroundings
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import MAX_VIA, Cabinet
+from mycoswarm.daemon.directory import endpoint_states
 from mycoswarm.daemon.home import Home, open_home
 from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.standing import read_standing
 from mycoswarm.routing.decision import Dispatch, Explanation, Ground
-from mycoswarm.routing.snapshot import EndpointState
 from mycoswarm.swarm.contact import Contact
 from mycoswarm.wire.plan import Conditions
 from mycoswarm.wire.request import Prompt, Sampling
-
-DISPATCH = Dispatch(Ground(rule="rack"), EndpointState("rack"), "big", Explanation("rack", "the rule sends it there"))
 
 
 @asynccontextmanager
@@ -52,6 +50,12 @@ async def cabinets(folder: Path) -> AsyncIterator[tuple[Home, Keeper, Cabinet, S
             yield home, keeper, cabinet, around
 
 
+def dispatch(home: Home) -> Dispatch:
+    """A decision for the endpoint as it is registered now."""
+    (endpoint,) = endpoint_states(home.endpoints)
+    return Dispatch(Ground(rule="rack"), endpoint, "big", Explanation("rack", "the rule sends it there"))
+
+
 def job(*via: str) -> Job:
     """A request that has passed these daemons."""
     asker = Asker(via=via)
@@ -67,7 +71,7 @@ def test_a_request_that_comes_back_or_has_gone_too_far_is_refused_before_anythin
         async with cabinets(tmp_path) as (home, _, _, around):
             way = [f"{number:016x}" for number in range(others)]
             with pytest.raises(EndpointError) as caught:
-                around.relay(DISPATCH, job(*way, "f" * 16 if others else home.instance_id))
+                around.relay(dispatch(home), job(*way, "f" * 16 if others else home.instance_id))
             assert caught.value.code == "endpoint_loop"
 
     run(work)
@@ -75,9 +79,9 @@ def test_a_request_that_comes_back_or_has_gone_too_far_is_refused_before_anythin
 
 def test_a_request_that_has_passed_a_few_daemons_goes_on(tmp_path: Path) -> None:
     async def work() -> None:
-        async with cabinets(tmp_path) as (_, _, _, around):
+        async with cabinets(tmp_path) as (home, _, _, around):
             way = [f"{number:016x}" for number in range(MAX_VIA)]
-            await around.relay(DISPATCH, job(*way)).aclose()
+            await around.relay(dispatch(home), job(*way)).aclose()
 
     run(work)
 

@@ -1,7 +1,5 @@
 """Who asks, as the console's door found out: the key, its owner's labels, the address, and what the request adds."""
 
-import re
-
 from starlette.requests import Request
 
 from mycoswarm.api.question import Envelope, read_labels
@@ -9,9 +7,7 @@ from mycoswarm.chat.job import Asker
 from mycoswarm.store.apikey import Key
 
 HERE = "127.0.0.1"  # where the owner's socket is
-MAX_VIA_CHARACTERS = 400  # two dozen daemons; a request that has passed so many goes no further anyway
-
-_RUN = re.compile(r"[0-9a-f]{1,32}")  # as swarm/card.py makes instance ids; whatever else stands there is not ours
+MAX_VIA = 400  # characters: a request that has passed two dozen daemons goes no further anyway
 
 
 def envelope_of(request: Request, request_id: str) -> Envelope:
@@ -21,14 +17,13 @@ def envelope_of(request: Request, request_id: str) -> Envelope:
         InputError: a label that is none.
     """
     key: Key | None = request.scope["state"]["key"]
-    via = ",".join(request.headers.getlist("x-mycoswarm-via"))[:MAX_VIA_CHARACTERS]
     asker = Asker(
         key_name=key.name if key else None,
         user=key.user if key else None,
         labels=frozenset(key.labels if key else ()),
         added=read_labels(",".join(request.headers.getlist("x-mycoswarm-labels"))),
         client=request.client.host if request.client else HERE,
-        via=tuple(filter(_RUN.fullmatch, via.split(","))),
+        via=tuple(",".join(request.headers.getlist("x-mycoswarm-via"))[:MAX_VIA].split(",")),
     )
     route = "; ".join(request.headers.getlist("x-mycoswarm-route"))
     return Envelope(request_id=request_id, asker=asker, route=route)

@@ -117,7 +117,7 @@ class Cabinet:
             place=known.place,
             model=dispatch.model,
             secret=book.secret(name),
-            via=(*job.asker.via, self._home.instance_id),
+            via=(*filter(None, job.asker.via), self._home.instance_id),
         )
         return relay(target, job.prompt, job.sampling, request_id=job.request_id, passage=self._passage())
 
