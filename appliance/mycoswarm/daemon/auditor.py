@@ -241,17 +241,7 @@ class _Course:
                 "decisions": done.decisions,
                 "untraced": done.untraced,
                 "unchecked": done.unchecked,
-                "findings": [
-                    {
-                        "kind": one.kind,
-                        "node": one.node,
-                        "node_id": one.node_id,
-                        "row": one.row,
-                        "request_id": one.request_id,
-                        "words": one.words,
-                    }
-                    for one in done.found
-                ],
+                "findings": msgspec.to_builtins(done.found),
                 "more": done.more,
             }
         )

@@ -66,16 +66,7 @@ def shown(document: Document, rules: RuleSet, shadowed: Mapping[str, str]) -> di
             }
             for position, (rule, one) in enumerate(zip(rules.rules, document.rules, strict=True), 1)
         ],
-        "tests": [
-            {
-                "name": test.name,
-                "request": test.request,
-                "expect": test.expect,
-                "changed_by": test.changed_by,
-                "changed_at": test.changed_at,
-            }
-            for test in document.tests
-        ],
+        "tests": [msgspec.to_builtins(test) for test in document.tests],
     }
 
 
