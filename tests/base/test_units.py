@@ -1,13 +1,11 @@
 """Sizes and durations as people write them."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mycoswarm.base.errors import InputError
-from mycoswarm.base.units import format_bytes, format_seconds, format_time, parse_seconds
+from mycoswarm.base.units import format_bytes, format_seconds, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -32,14 +30,3 @@ def test_unknown_stays_unknown() -> None:
 def test_figures_are_written_for_people() -> None:
     assert [format_bytes(n) for n in (12, 2048, 3 << 30)] == ["12 B", "2.0 KiB", "3.0 GiB"]
     assert [format_seconds(s) for s in (0.0003, 0.0125, 3.2, 240)] == ["300 µs", "12.5 ms", "3.2 s", "4 min"]
-
-
-def test_times_are_written_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    try:
-        assert format_time(86400.0) == "1970-01-02 00:00" and format_time(61.0, to_the_second=True).endswith("00:01:01")
-        assert format_time(None) == "never" and format_time(1e300) == format_time(float("nan")) == "at no time"
-    finally:
-        monkeypatch.undo()
-        time.tzset()

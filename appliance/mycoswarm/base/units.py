@@ -1,7 +1,6 @@
-"""Bytes, seconds and times as people write them."""
+"""Bytes, seconds and counts as people write them."""
 
 import re
-import time
 
 from mycoswarm.base.errors import InputError
 
@@ -42,13 +41,3 @@ def format_seconds(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min"
-
-
-def format_time(at: float | None, *, to_the_second: bool = False) -> str:
-    """Write seconds since 1970 as this machine's date and time, to the minute or second; None is "never"."""
-    if at is None:
-        return "never"
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S" if to_the_second else "%Y-%m-%d %H:%M", time.localtime(at))
-    except (OverflowError, ValueError, OSError):
-        return "at no time"  # past every calendar, as a row that somebody altered may be

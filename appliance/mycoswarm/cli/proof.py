@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +13,6 @@ import click
 from rich.progress import Progress
 
 from mycoswarm.base.errors import StorageError, UnreachableError
-from mycoswarm.base.units import format_time
 from mycoswarm.cli.call import Call, as_error, decode
 from mycoswarm.cli.screen import EXIT_WRONG, err, guarded, note, say, show_json, show_table
 
@@ -40,7 +40,7 @@ def list_requests(folder: Path, limit: int, key: str | None, outcome: str | None
         return
     rows = [
         (
-            format_time(r["at"]),
+            _date(r["at"])[:16],
             str(r["receipt"])[:ID_SIGNS],
             _word(r["key"]) or ("owner" if r["tries"] else ""),
             _word(r["model"]) or _word(r["model_digest"])[:ID_SIGNS],
@@ -73,7 +73,7 @@ def show(folder: Path, id: str, with_prompt: bool, as_json: bool) -> None:
     say(f"Request {told['receipt']} on {told['node']}: {told['outcome'] or 'its end is not in this ledger'}.")
     for row in told["rows"]:
         say()
-        say(f"row {row['row']}  {row['kind']}  {format_time(row['at'], to_the_second=True)}  digest {row['digest']}")
+        say(f"row {row['row']}  {row['kind']}  {_date(row['at'])}  digest {row['digest']}")
         if row["body"] is None:
             say("  it was altered and cannot be read: run `mycoswarm-node ledger verify`")
         for name, value in _lines(row["body"] or {}):
@@ -101,7 +101,7 @@ def exposure(folder: Path, id: str, as_json: bool) -> None:
             _what(r),
             _word(r.get("place")),
             _word(r.get("try")),
-            format_time(r["at"], to_the_second=True),
+            _date(r["at"]),
         )
         for r in told["readers"]
     ]
@@ -285,3 +285,10 @@ def _layers(layers: Any) -> str:
 
 def _word(value: Any) -> str:
     return "" if value is None else str(value)
+
+
+def _date(at: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (OverflowError, ValueError, OSError):
+        return "at no time"  # an altered row

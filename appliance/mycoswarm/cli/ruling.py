@@ -1,11 +1,11 @@
 """`rules`: what the owner decides. Lists, order, history, whole documents; one rule is revision.py's."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mycoswarm.base.units import format_time
 from mycoswarm.cli.call import Call
 from mycoswarm.cli.document import read_document, read_text, shown_document, written
 from mycoswarm.cli.example import explain, tests
@@ -101,7 +101,7 @@ def show_history(folder: Path, limit: int, as_json: bool) -> None:
     if as_json:
         show_json(told)
         return
-    rows = [(one["version"], format_time(one["at"]), one["by"], one["what"]) for one in told]
+    rows = [(one["version"], _date(one["at"]), one["by"], one["what"]) for one in told]
     show_table(("Version", "When", "Who", "What"), rows)
 
 
@@ -146,7 +146,7 @@ def replay(folder: Path, last: int, file: Path | None, as_json: bool) -> None:
     if as_json:
         show_json(told)
         return
-    rows = [(format_time(m["at"]), m["request_id"], m["model"], m["was"], m["now"], m["why"]) for m in told["moved"]]
+    rows = [(_date(m["at"]), m["request_id"], m["model"], m["was"], m["now"], m["why"]) for m in told["moved"]]
     if rows:
         show_table(("When", "Request", "Model", "Was", "Would be", "Because"), rows)
     say(f"Of {told['requests']} requests {len(told['moved'])} would move, {told['same']} would not.")
@@ -156,3 +156,7 @@ def _state(rule: dict[str, Any]) -> str:
     if not rule.get("enabled", True):
         return "off"
     return "shadowed" if rule.get("shadowed_by") else "on"
+
+
+def _date(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

@@ -1,6 +1,7 @@
 """What a node holds: `models` and `keys`."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +10,7 @@ import click
 from rich.progress import Progress
 
 from mycoswarm.base.errors import UnreachableError
-from mycoswarm.base.units import format_bytes, format_time
+from mycoswarm.base.units import format_bytes
 from mycoswarm.cli.call import Call, as_error, decode
 from mycoswarm.cli.screen import err, guarded, note, say, show_json, show_table
 
@@ -128,8 +129,8 @@ def list_keys(folder: Path, as_json: bool) -> None:
             "yes" if k["is_owner"] else "",
             "" if k["requests_per_minute"] is None else str(k["requests_per_minute"]),
             "" if k["tokens_per_day"] is None else str(k["tokens_per_day"]),
-            format_time(k["made_at"]),
-            format_time(k["used_at"]),
+            _date(k["made_at"]),
+            _date(k["used_at"]),
         )
         for k in told
     ]
@@ -144,3 +145,7 @@ def revoke_key(folder: Path, name: str) -> None:
     """End the key NAME at once."""
     Call(folder).ask("DELETE", f"/api/keys/{quote(name, safe='')}")
     say(f"The key {name} is revoked.")
+
+
+def _date(at: float | None) -> str:
+    return "never" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
