@@ -250,7 +250,7 @@ def test_any_sequence_of_edits_is_as_in_a_plain_model(tmp_path_factory: pytest.T
             assert (document.rules, document.tests) == (wanted.rules, wanted.tests)
         else:
             wanted = _edited(present, step, data)
-            document = book.edit(lambda _, wanted=wanted: wanted, by="e", what=step, now=float(now))  # type: ignore[misc]
+            document = book.edit(lambda _, wanted=wanted: wanted, by="e", what=step, now=float(now))  # type: ignore[misc]  # bound now
             _assert_same_words(document, wanted)
             if document.version > present.version:
                 undoable.append(present)

@@ -61,8 +61,9 @@ def chronicle_routes(reader: Reader, verifier: Verifier) -> list[Route]:
         if kind is not None:
             return _json(await asyncio.to_thread(lambda: reader.rows(kind, limit=limit, before=before)))
         key, outcome = _word(query, "key"), _word(query, "outcome")
-        asked = lambda: reader.requests(limit=limit, before=before, key=key, outcome=outcome)  # noqa: E731
-        return _json(await asyncio.to_thread(asked))
+        return _json(
+            await asyncio.to_thread(lambda: reader.requests(limit=limit, before=before, key=key, outcome=outcome))
+        )
 
     async def shown(request: Request) -> Response:
         wanted, with_prompt = request.path_params["id"], request.query_params.get("prompt") == "yes"

@@ -206,13 +206,12 @@ class Node:
         return cabinet.surroundings(outlook, conditions, self._pace.grade)
 
     def _outlook(self) -> Outlook:
-        rings = lambda: self._rings.warm() if self._rings else ()  # noqa: E731
         return Outlook(
             Sources(
                 standing=self._standing,
                 contact=self._contacts.contact,
                 settings=self._home.settings,
-                rings=rings,
+                rings=lambda: self._rings.warm() if self._rings else (),
                 returning=lambda: self._rings.returning() if self._rings else {},
                 speeds=self._pace.known,
                 conditions=self._profile.conditions,
