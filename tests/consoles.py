@@ -101,7 +101,7 @@ async def console(
 
     async with asyncio.timeout(30), bench.chat() as chat:
         services = ConsoleServices(
-            completions=Completions(chat, lambda: 1234.5, bench.new_id, waits),
+            completions=Completions(chat, lambda: 1234.5, bench.new_id, admit=lambda key: None, waits=waits),
             doorway=Doorway(
                 names=lambda: frozenset({"127.0.0.1", "localhost", "::1", "attic.local"}),
                 check=KEYS.get,
@@ -109,6 +109,7 @@ async def console(
             ),
             models=lambda: [(FACTS, ("attic",))],
             health=lambda: {"status": "ok"},
+            elsewhere=dict,
         )
         app = socket_app(services, [Route("/v1/owner", owner)]) if socket_path else console_app(services, owner_routes)
         config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)

@@ -12,7 +12,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from mycoswarm.api.counter import CounterServices, counter_routes
+from mycoswarm.api.approval import ApprovalDesk
+from mycoswarm.api.governance import GovernanceServices, governance_routes
 from mycoswarm.api.listener import Listener
 from mycoswarm.api.refusal import on_bug, on_http_error, on_swarm_error
 from mycoswarm.api.rules import Amendment, RuleServices
@@ -146,8 +147,13 @@ class _Models:
 
 
 @asynccontextmanager
-async def desk(folder: Path, *, nodes: tuple[NodeState, ...] = (node("attic"), node("cellar"))) -> AsyncIterator[Desk]:
-    """Serve the owner's routes on the folder's socket."""
+async def desk(
+    folder: Path,
+    *,
+    nodes: tuple[NodeState, ...] = (node("attic"), node("cellar")),
+    approvals: ApprovalDesk | None = None,
+) -> AsyncIterator[Desk]:
+    """Serve the owner's routes on the folder's socket; with approvals of the test's own where it gives some."""
     with books(folder) as (book, endpoints):
         async with Keeper(book, swarm=lambda: swarm_of(nodes, endpoints), wall_clock=lambda: NOW) as keeper:
             made = Desk(folder, keeper, book, endpoints)
@@ -158,13 +164,13 @@ async def desk(folder: Path, *, nodes: tuple[NodeState, ...] = (node("attic"), n
                 conditions=lambda facts, ids: Conditions(n_ctx=512, n_ubatch=8),
                 wall_clock=lambda: NOW,
             )
-            services = CounterServices(
+            services = GovernanceServices(
                 rules=RuleServices(desk=keeper, explain=rehearsal.explain, replay=made.replay),
                 endpoints=Directory(endpoints, rules=keeper.rules, wall_clock=lambda: NOW, probe=made.probe),
-                approvals=made.approvals,
+                approvals=approvals or made.approvals,
             )
             handlers: Any = {SwarmError: on_swarm_error, HTTPException: on_http_error, Exception: on_bug}
-            app = Starlette(routes=counter_routes(services), exception_handlers=handlers)
+            app = Starlette(routes=governance_routes(services), exception_handlers=handlers)
 
             async def noted(scope: Scope, receive: Receive, send: Send) -> None:
                 made.calls.append(f"{scope['method']} {scope['path']}")

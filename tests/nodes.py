@@ -185,6 +185,7 @@ async def _node(name: str, folder: Path, swarm: Swarm) -> AsyncIterator[Node]:
         prepare=Delivery(library, PieceStore(home / "pieces"), connect),
         launch=stage_launch(home),
         addresses=lambda: ("127.0.0.1",),
+        barred=lambda report: None,
         gpu=False,
     )
     services = PeerServices(who=who, host=host, library=library, card=card)

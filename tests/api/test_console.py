@@ -13,7 +13,7 @@ from starlette.routing import Route
 from consoles import KEY, OWNER_KEY, Console, console
 from desks import PRIVATE, Approvals, Probe, books, how, swarm_of
 from household import run
-from mycoswarm.api.counter import CounterServices, counter_routes, elsewhere_routes
+from mycoswarm.api.governance import GovernanceServices, governance_routes, worker_routes
 from mycoswarm.api.owner import OwnerServices, owner_routes
 from mycoswarm.api.rules import RuleServices, Spot
 from mycoswarm.daemon.directory import Directory
@@ -79,8 +79,8 @@ class Everything:
 
         rules = RuleServices(desk=keeper, explain=explain, replay=service("replay"))
         self.approvals = Approvals([{"id": "x"}])
-        counter = CounterServices(rules=rules, endpoints=directory, approvals=self.approvals)
-        self.routes: list[Route] = [*owner_routes(owner), *counter_routes(counter)]
+        governance = GovernanceServices(rules=rules, endpoints=directory, approvals=self.approvals)
+        self.routes: list[Route] = [*owner_routes(owner), *governance_routes(governance)]
 
 
 def walked(routes: list[Route]) -> list[tuple[str, str]]:
@@ -151,7 +151,7 @@ def test_a_key_of_the_owner_reaches_all_of_them_and_its_name_is_kept(tmp_path: P
 
 def test_a_worker_sends_whoever_asks_about_rules_to_its_coordinator() -> None:
     async def work() -> None:
-        async with console(owner_routes=elsewhere_routes()) as c:
+        async with console(owner_routes=worker_routes()) as c:
             for path in ("/api/rules", "/api/rules/x/move", "/api/endpoints", "/api/approvals/a1"):
                 assert await send(c, "POST", path, OWNER_KEY) == (400, "asked_a_worker")
 

@@ -295,7 +295,7 @@ def test_explaining_opens_nothing_and_says_what_a_request_would_do() -> None:
     async def main() -> None:
         bench = Bench()
         async with bench.chat() as chat:
-            explained = chat.explain(job(mode="split"))
+            explained = await chat.explain(job(mode="split"))
             assert isinstance(explained, Decision) and not bench.rings and not bench.notes
             events = await heard(chat, job(mode="split"))
             assert isinstance(events[0], Decided) and events[0].decision.placed == explained.placed

@@ -1,11 +1,16 @@
 """`endpoints` and `approvals`: the commands against the real routes and database."""
 
+import asyncio
 import json
 import time
 from pathlib import Path
 
+import pytest
+
 from desks import SECRET, desk
 from household import run
+from mycoswarm.chat.consent import Approvals, Plea
+from rings import until
 
 URL = "http://192.168.1.9:8000/v1"
 WAITS = {
@@ -64,6 +69,34 @@ def test_who_waits_is_listed_allowed_and_refused(tmp_path: Path) -> None:
             await d.done("approvals", "allow", "a1")
             await d.done("approvals", "refuse", "a/2")
             assert d.approvals.answers == [("a1", True, "owner"), ("a/2", False, "owner")]
+            assert (await d.command("approvals", "allow", "a1")).exit_code == 1
+
+    run(work)
+
+
+def test_who_really_waits_is_told_as_here_and_goes_on(tmp_path: Path) -> None:
+    async def work() -> None:
+        real = Approvals()
+        plea = Plea(
+            request_id="a1",
+            key_name="desk",
+            user=None,
+            model="spore",
+            task="chat",
+            characters=12,
+            labels=("private",),
+            destination="the endpoint rack",
+            rule="ask me",
+        )
+        async with desk(tmp_path, approvals=real) as d:
+            asking = asyncio.create_task(real.ask(plea, 20.0))
+            await until(real.waiting)
+            (one,) = json.loads(await d.done("approvals", "list", "--json"))
+            assert {**one, "asked_at": 0.0} == {**WAITS, "expires_at": one["expires_at"]}
+            assert one["expires_at"] == pytest.approx(one["asked_at"] + 20.0)
+            assert "desk" in await d.done("approvals", "list")
+            await d.done("approvals", "allow", "a1")
+            assert await asking == "owner"
             assert (await d.command("approvals", "allow", "a1")).exit_code == 1
 
     run(work)

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from mycoswarm.daemon.librarian import Librarian
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,7 +22,6 @@ from mycoswarm.api.disclosure import disclosure_routes
 from mycoswarm.api.refusal import on_swarm_error
 from mycoswarm.base.errors import BusyError, SwarmError, UnreachableError
 from mycoswarm.daemon.auditor import Auditor
-from mycoswarm.daemon.librarian import Librarian
 from mycoswarm.daemon.standing import Standing, read_standing
 from mycoswarm.stage.permit import seal_ticket
 from mycoswarm.store.database import Store

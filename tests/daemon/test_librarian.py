@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mycoswarm.daemon.librarian import MAX_SCANNED, PAGE_ROWS, Librarian
 
 from household import make_swarm
 from mycoswarm.base.errors import InputError, NotFoundError
-from mycoswarm.daemon.librarian import MAX_SCANNED, PAGE_ROWS, Librarian
 from mycoswarm.daemon.standing import read_standing
 from mycoswarm.store.ledger import Entry, Ledger
 from store.books import ledger_at

@@ -52,6 +52,7 @@ class World:
                 returning=lambda: self.returning,
                 speeds=lambda: self.speeds,
                 conditions=lambda: self.conditions,
+                endpoints=tuple,
             )
         )
 

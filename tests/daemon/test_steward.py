@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,7 @@ from mycoswarm.api.owner import OwnerServices
 from mycoswarm.base.errors import (
     EnrolmentError,
     InputError,
-    ModelFileError,
     NotFoundError,
-    SwarmError,
 )
 from mycoswarm.base.settings import Settings
 from mycoswarm.daemon.home import Home, open_home
@@ -85,6 +83,8 @@ async def steward_of(folder: Path, *, role: str = "unclaimed") -> AsyncIterator[
             contacts=contacts,  # type: ignore[arg-type]  # a fake
             addresses=lambda: ("127.0.0.1:7",),
             restart=lambda: restarts.append(asyncio.get_running_loop().time()),
+            open_enrolment=nullcontext,
+            open_adoption=nullcontext,
             cut=lambda gone: contacts.did.append(("cut", *gone)),  # type: ignore[arg-type]  # one at a time
         )
         outlook = Outlook(
@@ -96,6 +96,7 @@ async def steward_of(folder: Path, *, role: str = "unclaimed") -> AsyncIterator[
                 returning=dict,
                 speeds=dict,
                 conditions=tuple,
+                endpoints=tuple,
             )
         )
         async with Bench().chat() as chat, Steward(parts, door_hosts=("127.0.0.1",), door_port=0) as steward:
@@ -258,37 +259,14 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_models_are_added_listed_and_removed_even_where_their_file_has_changed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["coordinator", "worker"])
+def test_whoever_decides_learns_of_its_own_new_models_at_once(tmp_path: Path, role: str) -> None:
     file = write_random_model(tmp_path / "file.gguf", n_layer=2, width=64, vocab=320)
 
     async def work() -> None:
-        async with steward_of(tmp_path) as stand:
-            *_, last = await stand.add(file, "tiny")
-            assert last["model"]["name"] == "tiny" and last["model"]["held_by"] == ["pi"]
-            assert "tiny" in [model["name"] for model in (await stand.ask.models())["models"]]
-            assert ("refresh", stand.home.identity.node_id) in stand.contacts.did
-            held = stand.home.folder / "models" / "tiny.gguf"
-            changed = held.read_bytes() + b"x"
-            held.unlink()  # it may be a hard link with the owner's own file
-            held.write_bytes(changed)
-            with pytest.raises(ModelFileError, match="has changed") as caught:
-                stand.home.shelf.path(last["model"]["digest"])
-            assert "models remove tiny" in caught.value.hint
-            assert await stand.ask.remove_model("tiny") == {"name": "tiny"}
-            assert "tiny" not in [model["name"] for model in (await stand.ask.models())["models"]]
-            with pytest.raises(NotFoundError):
-                await stand.ask.remove_model("tiny")
-            with pytest.raises(InputError):
-                await stand.ask.remove_model("spore")
-
-    run(work)
-
-
-@pytest.mark.slow
-def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with steward_of(tmp_path) as stand:
-            with pytest.raises(SwarmError, match="none"):
-                await stand.add(tmp_path / "none.gguf")
+        async with steward_of(tmp_path, role=role) as stand:
+            await stand.add(file, "tiny")
+            refreshed = ("refresh", stand.home.identity.node_id) in stand.contacts.did
+            assert refreshed == (role == "coordinator")
 
     run(work)

@@ -117,6 +117,7 @@ def test_deciding_survives_whatever_a_card_says(tmp_path: Path, facts: dict[str,
             returning=dict,
             speeds=dict,
             conditions=lambda: (),
+            endpoints=tuple,
         )
     )
     found = outlook.find("spore")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mycoswarm.base.errors import InputError, NotFoundError, StorageError
+from mycoswarm.routing.rule import read_rule
 from mycoswarm.store.apikey import MAX_LABELS, MAX_REQUESTS_PER_MINUTE, MAX_TOKENS_PER_DAY, Key, Keys, Terms
 from mycoswarm.store.database import Store
 
@@ -134,3 +135,12 @@ def test_a_file_that_is_no_database_is_a_typed_error(tmp_path: Path) -> None:
 def test_the_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     Store(tmp_path / "node.db").close()
     assert (tmp_path / "node.db").stat().st_mode & 0o077 == 0
+
+
+def test_a_label_is_what_rules_can_name(tmp_path: Path) -> None:
+    store = Store(tmp_path / "node.db")
+    with pytest.raises(InputError, match="no label"):
+        Keys(store).create("desk", 1.0, labels=("-private",))
+    store.close()
+    with pytest.raises(InputError, match="cannot be"):
+        read_rule({"name": "r", "when": {"labels": {"any": ["-private"]}}})

@@ -164,7 +164,7 @@ def test_a_head_that_was_fitted_to_a_cut_without_the_key_is_named(kept: int, sig
 def test_a_changed_head_is_named(field: str, number: int) -> None:
     rows, head = written()
     value = {"seq": number + (number >= LENGTH), "digest": rows[0].digest, "signature": bytes(number)}[field]
-    assert found(list(rows), replace(head, **{field: value})) == [("head", LENGTH, LENGTH)]  # type: ignore[arg-type]
+    assert found(list(rows), replace(head, **{field: value})) == [("head", LENGTH, LENGTH)]  # type: ignore[arg-type]  # fields by name
 
 
 def test_an_old_head_over_newer_rows_is_named() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mycoswarm.base.errors import InputError, NotFoundError, SwarmError
+from mycoswarm.external.target import read_url
 from mycoswarm.store.database import Store
 from mycoswarm.store.endpoint import MAX_ENDPOINTS, MAX_MODELS, Endpoint, Endpoints, normal_url
 
@@ -55,16 +56,6 @@ def test_endpoints_are_listed_by_name_and_removed(store: Store) -> None:
     for act in (endpoints.get, endpoints.secret, endpoints.remove):
         with pytest.raises(NotFoundError):
             act("a")
-    with pytest.raises(NotFoundError):
-        endpoints.replace_secret("a", SECRET)
-
-
-def test_a_key_is_replaced_and_taken_away(store: Store) -> None:
-    endpoints = Endpoints(store)
-    endpoints.add("rack", "http://rack/v1", **GOOD)
-    for secret in (SECRET, "other", None):
-        assert endpoints.replace_secret("rack", secret).has_secret == (secret is not None)
-        assert endpoints.secret("rack") == secret == Endpoints(store).secret("rack")
 
 
 def test_a_key_shows_in_no_repr_no_error_and_no_log(
@@ -89,25 +80,21 @@ def test_a_key_shows_in_no_repr_no_error_and_no_log(
             endpoints.add(name, url, secret=secret, **GOOD)
         shown += [caught.value.message, caught.value.hint, repr(caught.value)]
     with pytest.raises(InputError) as caught:
-        endpoints.replace_secret("rack", SECRET + "ä")
+        endpoints.add("new", "http://rack/v1", secret=SECRET + "ä", **GOOD)
     store.write("DROP TABLE endpoints")
     with pytest.raises(SwarmError) as failed:
-        endpoints.replace_secret("rack", SECRET + SECRET)
+        endpoints.add("new", "http://rack/v1", secret=SECRET + SECRET, **GOOD)
     shown += [str(caught.value), str(failed.value), repr(failed.value.__cause__), caplog.text]
     assert not [text for text in shown if SECRET in text]
 
 
-@pytest.mark.parametrize("way", ["remove", "replace"])
-def test_a_key_that_is_gone_is_not_left_in_the_file(tmp_path: Path, way: str) -> None:
+def test_a_key_that_is_gone_is_not_left_in_the_file(tmp_path: Path) -> None:
     store = Store(tmp_path / "node.db")
     Endpoints(store).add("rack", "http://rack/v1", secret=SECRET, **GOOD)
     store.close()
     assert SECRET.encode() in (tmp_path / "node.db").read_bytes()
     store = Store(tmp_path / "node.db")
-    if way == "remove":
-        Endpoints(store).remove("rack")
-    else:
-        Endpoints(store).replace_secret("rack", "x")
+    Endpoints(store).remove("rack")
     store.close()
     assert SECRET.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
@@ -238,5 +225,11 @@ def test_any_text_is_a_typed_error_or_has_a_form_that_everybody_reads_alike(text
         return
     parts = urlsplit(url)
     assert normal_url(url) == url and parts.geturl() == url
+    assert read_url(url).host == (parts.hostname or "")  # what is registered can be gone to
     assert parts.scheme in ("http", "https") and parts.hostname and parts.username is None
     assert not parts.query and not parts.fragment
+
+
+def test_every_path_that_is_registered_can_be_gone_to() -> None:
+    path = "/v1;a=1,(b)!$&'*+:~%20/x"
+    assert read_url(normal_url(f"http://rack{path}")).path == path

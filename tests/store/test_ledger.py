@@ -1,9 +1,6 @@
 """The ledger in a real SQLite file: what was acknowledged stays, and what was tampered with in the file shows."""
 
-import signal
 import sqlite3
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from mycoswarm.store.audit import audit_lines
 from mycoswarm.store.database import Store
 from mycoswarm.store.ledger import Entry
 from mycoswarm.swarm.key import SigningKey, is_signed
-from store.books import child_environment, key, ledger_at, ledger_of
+from store.books import key, killed_after, ledger_at, ledger_of
 
 WRITER = """
 import sys
@@ -222,24 +219,7 @@ def test_eight_threads_at_once_make_one_sound_chain(tmp_path: Path) -> None:
 def test_kill_9_loses_nothing_acknowledged_and_leaves_a_sound_chain(tmp_path: Path) -> None:
     path = tmp_path / "node.db"
     for turn in range(1, 4):
-        child = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=child_environment(),
-        )
-        assert child.stdin is not None and child.stdout is not None
-        child.stdin.write(key().pem)
-        child.stdin.close()
-        said = 0
-        for line in child.stdout:
-            said = int(line)
-            if said >= 20 * turn:
-                break
-        child.send_signal(signal.SIGKILL)
-        said = max([said, *(int(line) for line in child.stdout.read().splitlines(keepends=True) if b"\n" in line)])
-        child.stdout.close()
-        child.wait(timeout=10)
+        said = killed_after(WRITER, path, 20 * turn, stdin=key().pem)
         with ledger_at(path) as (ledger, _):
             verdict = ledger.verify()
             assert verdict.is_sound and verdict.rows >= said >= 20 * turn

@@ -1,8 +1,5 @@
 """The rule book, against a plain model of it: every version kept, no edit lost."""
 
-import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +13,7 @@ from hypothesis import strategies as st
 from mycoswarm.base.errors import InputError, NotFoundError, RefusedError, StorageError
 from mycoswarm.store.database import Store
 from mycoswarm.store.rulebook import Document, RuleBook, StoredRule, StoredTest
-from store.books import child_environment
+from store.books import killed_after
 
 FIRST = Document(rules=(StoredRule(name="any", when={}, then={"run": "any"}, note="the first"),))
 
@@ -250,7 +247,7 @@ def test_any_sequence_of_edits_is_as_in_a_plain_model(tmp_path_factory: pytest.T
             assert (document.rules, document.tests) == (wanted.rules, wanted.tests)
         else:
             wanted = _edited(present, step, data)
-            document = book.edit(lambda _, wanted=wanted: wanted, by="e", what=step, now=float(now))  # type: ignore[misc]
+            document = book.edit(lambda _, wanted=wanted: wanted, by="e", what=step, now=float(now))  # type: ignore[misc]  # bound now
             _assert_same_words(document, wanted)
             if document.version > present.version:
                 undoable.append(present)
@@ -345,18 +342,7 @@ def test_a_thousand_rules_edited_many_times_stay_small(tmp_path: Path) -> None:
 def test_kill_9_while_editing_loses_no_acknowledged_edit(tmp_path: Path) -> None:
     path = tmp_path / "node.db"
     for turn in range(1, 4):
-        command = [sys.executable, "-c", WRITER, str(path)]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, env=child_environment())
-        assert child.stdout is not None
-        said = 0
-        for line in child.stdout:
-            said = int(line)
-            if said >= 20 * turn:
-                break
-        child.send_signal(signal.SIGKILL)
-        said = max([said, *(int(line) for line in child.stdout.read().splitlines(keepends=True) if b"\n" in line)])
-        child.stdout.close()
-        child.wait(timeout=10)
+        said = killed_after(WRITER, path, 20 * turn)
         store = Store(path)
         book = RuleBook(store, first=Document(), now=0.0)
         assert book.document().version >= said >= 20 * turn

@@ -1,7 +1,7 @@
 """JSON bodies of the owner's routes, read once at the edge, and the route that takes and gives JSON."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -120,6 +120,20 @@ def maybe_count(given: Given, name: str) -> int | None:
         InputError: it is no whole number, or out of bounds.
     """
     return None if given.get(name) is None else count(given, name)
+
+
+def most(given: Mapping[str, Any], name: str, limit: int) -> int | None:
+    """A whole number from 1 to `limit` that may be left out; out of a query it comes as text.
+
+    Raises:
+        InputError: it is something else.
+    """
+    value = given.get(name)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        value = int(value)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit):
+        raise _wrong(name, f"must be a whole number from 1 to {limit}")
+    return value
 
 
 def sure(given: Given, name: str) -> bool:

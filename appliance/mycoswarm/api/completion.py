@@ -160,8 +160,9 @@ class Completions:
         chat: Chat,
         clock: Callable[[], float],
         new_id: Callable[[], str],
+        *,
+        admit: Callable[[Key | None], None],
         waits: Waits = USUAL_WAITS,
-        admit: Callable[[Key | None], None] = lambda key: None,
     ) -> None:
         """`admit` counts a request against its key's limits; it raises BusyError where one is reached."""
         self._chat, self._clock, self._new_id, self._waits, self._admit = chat, clock, new_id, waits, admit

@@ -28,7 +28,7 @@ class ConsoleServices:
     doorway: Doorway
     models: Callable[[], list[tuple[ModelFacts, tuple[str, ...]]]]
     health: Callable[[], dict[str, Any]]
-    elsewhere: Callable[[], dict[str, tuple[str, ...]]] = dict
+    elsewhere: Callable[[], dict[str, tuple[str, ...]]]
 
 
 def console_app(services: ConsoleServices, owner_routes: Sequence[Route] = ()) -> ASGIApp:

@@ -33,7 +33,7 @@ async def _left(receive: Receive) -> None:
 
 
 class EventStream(StreamingResponse):
-    """A stream of server-sent events whose source is closed as soon as it is over or the client has hung up.
+    """Server-sent events, whose source is closed as soon as it is over or the client has hung up.
 
     starlette's own response only cancels the sending: a source that waits for its next reader would stay open.
     """
@@ -48,3 +48,9 @@ class EventStream(StreamingResponse):
         """Send it all."""
         async with aclosing(self._source):
             await while_present(receive, self.stream_response(send))
+
+
+class LineStream(EventStream):
+    """JSON lines, with a source that ends in the same way."""
+
+    media_type = "application/x-ndjson"

@@ -7,9 +7,7 @@ from starlette.routing import Route
 
 from mycoswarm.api.body import Given, json_route, maybe_text, only, sure, text
 from mycoswarm.base.errors import InputError
-from mycoswarm.swarm.place import Place
-
-PLACES: tuple[Place, ...] = ("LAN", "outside")
+from mycoswarm.store.endpoint import ENDPOINT_PLACES, EndpointPlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +16,7 @@ class Registration:
 
     name: str
     url: str
-    place: Place
+    place: EndpointPlace
     secret: str | None = field(default=None, repr=False)
 
 
@@ -31,7 +29,7 @@ class EndpointDesk(Protocol):
     async def add(self, endpoint: Registration, *, check: bool, by: str) -> dict[str, Any]:
         """Register an endpoint, after it was reached and its place proved where `check` says so."""
 
-    async def remove(self, name: str, *, by: str) -> dict[str, Any]:
+    async def remove(self, name: str) -> dict[str, Any]:
         """Forget an endpoint and its secret."""
 
 
@@ -43,9 +41,9 @@ def endpoint_routes(desk: EndpointDesk) -> list[Route]:
 
     async def add(given: Given, by: str) -> Any:
         only(given, "name", "url", "place", "secret", "check")
-        place = next((one for one in PLACES if one == given.get("place", "outside")), None)
+        place = next((one for one in ENDPOINT_PLACES if one == given.get("place", "outside")), None)
         if place is None:
-            raise InputError(f"place must be {' or '.join(PLACES)}")
+            raise InputError(f"place must be {' or '.join(ENDPOINT_PLACES)}")
         endpoint = Registration(
             name=text(given, "name"), url=text(given, "url"), place=place, secret=maybe_text(given, "secret")
         )
@@ -53,7 +51,7 @@ def endpoint_routes(desk: EndpointDesk) -> list[Route]:
 
     async def remove(given: Given, by: str) -> Any:
         only(given, "name")
-        return await desk.remove(text(given, "name"), by=by)
+        return await desk.remove(text(given, "name"))
 
     return [
         json_route("endpoints", "GET", show),

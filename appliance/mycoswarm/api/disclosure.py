@@ -5,7 +5,7 @@ For the coordinator alone: other workers learn nothing of what ran here. Neither
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -26,12 +26,12 @@ class Reader(Protocol):
 
 
 class Disclosures(Protocol):
-    """What this node says of its ledger; see daemon/librarian.py."""
+    """What this node says of its ledger; see daemon/archivist.py."""
 
-    def tickets(self, after: int) -> Any:
+    def tickets(self, after: int) -> msgspec.Struct:
         """A page of tickets after this row; blocks."""
 
-    def verdict(self) -> Awaitable[Any]:
+    def verdict(self) -> Awaitable[msgspec.Struct]:
         """What the node itself finds; BusyError while it is at it already."""
 
 
@@ -61,5 +61,5 @@ def disclosure_routes(who: Callable[[bytes], Reader | None], ledger: Disclosures
     ]
 
 
-def _json(value: Any) -> Response:
+def _json(value: msgspec.Struct) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")

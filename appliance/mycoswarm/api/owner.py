@@ -3,20 +3,20 @@
 Over the console they answer keys of the owner only.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mycoswarm.api.body import Given, count, json_route, maybe_count, maybe_text, number, read_body, sure, text, texts
+from mycoswarm.api.departure import LineStream
 from mycoswarm.api.explanation import explanation_of
+from mycoswarm.api.feed import feed
 from mycoswarm.api.question import Envelope, read_chat
-from mycoswarm.api.refusal import error_body
-from mycoswarm.base.errors import SwarmError
 from mycoswarm.chat.job import Asker
 from mycoswarm.chat.life import Chat
 from mycoswarm.store.apikey import Terms
@@ -41,7 +41,7 @@ class OwnerServices:
     keys: Callable[[], Answer]
     create_key: Callable[[str, Terms], Answer]
     revoke_key: Callable[[str], Answer]
-    add_model: Callable[[str, str | None], AsyncIterator[dict[str, Any]]]
+    add_model: Callable[[str, str | None], AsyncGenerator[dict[str, Any], None]]
     remove_model: Callable[[str], Answer]
     models: Callable[[], Answer]
     chat: Chat
@@ -63,12 +63,12 @@ def owner_routes(services: OwnerServices) -> list[Route]:
         return await services.answer_adoption(text(given, "code"), sure(given, "accept"))
 
     async def explain(given: Given) -> Any:
-        return _explained(services.chat, given)
+        return await _explained(services.chat, given)
 
     async def add_model(request: Request) -> Response:
         given = await read_body(request)
         events = services.add_model(text(given, "path"), maybe_text(given, "name"))
-        return StreamingResponse(_lines(events), media_type="application/x-ndjson")
+        return LineStream(feed(events), {})
 
     return [
         route("node", "GET", node),
@@ -91,20 +91,12 @@ def owner_routes(services: OwnerServices) -> list[Route]:
     ]
 
 
-def _explained(chat: Chat, given: Given) -> dict[str, Any]:
+async def _explained(chat: Chat, given: Given) -> dict[str, Any]:
     route = maybe_text(given, "route")
     given = {name: value for name, value in given.items() if name != "route"}
     body = {"messages": [{"role": "user", "content": ""}], **given}
     envelope = Envelope(request_id="explain", asker=Asker(client="127.0.0.1"), route=route)
-    return explanation_of(chat.explain(read_chat(msgspec.json.encode(body), envelope).job))
-
-
-async def _lines(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
-    try:
-        async for event in events:
-            yield msgspec.json.encode(event) + b"\n"
-    except SwarmError as error:
-        yield msgspec.json.encode(error_body(error)) + b"\n"
+    return explanation_of(await chat.explain(read_chat(msgspec.json.encode(body), envelope).job))
 
 
 def _terms(given: Given) -> Terms:

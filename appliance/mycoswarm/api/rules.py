@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from starlette.routing import Route
 
-from mycoswarm.api.body import Given, json_route, maybe_count, maybe_text, only, text
+from mycoswarm.api.body import Given, json_route, maybe_count, maybe_text, most, only, text
 from mycoswarm.api.explanation import explanation_of
 from mycoswarm.api.question import read_route
 from mycoswarm.base.errors import InputError
@@ -17,8 +17,6 @@ MAX_HISTORY = 1000
 MAX_REPLAYED = 10_000
 USUAL_HISTORY = 20
 USUAL_REPLAYED = 200
-
-Replay = Callable[[int, list[Any] | None], Awaitable[dict[str, Any]]]
 
 _AMENDMENT = ("tests", "version")  # what every edit may say besides
 _SPOT = ("position", "before", "after")
@@ -84,12 +82,11 @@ class RuleDesk(Protocol):
 class RuleServices:
     """What the routes need. `explain` decides on an example request and sends nothing. `replay` says how the last N
     logged requests would move under other rules (a list of plain rules), or under the present ones where None is given:
-    `{"requests", "same", "moved": [{"request_id", "at", "model", "was", "now", "why"}], "counts": {...}}`; None is
-    a node that keeps no such requests."""
+    see `Hindsight.replay` in daemon/hindsight.py."""
 
     desk: RuleDesk
     explain: Callable[[Any, Narrowing], Awaitable[Outcome]]
-    replay: Replay | None = None
+    replay: Callable[[int, list[Any] | None], Awaitable[dict[str, Any]]]
 
 
 def rule_routes(services: RuleServices) -> list[Route]:
@@ -104,7 +101,7 @@ def rule_routes(services: RuleServices) -> list[Route]:
         return await desk.try_tests(_tests(given) if given.get("tests") is not None else None)
 
     async def history(given: Given, by: str) -> Any:
-        return await desk.history(_limit(given, "limit", USUAL_HISTORY, MAX_HISTORY))
+        return await desk.history(most(given, "limit", MAX_HISTORY) or USUAL_HISTORY)
 
     async def undo(given: Given, by: str) -> Any:
         only(given)
@@ -115,6 +112,13 @@ def rule_routes(services: RuleServices) -> list[Route]:
         narrowing = read_route(maybe_text(given, "route"))
         return explanation_of(await services.explain(given.get("request", {}), narrowing))
 
+    async def replay(given: Given, by: str) -> Any:
+        only(given, "last", "rules")
+        rules = given.get("rules")
+        if rules is not None and not isinstance(rules, list):
+            raise InputError("rules must be a list of rules")
+        return await services.replay(most(given, "last", MAX_REPLAYED) or USUAL_REPLAYED, rules)
+
     # Rules' names may hold any visible sign, slashes too. So the longer paths stand before the shorter ones, and what
     # is no rule's name is reached by methods that rules' own paths do not have.
     return [
@@ -123,20 +127,9 @@ def rule_routes(services: RuleServices) -> list[Route]:
         json_route("rules/test", "POST", try_tests),
         json_route("rules/undo", "POST", undo),
         json_route("rules/explain", "POST", explain),
-        *([] if services.replay is None else [_replay_route(services.replay)]),
+        json_route("rules/replay", "POST", replay),
         *_edits(desk),
     ]
-
-
-def _replay_route(replay: Replay) -> Route:
-    async def act(given: Given, by: str) -> Any:
-        only(given, "last", "rules")
-        rules = given.get("rules")
-        if rules is not None and not isinstance(rules, list):
-            raise InputError("rules must be a list of rules")
-        return await replay(_limit(given, "last", USUAL_REPLAYED, MAX_REPLAYED), rules)
-
-    return json_route("rules/replay", "POST", act)
 
 
 def _edits(desk: RuleDesk) -> list[Route]:
@@ -203,12 +196,3 @@ def _spot(given: Given) -> Spot:
     return Spot(
         position=maybe_count(given, "position"), before=maybe_text(given, "before"), after=maybe_text(given, "after")
     )
-
-
-def _limit(given: Given, name: str, usual: int, most: int) -> int:
-    said = given.get(name, usual)
-    if isinstance(said, str) and said.isascii() and said.isdecimal() and len(said) < 10:  # out of a query
-        said = int(said)
-    if isinstance(said, bool) or not isinstance(said, int) or not 1 <= said <= most:
-        raise InputError(f"{name} must be a whole number from 1 to {most}")
-    return said

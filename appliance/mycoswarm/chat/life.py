@@ -46,10 +46,15 @@ class Chat:
         if self._running:
             await asyncio.wait(set(self._running), timeout=STOP_S)
 
-    def explain(self, job: Job) -> Outcome:
-        """Decide without doing anything: the same function that a real request runs, with the full explanation."""
+    async def explain(self, job: Job) -> Outcome:
+        """Decide without doing anything: the same function that a real request runs, with the full explanation.
+
+        Raises:
+            InputError: this node decides nothing.
+        """
         account, _ = self._begin(job)
-        return decide(*self._question(account, job.narrowing), explain=True)
+        question = self._question(account, job.narrowing)
+        return await asyncio.to_thread(lambda: decide(*question, explain=True))
 
     async def answer(self, job: Job) -> AsyncGenerator[Event, None]:
         """Produce one answer. Closing the generator cancels the work on every stage and waits until that is done.

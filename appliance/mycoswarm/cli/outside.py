@@ -53,19 +53,6 @@ def add_endpoint(
         note(f"Nothing goes there until a rule names it: `mycoswarm-node rules add RULE --external {told['name']}`.")
 
 
-def _secret(key: str | None, no_key: bool) -> str | None:
-    """The API key as the owner gives it, None where there is none."""
-    if no_key:
-        if key is not None:
-            raise click.UsageError("--key and --no-key exclude each other.")
-        return None
-    if key is None:
-        return click.prompt("API key (empty: none)", default="", hide_input=True, show_default=False, err=True) or None
-    if key != "-":
-        raise InputError("an API key does not belong on a command line", hint='Give it on stdin, with "--key -".')
-    return sys.stdin.readline(MAX_SECRET + 2).strip() or None
-
-
 @endpoints.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
@@ -161,6 +148,19 @@ def watch(folder: Path) -> None:
             except NotFoundError as error:  # it took too long, or somebody else answered
                 complain(error)
         time.sleep(LOOK_S)
+
+
+def _secret(key: str | None, no_key: bool) -> str | None:
+    """The API key as the owner gives it, None where there is none."""
+    if no_key:
+        if key is not None:
+            raise click.UsageError("--key and --no-key exclude each other.")
+        return None
+    if key is None:
+        return click.prompt("API key (empty: none)", default="", hide_input=True, show_default=False, err=True) or None
+    if key != "-":
+        raise InputError("an API key does not belong on a command line", hint='Give it on stdin, with "--key -".')
+    return sys.stdin.readline(MAX_SECRET + 2).strip() or None
 
 
 def _answer(call: Call, approval_id: str, *, allowed: bool) -> None:

@@ -138,10 +138,11 @@ def edit_rule(
     if rule is None:
         raise NotFoundError(f"there is no rule called {name!r}", hint="`mycoswarm-node rules list` shows them.")
 
-    def send(document: Document) -> None:
+    def send(document: Document, gone: tuple[str, ...] = ()) -> None:
         if len(document.rules) != 1:
             raise InputError(f"there are {len(document.rules)} rules in it", hint="Leave exactly the one.")
-        asked = {"rule": document.rules[0], "version": shown["version"], **amendment(tests, drop_test, document.tests)}
+        changes = amendment(tests, (*drop_test, *gone), document.tests)
+        asked = {"rule": document.rules[0], "version": shown["version"], **changes}
         said(call.ask("PUT", path_of(name), asked), f"{document.rules[0].get('name', name)} is changed.")
 
     has_options = says_something({**given, "rename": rename, "no_fallback": no_fallback, "no_ask": no_ask})
@@ -163,7 +164,7 @@ def _without(rule: dict[str, Any], *, no_fallback: bool, no_ask: bool) -> dict[s
     return kept
 
 
-def _in_editor(document: Document, send: Callable[[Document], None]) -> None:
+def _in_editor(document: Document, send: Callable[[Document, tuple[str, ...]], None]) -> None:
     """Have the rule edited until the daemon takes it or the owner gives up. Its tests stand below it, to be changed in
     the same step; one that is taken out of the text goes."""
     before = text = written(document)
@@ -174,9 +175,9 @@ def _in_editor(document: Document, send: Callable[[Document], None]) -> None:
             return
         try:
             fresh = read_document(text)
-            gone = dict.fromkeys(document.tests.keys() - fresh.tests.keys())
+            gone = tuple(sorted(document.tests.keys() - fresh.tests.keys()))
             moved = {name: test for name, test in fresh.tests.items() if document.tests.get(name) != test}
-            send(Document(fresh.rules, {**moved, **gone}))  # type: ignore[dict-item]  # None takes a test away
+            send(Document(fresh.rules, moved), gone)
             return
         except InputError as error:
             complain(error)

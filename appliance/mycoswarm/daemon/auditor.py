@@ -7,12 +7,13 @@ import binascii
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
 from mycoswarm.base.errors import BusyError, ProtocolError, SwarmError, UnreachableError
-from mycoswarm.daemon.librarian import BUSY_S, VERDICT_S, Judgement, Librarian, TicketEntry, TicketPage, judgement_of
+from mycoswarm.daemon.archivist import BUSY_S, VERDICT_S, Archivist, Judgement, TicketEntry, TicketPage, judgement_of
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.store.comparison import Comparison, Pledge, Taken, is_finished, pledge_of, read_ticket
 from mycoswarm.store.ledger import Ledger
@@ -42,11 +43,11 @@ class Auditor:
     def __init__(
         self,
         ledger: Ledger,
-        librarian: Librarian,
+        archivist: Archivist,
         standing: Standing,
         connect: Callable[[str], Awaitable[Connection]],
     ) -> None:
-        self._ledger, self._librarian, self._standing, self._connect = ledger, librarian, standing, connect
+        self._course = partial(_Course, ledger, archivist, standing, connect)
         self._is_busy = False
 
     def verify(self) -> AsyncGenerator[Event, None]:
@@ -56,13 +57,15 @@ class Auditor:
         Raises:
             BusyError: a verification runs already.
         """
-        if self._is_busy:
-            raise BusyError("a verification runs already", retry_after_s=BUSY_S)
+        self._check_free()
         return self._events()
 
-    async def _events(self) -> AsyncGenerator[Event, None]:
+    def _check_free(self) -> None:
         if self._is_busy:
             raise BusyError("a verification runs already", retry_after_s=BUSY_S)
+
+    async def _events(self) -> AsyncGenerator[Event, None]:
+        self._check_free()  # once more: two that asked at a time may only begin now
         self._is_busy = True
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -70,8 +73,7 @@ class Auditor:
         def tell(event: Event) -> None:
             loop.call_soon_threadsafe(events.put_nowait, event)  # threads tell, too
 
-        course = _Course(self._ledger, self._librarian, self._standing, self._connect, tell)
-        work = asyncio.create_task(course.run(), name="verify the ledger")
+        work = asyncio.create_task(self._course(tell).run(), name="verify the ledger")
         work.add_done_callback(lambda done: loop.call_soon_threadsafe(events.put_nowait, None))  # after what was told
         try:
             while (event := await events.get()) is not None:
@@ -89,12 +91,12 @@ class _Course:
     def __init__(
         self,
         ledger: Ledger,
-        librarian: Librarian,
+        archivist: Archivist,
         standing: Standing,
         connect: Callable[[str], Awaitable[Connection]],
         tell: Tell,
     ) -> None:
-        self._ledger, self._librarian, self._standing = ledger, librarian, standing
+        self._ledger, self._archivist, self._standing = ledger, archivist, standing
         self._connect, self._tell = connect, tell
         self._entries = standing.roster()[0].entries
         names = {entry.node_id: entry.name for entry in self._entries}
@@ -116,7 +118,7 @@ class _Course:
         """
         own = next((entry for entry in self._entries if entry.node_id == self._own_id), None)
         name = own.name if own else self._standing.identity.name
-        verdict = await self._librarian.verify(lambda rows: self._tell(_progress(name, rows=rows)))
+        verdict = await self._archivist.verify(lambda rows: self._tell(_progress(name, rows=rows)))
         self._judge(name, self._own_id, judgement_of(verdict))
         if self._standing.decides:
             # What is decided later may be under way while the tickets are read.
@@ -161,7 +163,7 @@ class _Course:
                 self._tell(told)
 
     async def _own_page(self, after: int) -> TicketPage:
-        return await asyncio.to_thread(self._librarian.tickets, after)
+        return await asyncio.to_thread(self._archivist.tickets, after)
 
     async def _compare(self, entry: Entry, page_after: Callable[[int], Awaitable[TicketPage]]) -> None:
         """Hold all of a node's tickets against the decisions here."""
@@ -240,17 +242,7 @@ class _Course:
                 "decisions": done.decisions,
                 "untraced": done.untraced,
                 "unchecked": done.unchecked,
-                "findings": [
-                    {
-                        "kind": one.kind,
-                        "node": one.node,
-                        "node_id": one.node_id,
-                        "row": one.row,
-                        "request_id": one.request_id,
-                        "words": one.words,
-                    }
-                    for one in done.found
-                ],
+                "findings": msgspec.to_builtins(done.found),
                 "more": done.more,
             }
         )

@@ -46,12 +46,6 @@ class Border:
         """Open the door of a coordinator that the owner's join token names, wherever it is."""
         return self._guard.permitted("enrolment", addresses=addresses)
 
-    def _near(self, purpose: str, addresses: Sequence[str]) -> AbstractContextManager[None]:
-        first = addresses[0] if addresses else ""
-        led_by_name = first in self._named and packed(parse_address(first).host) is None  # as `dial` says it
-        near = [text for text in addresses if led_by_name or text in self._named or self.place(text) != "outside"]
-        return self._guard.permitted(purpose, addresses=near)
-
     def endpoint(self, purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[None]:
         """Open the way to an endpoint that a rule named or that the owner registers, once it is proved where it is."""
         return self._guard.permitted(purpose, addresses=addresses, names=names)
@@ -62,3 +56,9 @@ class Border:
             for each in self._guard.drain():
                 await note(each)
             await asyncio.sleep(DRAIN_S)
+
+    def _near(self, purpose: str, addresses: Sequence[str]) -> AbstractContextManager[None]:
+        first = addresses[0] if addresses else ""
+        led_by_name = first in self._named and packed(parse_address(first).host) is None  # as `dial` says it
+        near = [text for text in addresses if led_by_name or text in self._named or self.place(text) != "outside"]
+        return self._guard.permitted(purpose, addresses=near)

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from mycoswarm.api.counter import CounterServices
+from mycoswarm.api.governance import GovernanceServices
 from mycoswarm.api.rules import RuleServices
 from mycoswarm.base.errors import EndpointError
 from mycoswarm.catalog.facts import ModelFacts
@@ -54,7 +54,7 @@ class Cabinet:
         named = self._keeper.rules().endpoints()
         return {one.name: one.models for one in self._home.endpoints.entries() if one.name in named}
 
-    def counter(self, around: Surroundings) -> CounterServices:
+    def governance(self, around: Surroundings) -> GovernanceServices:
         """What the owner's routes for rules, endpoints and approvals need."""
         directory = Directory(self._home.endpoints, rules=self._keeper.rules, wall_clock=time.time, probe=self._probe)
         rehearsal = Rehearsal(
@@ -64,7 +64,7 @@ class Cabinet:
             conditions=around.conditions,
             wall_clock=around.wall_clock,
         )
-        return CounterServices(
+        return GovernanceServices(
             rules=RuleServices(
                 desk=self._keeper,
                 explain=rehearsal.explain,

@@ -66,16 +66,7 @@ def shown(document: Document, rules: RuleSet, shadowed: Mapping[str, str]) -> di
             }
             for position, (rule, one) in enumerate(zip(rules.rules, document.rules, strict=True), 1)
         ],
-        "tests": [
-            {
-                "name": test.name,
-                "request": test.request,
-                "expect": test.expect,
-                "changed_by": test.changed_by,
-                "changed_at": test.changed_at,
-            }
-            for test in document.tests
-        ],
+        "tests": [msgspec.to_builtins(test) for test in document.tests],
     }
 
 
@@ -93,7 +84,11 @@ def amended(document: Document, tests: Mapping[str, Any]) -> Document:
                 raise NotFoundError(f"there is no test called {name[:80]!r}", hint="`rules test` lists them.")
             continue
         if not isinstance(given, dict) or set(given) != {"request", "expect"}:
-            raise InputError(f"the test {name[:80]!r} must hold request and expect", code="bad_test")
+            raise InputError(
+                f"the test {name[:80]!r} must hold request and expect",
+                hint="docs/rules.md shows what a test may say.",
+                code="bad_test",
+            )
         said = plain_trial(read_trial(name, given["request"], given["expect"]))
         kept = found.get(name, StoredTest(name=name))
         found[name] = replace(kept, request=said["request"], expect=said["expect"])

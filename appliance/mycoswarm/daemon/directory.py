@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mycoswarm.api.destination import Registration
-from mycoswarm.base.errors import InputError, UnsupportedError
+from mycoswarm.base.errors import InputError
 from mycoswarm.routing.action import External, unwrapped
 from mycoswarm.routing.rule import RuleSet
 from mycoswarm.routing.snapshot import EndpointState
@@ -17,7 +17,7 @@ Probe = Callable[[str, str, str | None, Place], Awaitable[tuple[str, ...]]]
 
 
 class Directory:
-    """What the owner's routes ask, and the endpoints as `decide` sees them. `probe` None: none can be reached here."""
+    """What the owner's routes ask."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class Directory:
         *,
         rules: Callable[[], RuleSet],
         wall_clock: Callable[[], float],
-        probe: Probe | None = None,
+        probe: Probe,
     ) -> None:
         self._book, self._rules, self._wall_clock, self._probe = book, rules, wall_clock, probe
 
@@ -38,7 +38,6 @@ class Directory:
 
         Raises:
             InputError: a bad or taken name, URL or key, or too many endpoints.
-            UnsupportedError: this node cannot check it.
             SwarmError: it does not answer, or is not where it is said to be.
             StorageError: it could not be kept.
         """
@@ -48,8 +47,6 @@ class Directory:
                 f"an endpoint named {given.name!r} exists", hint="Take another name, or remove that first."
             )
         if check:
-            if self._probe is None:
-                raise UnsupportedError("this node cannot try endpoints", hint="Register it with --no-check.")
             models = await self._probe(given.name, normal_url(given.url), given.secret, given.place)
         kept = await asyncio.to_thread(
             lambda: self._book.add(
@@ -64,7 +61,7 @@ class Directory:
         )
         return {**self._shown(kept), "is_checked": check}
 
-    async def remove(self, name: str, *, by: str) -> dict[str, Any]:
+    async def remove(self, name: str) -> dict[str, Any]:
         """Forget an endpoint and its secret; tells the rules that still name it.
 
         Raises:

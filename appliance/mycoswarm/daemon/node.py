@@ -9,16 +9,14 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
-
-import msgspec
+from typing import Self
 
 from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
-from mycoswarm.api.counter import counter_routes, elsewhere_routes
 from mycoswarm.api.disclosure import disclosure_routes
 from mycoswarm.api.gate import Doorway
+from mycoswarm.api.governance import governance_routes, worker_routes
 from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
 from mycoswarm.api.owner import owner_routes
@@ -27,16 +25,17 @@ from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat
 from mycoswarm.chat.surroundings import Surroundings
+from mycoswarm.daemon.archivist import Archivist
 from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import Cabinet
 from mycoswarm.daemon.directory import endpoint_states
-from mycoswarm.daemon.gauge import graded_bytes_per_s
 from mycoswarm.daemon.home import STAGE_ARGV, Home
 from mycoswarm.daemon.keeper import Keeper
-from mycoswarm.daemon.librarian import Librarian
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook, Sources
+from mycoswarm.daemon.pace import Pace
+from mycoswarm.daemon.profile import Profile
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
@@ -46,19 +45,14 @@ from mycoswarm.stage.pool import OpenedRing, Opening, RingPool
 from mycoswarm.stage.ring import Ring
 from mycoswarm.stage.supervisor import Launch, stage_environment
 from mycoswarm.swarm.candidate import announcement_of
-from mycoswarm.swarm.card import WIRE_VERSION, Card, encode_card, llama_version
 from mycoswarm.swarm.client import Connection
-from mycoswarm.swarm.condition import Condition
 from mycoswarm.swarm.contact import Contacts
 from mycoswarm.swarm.discovery import Discovery
 from mycoswarm.swarm.place import PLACES, Place
 from mycoswarm.swarm.roster import Entry, SignedRoster
 from mycoswarm.swarm.server import PeerServer
 from mycoswarm.swarm.tls import client_context, fingerprint, server_context
-from mycoswarm.wire.plan import Conditions, RingPlan
-from mycoswarm.wire.report import Finished
-
-SHARD_FORMAT = 1
+from mycoswarm.wire.plan import Conditions
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +67,19 @@ class Node:
         self._site = Site(home.settings, home.ports)
         self._server: PeerServer | None = None
         self._rings: RingPool | None = None
-        self._speeds = {node_id: speed for node_id, (speed, _) in home.speeds.known().items()}
-        own = home.identity.node_id
-        self._speeds.pop(own, None)  # our own benchmark comes with the card; only real answers overrule it
+        self._pace = Pace(home)
+        self._profile = Profile(
+            home,
+            standing,
+            self._site,
+            heard=lambda: tuple(self._discovery.conditions()) if self._discovery else (),
+            door_port=lambda: self._steward.door_port,
+        )
         self._contacts: Contacts
         self._discovery: Discovery | None = None
         self._steward: Steward
-        self._keeping: set[asyncio.Task[None]] = set()
         self._notary = Notary(home.ledger)
-        self._librarian = Librarian(home.ledger, standing, name=lambda: home.identity.name)
+        self._archivist = Archivist(home.ledger, standing, name=lambda: home.identity.name)
 
     async def __aenter__(self) -> Self:
         try:
@@ -95,12 +93,12 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
-        await asyncio.gather(*self._keeping, self._notary.finish(), return_exceptions=True)
+        await asyncio.gather(self._pace.finish(), self._notary.finish(), return_exceptions=True)
 
     @property
     def console_address(self) -> str:
         """Where clients connect, "host:port"; empty on workers."""
-        return self._site.console_address() if self._standing.decides else ""
+        return self._profile.console_address
 
     async def _start(self) -> None:
         home, standing, enter = self._home, self._standing, self._stack.enter_async_context
@@ -111,7 +109,7 @@ class Node:
             roster=standing.roster,
             context=context,
             addresses=self._addresses,
-            card=self._bare_card,
+            card=self._profile.bare_card,
             met=self._met,
             polls=standing.decides,
             place=self._border.place,
@@ -119,7 +117,7 @@ class Node:
         )
         sockets = self._own(self._site.bind_peer())
         routes = membership_routes(lambda: standing.roster()[0], self._accept, self._cut)
-        app = peer_app(self._peer_services(), [*routes, *disclosure_routes(self._who, self._librarian)])
+        app = peer_app(self._peer_services(), [*routes, *disclosure_routes(self._who, self._archivist)])
         serving = server_context(standing.certificate_pem, key_pem, standing.authority_pem)
         self._server = await enter(PeerServer(app, serving, sockets))  # type: ignore[arg-type]  # starlette types its ASGI more widely
         parts = Parts(
@@ -138,7 +136,7 @@ class Node:
         self._steward.watch(self._discovery)
         await enter(self._contacts)
         watch = asyncio.create_task(self._border.watch(self._notary.barred), name="watch the border")
-        look = asyncio.create_task(self._look(), name="look at the machine")
+        look = asyncio.create_task(self._pace.look(), name="look at the machine")
         for task in (watch, look):
             self._stack.push_async_callback(_cancel, task)
         await self._open_console()
@@ -160,17 +158,17 @@ class Node:
                 names=lambda: self._site.names(home.identity.name), check=home.keys.check, note=self._note_key
             ),
             models=outlook.models,
-            health=self._health,
+            health=self._profile.health,
             elsewhere=cabinet.elsewhere,
         )
-        owner = owner_routes(self._steward.services(chat, outlook, self._status))
-        auditor = Auditor(home.ledger, self._librarian, self._standing, self._contacts.fresh)
-        owner += chronicle_routes(self._librarian, auditor)
+        owner = owner_routes(self._steward.services(chat, outlook, self._profile.status))
+        auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
+        owner += chronicle_routes(self._archivist, auditor)
         if self._standing.decides:
-            owner += counter_routes(cabinet.counter(around))
+            owner += governance_routes(cabinet.governance(around))
             await enter(Listener(console_app(services, owner), sockets))
         else:
-            owner += elsewhere_routes()
+            owner += worker_routes()
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
         self._stack.push_async_callback(chat.stop)  # before the listeners: open answers end with a typed error
         self._stack.push_async_callback(rings.stop)
@@ -193,7 +191,7 @@ class Node:
             gpu=home.settings.gpu,
             crashes=home.crashes,
         )
-        return PeerServices(who=self._who, host=host, library=home.shelf, card=self._encoded_card)
+        return PeerServices(who=self._who, host=host, library=home.shelf, card=self._profile.encoded_card)
 
     def _surroundings(self, cabinet: Cabinet, outlook: Outlook) -> Surroundings:
         settings = self._home.settings
@@ -207,19 +205,18 @@ class Node:
                 n_threads=outlook.threads(node_ids),
             )
 
-        return cabinet.surroundings(outlook, conditions, self._grade)
+        return cabinet.surroundings(outlook, conditions, self._pace.grade)
 
     def _outlook(self) -> Outlook:
-        rings = lambda: self._rings.warm() if self._rings else ()  # noqa: E731
         return Outlook(
             Sources(
                 standing=self._standing,
                 contact=self._contacts.contact,
                 settings=self._home.settings,
-                rings=rings,
+                rings=lambda: self._rings.warm() if self._rings else (),
                 returning=lambda: self._rings.returning() if self._rings else {},
-                speeds=lambda: self._speeds,
-                conditions=self._conditions,
+                speeds=self._pace.known,
+                conditions=self._profile.conditions,
                 endpoints=lambda: endpoint_states(self._home.endpoints),
             )
         )
@@ -253,7 +250,12 @@ class Node:
         now = self._border.place(connection.remote)
         if decided is None or PLACES.index(now) > PLACES.index(decided):
             await connection.close()
-            raise RefusedError(f"node {node_id} answers from {now}, and the decision counted on {decided}")
+            entry = self._standing.roster()[0].find(node_id)
+            counted = "did not count on it" if decided is None else f"counted on {decided}"
+            raise RefusedError(
+                f"{entry.name if entry else node_id} answers from {now}, and the decision {counted}",
+                hint="Send the request again: it is decided by where the node is then (`mycoswarm-node nodes`).",
+            )
         return connection
 
     async def _dial(self, node_id: str, directory: Mapping[str, tuple[str, ...]]) -> Connection:
@@ -286,85 +288,6 @@ class Node:
             await asyncio.to_thread(self._home.keys.note_use, name, time.time())
         except StorageError as error:
             log.error("the use of key %r was not noted: %s", name, error.message)
-
-    async def _look(self) -> None:
-        try:
-            await self._home.machine.look(self._note_own_speed)
-        except StorageError as error:
-            log.error("the measured speed of this machine was not kept: %s", error.message)
-        except Exception:
-            log.exception("this machine could not be looked at: a bug of ours")
-
-    def _note_own_speed(self, bytes_per_s: float, now: float) -> None:
-        self._home.speeds.note(self._home.identity.node_id, bytes_per_s, now)
-
-    def _grade(self, plan: RingPlan, facts: ModelFacts, finished: Finished) -> None:
-        """Let what an answer showed of a node's speed count from now on."""
-        speed, node_id = graded_bytes_per_s(plan, facts, finished), plan.head.node_id
-        if speed is not None:
-            self._speeds[node_id] = speed
-            keeping = asyncio.create_task(self._keep_speed(node_id, speed), name="keep a speed")
-            self._keeping.add(keeping)
-            keeping.add_done_callback(self._keeping.discard)
-
-    async def _keep_speed(self, node_id: str, bytes_per_s: float) -> None:
-        try:
-            await asyncio.to_thread(self._home.speeds.note, node_id, bytes_per_s, time.time())
-        except StorageError as error:
-            log.error("the speed of node %s was not kept: %s", node_id, error.message)
-
-    # What this node says of itself
-
-    async def _encoded_card(self) -> bytes:
-        return await asyncio.to_thread(lambda: encode_card(self._card()))
-
-    def _card(self) -> Card:
-        """All that others may know of this node. Reads disk and drivers: call it in a thread."""
-        home = self._home
-        return msgspec.structs.replace(
-            self._bare_card(),
-            addresses=self._site.addresses(),
-            facts={**home.machine.facts(), "bad_models": [digest for digest, _, _ in home.crashes.bad()]},
-            models=tuple(msgspec.to_builtins(facts) for facts in home.shelf.facts()),
-            free_memory_bytes=home.machine.free_bytes(),
-        )
-
-    def _bare_card(self) -> Card:
-        """Who this node is and which versions it has."""
-        return Card(
-            node_id=self._home.identity.node_id,
-            instance_id=self._home.instance_id,
-            name=self._home.identity.name,
-            addresses=(),
-            wire_version=WIRE_VERSION,
-            llama_version=llama_version(),
-            shard_format=SHARD_FORMAT,
-        )
-
-    def _health(self) -> dict[str, Any]:
-        return {"status": "ok", "role": self._standing.role, "name": self._home.identity.name}
-
-    def _status(self) -> dict[str, Any]:
-        identity = self._home.identity
-        return {
-            "node_id": identity.node_id,
-            "name": identity.name,
-            "role": self._standing.role,
-            "swarm_id": None if self._standing.role == "unclaimed" else self._standing.swarm_id,
-            "console": self.console_address,
-            "peer_port": self._site.peer_port,
-            "door_port": self._steward.door_port,
-            "roster": self._standing.roster()[0].number,
-            "conditions": [{"code": c.code, "message": c.message, "hint": c.hint} for c in self._conditions()],
-        }
-
-    def _conditions(self) -> tuple[Condition, ...]:
-        found = list(self._discovery.conditions()) if self._discovery else []
-        roster = self._standing.roster()[0]
-        if self._standing.role == "worker" and roster.number and roster.find(self._home.identity.node_id) is None:
-            hint = "Run `mycoswarm-node leave` here; the node is then free for another swarm."
-            found.append(Condition("expelled", "the coordinator has expelled this node", hint))
-        return tuple(found)
 
     def _addresses(self, node_id: str, hints: Sequence[str]) -> tuple[str, ...]:
         """Where a node of the roster may answer; our own listener is always where we bound it."""

@@ -9,11 +9,10 @@ from typing import Any
 from mycoswarm.base.egress import Barred
 from mycoswarm.base.errors import SwarmError
 from mycoswarm.store.ledger import Ledger
-from mycoswarm.store.record import REFUSED_TICKET, TICKET, refused_row, ticket_row
+from mycoswarm.store.record import EGRESS, REFUSED_TICKET, TICKET, refused_row, ticket_row
 from mycoswarm.wire.report import Barred as Report
 from mycoswarm.wire.ticket import Sealed, Ticket
 
-EGRESS = "egress"  # kind of rows about connections that the guard refused
 MAX_REFUSALS = 60  # rows a minute of each kind; who asks in a loop, or announces false addresses, must fill no disk
 MINUTE_S = 60.0
 

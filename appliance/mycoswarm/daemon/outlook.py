@@ -36,9 +36,9 @@ class Sources:
     settings: Settings
     rings: Callable[[], tuple[Warm, ...]]
     returning: Callable[[], Mapping[str, int]]
-    speeds: Callable[[], dict[str, float]]
+    speeds: Callable[[], Mapping[str, float]]
     conditions: Callable[[], tuple[Condition, ...]]
-    endpoints: Callable[[], tuple[EndpointState, ...]] = tuple
+    endpoints: Callable[[], tuple[EndpointState, ...]]
 
 
 class Outlook:

@@ -1,27 +1,23 @@
-"""What the owner asks of a node: found, let in, join, adopt, expel; keys and models. Answers are plain JSON values."""
+"""What the owner asks of a node: found, let in, join, adopt, expel; nodes and keys. Answers are plain JSON values."""
 
 import asyncio
 import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import nullcontext
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-
-import msgspec
 
 from mycoswarm.api.owner import OwnerServices
 from mycoswarm.base.egress import Opening
 from mycoswarm.base.errors import InputError, NotFoundError, SwarmError
-from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.outlook import Outlook
 from mycoswarm.daemon.standing import Standing
+from mycoswarm.daemon.stock import Stock
 from mycoswarm.store.apikey import Terms
 from mycoswarm.swarm.adoption import Adoption
 from mycoswarm.swarm.candidate import Candidate
@@ -52,8 +48,8 @@ class Parts:
     addresses: Callable[[], tuple[str, ...]]
     restart: Callable[[], None]
     cut: Callable[[frozenset[str]], None]
-    open_enrolment: Opening = nullcontext
-    open_adoption: Opening = nullcontext
+    open_enrolment: Opening
+    open_adoption: Opening
 
 
 class Steward:
@@ -95,6 +91,7 @@ class Steward:
 
     def services(self, chat: Chat, outlook: Outlook, status: Callable[[], dict[str, Any]]) -> OwnerServices:
         """All of it, as the owner's routes want it."""
+        stock = Stock(self._parts.home, models=outlook.models, changed=self._shelf_changed)
         return OwnerServices(
             node=status,
             nodes=lambda: self._nodes(outlook),
@@ -109,9 +106,9 @@ class Steward:
             keys=self._keys,
             create_key=self._create_key,
             revoke_key=self._revoke_key,
-            add_model=self._add_model,
-            remove_model=self._remove_model,
-            models=lambda: self._models(outlook),
+            add_model=stock.add,
+            remove_model=stock.remove,
+            models=stock.show,
             chat=chat,
         )
 
@@ -322,62 +319,7 @@ class Steward:
         await asyncio.to_thread(self._parts.home.keys.revoke, name)
         return {"name": name}
 
-    async def _models(self, outlook: Outlook) -> dict[str, Any]:
-        held = {facts.digest: (facts, names) for facts, names in outlook.models()}
-        for facts in self._parts.home.shelf.facts():
-            held.setdefault(facts.digest, (facts, (self._parts.home.identity.name,)))
-        return {"models": [_model(facts, names) for facts, names in held.values()]}
-
-    async def _add_model(self, path: str, name: str | None) -> AsyncIterator[dict[str, Any]]:
-        """Put a file on the shelf, telling how far it is: `{done_bytes, total_bytes}` ..., last `{model}`."""
-        shelf = self._parts.home.shelf
-        latest: dict[str, int] = {}
-
-        def watch(done: int, total: int) -> None:
-            latest.update(done_bytes=done, total_bytes=total)
-
-        work = asyncio.create_task(asyncio.to_thread(shelf.shelf.add, Path(path), name, watch))
-        try:
-            while not work.done():
-                await asyncio.wait({work}, timeout=0.25)
-                if latest:
-                    yield dict(latest)
-            model = work.result()
-        finally:
-            await asyncio.gather(work, return_exceptions=True)
-        await self._show_shelf()
-        yield {
-            "model": _model(msgspec.structs.replace(model.facts, name=model.name), (self._parts.home.identity.name,))
-        }
-
-    async def _remove_model(self, name: str) -> dict[str, Any]:
-        shelf = self._parts.home.shelf
-        held = await asyncio.to_thread(shelf.shelf.list)  # find would refuse a file that has changed
-        await asyncio.to_thread(shelf.shelf.remove, name)
-        for model in held:
-            if model.name == name:
-                await asyncio.to_thread(self._parts.home.pieces.remove, model.facts.digest)
-        await self._show_shelf()
-        return {"name": name}
-
-    async def _show_shelf(self) -> None:
-        """Let what the shelf holds now count at once: a coordinator knows its own models from its card, as all do."""
-        self._parts.home.shelf.refresh()
+    async def _shelf_changed(self) -> None:
+        """A coordinator knows its own models from its card, as all do."""
         if self._parts.standing.decides:
             await self._parts.contacts.refresh(self._parts.home.identity.node_id)
-
-
-def _model(facts: ModelFacts, holders: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "name": facts.name,
-        "digest": facts.digest,
-        "architecture": facts.architecture,
-        "quantisation": facts.quantisation,
-        "parameters": facts.parameters,
-        "file_bytes": facts.file_bytes,
-        "layers": facts.n_layer,
-        "context_tokens": facts.n_ctx_train,
-        "splittable": facts.splittable,
-        "split_reason": facts.split_reason,
-        "held_by": list(holders),
-    }

@@ -76,7 +76,7 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
             except (OSError, ValueError) as exc:
                 tried.append(f"{spot.address}: {getattr(exc, 'strerror', None) or 'no connection'}")
             else:
-                return Conduit(target, site, spot, reader, writer, passage.limits)
+                return Conduit(target, site, spot, reader=reader, writer=writer, limits=passage.limits)
     raise UnreachableError(
         f"endpoint {target.name} does not answer ({'; '.join(tried)})",
         hint="Check the endpoint's URL, and that its machine is on.",
@@ -114,6 +114,7 @@ class Conduit:
         target: Target,
         site: Site,
         spot: Spot,
+        *,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         limits: Limits,

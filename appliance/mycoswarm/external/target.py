@@ -15,7 +15,7 @@ from mycoswarm.swarm.place import Place, place_of
 MAX_URL = 2048
 _VISIBLE = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._-]+)?")
-_PATH = re.compile(r"[A-Za-z0-9._~/%:@+-]*")
+_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")  # what a path may hold by RFC 3986, 3.3
 _PORTS = {"http": 80, "https": 443}
 
 # Lets through look-ups of these names and connections to these addresses ("host:port") while its block runs. The first

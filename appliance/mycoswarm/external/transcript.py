@@ -4,7 +4,7 @@ What a piece cannot carry is not passed on: a model's reasoning in a field of it
 and a tool call is a typed error.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -213,7 +213,7 @@ class Transcript:
             if logprob is not None  # as the first token's, which nothing goes before
         )
 
-    def _tops(self, given: Any) -> tuple[TopLogprob, ...]:
+    def _tops(self, given: Iterable[tuple[bytes, float]]) -> tuple[TopLogprob, ...]:
         return tuple(TopLogprob(UNKNOWN_TOKEN, token, value) for token, value in given)[: self._top]
 
 

@@ -7,7 +7,7 @@ public prompts takes one that is private too.
 import ipaddress
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from fnmatch import translate
@@ -26,6 +26,7 @@ WEEK_MINUTES = 7 * DAY_MINUTES
 MAX_CHARACTERS = 1 << 53  # what every JSON reader takes for a whole number
 MAX_WORDS = 256  # in any list of a condition
 MAX_WORD = 256  # characters
+_WORDS_FAULT = f"a list has at most {MAX_WORDS} entries, each of 1 to {MAX_WORD} visible characters"
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 
@@ -141,12 +142,9 @@ def when_fault(when: When) -> str | None:
     labels = when.labels or Labels()
     hours = when.hours or Hours()
     lists = (when.keys, when.users, when.client, labels.any, labels.all, labels.none, hours.days)
-    words = [word for one in (*lists, (hours.zone,)) for word in one]
-    words += [glob for glob in (when.model, when.task) if glob is not None]
-    if any(len(one) > MAX_WORDS for one in lists) or not all(is_word(word, MAX_WORD) for word in words):
-        return f"a list has at most {MAX_WORDS} entries, each of 1 to {MAX_WORD} visible characters"
-    if wrong := [label for label in (*labels.any, *labels.all, *labels.none) if not is_label(label)]:
-        return f"{wrong[0][:40]!r} is no label: write 1 to 32 small letters, digits or hyphens"
+    words = [word for word in (hours.zone, when.model, when.task) if word is not None]
+    if (fault := words_fault(lists, words) or label_fault((*labels.any, *labels.all, *labels.none))) is not None:
+        return fault
     if when.task is not None and not _is_task(when.task):
         return f"{when.task[:40]!r} is no task: there are {', '.join(TASKS)} and tool:NAME"
     span = when.characters or Span()
@@ -161,6 +159,22 @@ def when_fault(when: When) -> str | None:
         if "%" in text:
             return f"{text[:40]!r} names an interface, and a client's address does not tell it"
     return None if when.hours is None else _hours_fault(when.hours)
+
+
+def words_fault(lists: Iterable[Sequence[str]], words: Iterable[str]) -> str | None:
+    """Say what is wrong with lists of words, or with single words, or None where they are sound."""
+    every = [*words]
+    for one in lists:
+        if len(one) > MAX_WORDS:
+            return _WORDS_FAULT
+        every += one
+    return None if all(is_word(word, MAX_WORD) for word in every) else _WORDS_FAULT
+
+
+def label_fault(labels: Iterable[str]) -> str | None:
+    """Say which of these is no label, or None where all are."""
+    wrong = next((label for label in labels if not is_label(label)), None)
+    return None if wrong is None else f"{wrong[:40]!r} is no label: write 1 to 32 small letters, digits or hyphens"
 
 
 def week_mask(hours: Hours) -> int:

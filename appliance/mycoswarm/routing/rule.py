@@ -108,8 +108,8 @@ def plain(rule: Rule) -> dict[str, Any]:
 
 def rule_fault(rule: Rule) -> str | None:
     """Say what is wrong with a rule, or None where it is sound."""
-    if not is_word(rule.name, MAX_NAME) or rule.name != rule.name.strip():
-        return f"a name has 1 to {MAX_NAME} signs, all of them visible, with no space at its ends"
+    if (fault := name_fault(rule.name)) is not None:
+        return fault
     if len(rule.note) > MAX_NOTE or not rule.note.replace("\n", "").isprintable():
         return f"a note has at most {MAX_NOTE} visible characters, and lines"
     if not 0 <= rule.id < MAX_ID:
@@ -120,6 +120,13 @@ def rule_fault(rule: Rule) -> str | None:
         return "what is denied has no fallback"
     faults = (when_fault(rule.when), *(action_fault(action) for action in rule.chain))
     return next((fault for fault in faults if fault is not None), None)
+
+
+def name_fault(name: str) -> str | None:
+    """Say what is wrong with the name of a rule or of a test, or None where it is sound."""
+    if is_word(name, MAX_NAME) and name == name.strip():
+        return None
+    return f"a name has 1 to {MAX_NAME} signs, all of them visible, with no space at its ends"
 
 
 def _has_empty_list(data: Any) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from mycoswarm.base.errors import InputError
-from mycoswarm.routing.clause import MAX_WORD, MAX_WORDS, TASKS, address_of, is_label, is_word
+from mycoswarm.routing.clause import MAX_CHARACTERS, MAX_WORD, TASKS, address_of, is_word, label_fault, words_fault
 from mycoswarm.routing.reach import Outlet, Reach, Spot, reach_of
-from mycoswarm.routing.rule import MAX_NAME, RuleSet
+from mycoswarm.routing.rule import MAX_NAME, RuleSet, name_fault
 from mycoswarm.routing.snapshot import Asked, SwarmState
 
 MONDAY_NOON = "2024-01-01T12:00:00+00:00"
@@ -120,19 +120,14 @@ def _form_fault(trial: Trial) -> str | None:
     example, expect = trial.request, trial.expect
     lists = (example.labels, example.added, expect.only, expect.never)
     optional = (example.key, example.user, example.client or None, expect.rule, expect.endpoint)
-    words = [word for one in lists for word in one] + [word for word in optional if word is not None]
-    if not is_word(trial.name, MAX_NAME) or trial.name != trial.name.strip():
-        return f"a name has 1 to {MAX_NAME} signs, all of them visible, with no space at its ends"
-    if any(len(one) > MAX_WORDS for one in lists) or not all(
-        is_word(word, MAX_WORD) for word in (example.model, *words)
-    ):
-        return f"a list has at most {MAX_WORDS} entries, each of 1 to {MAX_WORD} visible characters"
-    if wrong := [label for label in (*example.labels, *example.added) if not is_label(label)]:
-        return f"{wrong[0][:40]!r} is no label: write 1 to 32 small letters, digits or hyphens"
+    words = [example.model, *(word for word in optional if word is not None)]
+    fault = name_fault(trial.name) or words_fault(lists, words) or label_fault((*example.labels, *example.added))
+    if fault is not None:
+        return fault
     tool = example.task.removeprefix("tool:")
     if example.task not in TASKS and (tool == example.task or not is_word(tool, MAX_WORD)):
         return f"{example.task[:40]!r} is no task: there are {', '.join(TASKS)} and tool:NAME"
-    if not 0 <= example.characters < 1 << 53:
+    if not 0 <= example.characters < MAX_CHARACTERS:
         return "characters are 0 or more"
     if example.client and address_of(example.client) is None:
         return f"{example.client[:40]!r} is no address"

@@ -43,24 +43,6 @@ class FencedLoop(uvloop.Loop):
             fresh.close()
             raise
 
-    async def _connected(self, host: Any, port: Any) -> socket.socket:
-        failed: OSError | None = None
-        for family, kind, protocol, _, address in await self.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            fresh = socket.socket(family, kind, protocol)
-            try:
-                fresh.setblocking(False)
-                await self.sock_connect(fresh, address)
-            except OSError as exc:
-                fresh.close()
-                failed = exc
-            except BaseException:
-                fresh.close()
-                raise
-            else:
-                return fresh
-        assert failed is not None  # getaddrinfo raises where it finds nothing
-        raise failed
-
     async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
         """As asyncio's.
 
@@ -79,7 +61,7 @@ class FencedLoop(uvloop.Loop):
         """
         where = options.get("remote_addr") or options.get("sock") or arguments[2:3] or "anywhere"
         sys.audit("mycoswarm.datagrams", str(where))
-        raise EgressError("this process may send no datagrams")
+        raise EgressError("a stage may send no datagrams", hint="Stages speak TCP alone.")
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         """As asyncio's.
@@ -98,3 +80,21 @@ class FencedLoop(uvloop.Loop):
         """
         sys.audit("socket.getnameinfo", sockaddr)
         return await super().getnameinfo(sockaddr, flags)
+
+    async def _connected(self, host: Any, port: Any) -> socket.socket:
+        failed: OSError | None = None
+        for family, kind, protocol, _, address in await self.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            fresh = socket.socket(family, kind, protocol)
+            try:
+                fresh.setblocking(False)
+                await self.sock_connect(fresh, address)
+            except OSError as exc:
+                fresh.close()
+                failed = exc
+            except BaseException:
+                fresh.close()
+                raise
+            else:
+                return fresh
+        assert failed is not None  # getaddrinfo raises where it finds nothing
+        raise failed

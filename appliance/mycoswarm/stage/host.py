@@ -73,11 +73,6 @@ class Prepare(Protocol):
         """Fetch what is missing. Raises SwarmError."""
 
 
-def log_barred(report: Barred) -> None:
-    """Write what a stage's egress guard refused to the log."""
-    _log.warning("a stage was refused: %s %s (%d times)", report.kind, report.where, report.count)
-
-
 @dataclass(frozen=True, slots=True)
 class HostServices:
     """What hosting needs of the rest of the node.
@@ -96,8 +91,8 @@ class HostServices:
     prepare: Prepare
     launch: Launch
     addresses: Callable[[], tuple[str, ...]]
+    barred: Callable[[Barred], None]
     is_near: Callable[[str], bool] = lambda address: place_of(address) != "outside"
-    barred: Callable[[Barred], None] = log_barred
     gpu: bool = True
     crashes: CrashTable = field(default_factory=CrashTable)
     clock: Callable[[], float] = time.monotonic

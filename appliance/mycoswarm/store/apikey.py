@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
 from mycoswarm.base.errors import InputError, NotFoundError
+from mycoswarm.routing.clause import is_label
 from mycoswarm.store.database import Store
 
 PREFIX = "msk-"  # so that a person, and a secret scanner, sees what it is
@@ -20,7 +21,6 @@ MAX_REQUESTS_PER_MINUTE = 6000  # 100 a second: allowance.py remembers each requ
 MAX_TOKENS_PER_DAY = 10**12
 
 _NAME = re.compile(r"[\w.@ -]{1,64}")
-_LABEL = re.compile(r"[a-z0-9-]{1,32}")
 _COLUMNS = "name, made_at, used_at, labels, user, is_owner, requests_per_minute, tokens_per_day"
 
 
@@ -142,7 +142,7 @@ def _checked(key: Key) -> Key:
         raise InputError(f"{key.user!r} is no name for a user", hint="Take 1 to 64 letters, digits, or any of . @ - _")
     labels = tuple(dict.fromkeys(key.labels))
     for label in labels:
-        if not _LABEL.fullmatch(label):
+        if not is_label(label):
             raise InputError(f"{label[:80]!r} is no label", hint="Take 1 to 32 small letters, digits or hyphens.")
     if len(labels) > MAX_LABELS:
         raise InputError(f"a key has at most {MAX_LABELS} labels", hint="Give it fewer.")

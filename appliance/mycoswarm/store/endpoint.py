@@ -1,7 +1,7 @@
 """External endpoints: OpenAI-compatible servers that the owner registered, each with its own key.
 
 Covered: a server's key is given out by `Endpoints.secret` alone; it stands in no repr, no error and no log, and is
-overwritten in the file when it is replaced or removed. An address is kept in one normal form without a user, a query or
+overwritten in the file when it is removed. An address is kept in one normal form without a user, a query or
 another way to write a number. Not covered: who reads the node's own files reads the keys, for they must be sent as
 they are. And where an address leads is not believed here: that is looked at for each call.
 """
@@ -10,7 +10,7 @@ import ipaddress
 import json
 import re
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, cast
 from urllib.parse import unquote
 
@@ -29,17 +29,20 @@ _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that resolvers read as a part of an IPv4 address
 _PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})+)*")
 
-Reach = Literal["LAN", "outside"]
+EndpointPlace = Literal["LAN", "outside"]
+
+ENDPOINT_PLACES: tuple[EndpointPlace, ...] = ("LAN", "outside")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One registered server. `place` is where the owner expects it; `models` are those it serves, () where that is not
-    known. `url` is what comes before `/chat/completions`, in its normal form. `added_at`: seconds since 1970."""
+    known. `url` is what comes before `/chat/completions`, in its normal form; without a path it means `/v1`.
+    `added_at`: seconds since 1970."""
 
     name: str
     url: str
-    place: Reach
+    place: EndpointPlace
     models: tuple[str, ...]
     has_secret: bool
     added_at: float
@@ -64,7 +67,7 @@ class Endpoints:
                 Endpoint(
                     name=str(name),
                     url=str(url),
-                    place=cast(Reach, place),  # the table holds no other
+                    place=cast(EndpointPlace, place),  # the table holds no other
                     models=tuple(json.loads(models)),
                     has_secret=secret is not None,
                     added_at=float(at),
@@ -125,21 +128,6 @@ class Endpoints:
             self._find(name)
             self._store.write("DELETE FROM endpoints WHERE name = ?", (name,))
             self._known = {known: entry for known, entry in self._known.items() if known != name}
-
-    def replace_secret(self, name: str, secret: str | None) -> Endpoint:
-        """Give a server another key, or None for none.
-
-        Raises:
-            NotFoundError: no endpoint of that name.
-            InputError: no text that could be a key.
-            StorageError: it could not be written.
-        """
-        _checked_secret(secret)
-        with self._changing:
-            endpoint = replace(self._find(name)[0], has_secret=secret is not None)
-            self._store.write("UPDATE endpoints SET secret = ? WHERE name = ?", (secret, name))
-            self._known = {**self._known, name: (endpoint, secret)}
-        return endpoint
 
     def get(self, name: str) -> Endpoint:
         """One endpoint.
@@ -231,10 +219,11 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _checked_place(place: str) -> Reach:
-    if place not in ("LAN", "outside"):
-        raise InputError(f"{place[:80]!r} is no place for an endpoint", hint="Take LAN or outside.")
-    return cast(Reach, place)
+def _checked_place(place: str) -> EndpointPlace:
+    found = next((one for one in ENDPOINT_PLACES if one == place), None)
+    if found is None:
+        raise InputError(f"{place[:80]!r} is no place for an endpoint", hint=f"Take {' or '.join(ENDPOINT_PLACES)}.")
+    return found
 
 
 def _checked_models(models: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""How a ticket stands in the ledger of the node that took it: its exact bytes and the coordinator's signature too."""
+"""The kinds of rows in a ledger, and how a ticket stands in that of the node that took it.
+
+A ticket is kept with its exact bytes and the coordinator's signature, so that anybody can check it again.
+"""
 
 from typing import Any
 
@@ -8,11 +11,12 @@ from mycoswarm.wire.ticket import Sealed, Ticket
 DECISION, ANSWER = "decision", "answer"
 TICKET, REFUSED_TICKET = "ticket", "refused_ticket"
 TOOL = "tool"
+EGRESS = "egress"  # connections that the guard refused
 MAX_KEPT_BYTES = 4096  # of a ticket that does not hold
 
 
 def ticket_row(sealed: Sealed, ticket: Ticket) -> dict[str, Any]:
-    """The row of a ticket that holds. `ticket` is its text as it was signed, so anybody can check it again."""
+    """The row of a ticket that holds. `ticket` is its text as it was signed."""
     warrant = ticket.warrant
     return {
         "ring": ticket.plan.ring_id,

@@ -77,8 +77,8 @@ class Version:
     at: float
     by: str
     what: str
-    undoes: int | None
-    changes: tuple[Change, ...]
+    undoes: int | None = None
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ class RuleBook:
                 transaction.write("INSERT INTO rule_order (id, version, ids, next_id) VALUES (1, 0, '[]', 1)")
                 changes = _differences(_Pages({}, {}, ()), pages)
                 _write(transaction, 1, changes, pages.order, next_id)
-                _write_version(transaction, 1, now, FIRST_BY, "the first rules", None)
+                _write_version(transaction, Version(1, now, FIRST_BY, "the first rules"))
             found = store.read("SELECT version, ids, next_id FROM rule_order")
         self._version, self._next_id = int(found[0][0]), int(found[0][2])
         self._pages = _Pages(
@@ -233,7 +233,7 @@ class RuleBook:
         document = _document(version, pages)
         with self._store.transaction() as transaction:
             _write(transaction, version, changes, pages.order, next_id)
-            _write_version(transaction, version, now, by, what, undoes)
+            _write_version(transaction, Version(version, now, by, what, undoes))
         self._pages, self._next_id, self._version, self._document = pages, next_id, version, document
         return document
 
@@ -373,12 +373,12 @@ def _write(
     transaction.write(statement, (version, json.dumps(list(order)), next_id))
 
 
-def _write_version(transaction: Transaction, version: int, at: float, by: str, what: str, undoes: int | None) -> None:
-    for words in (by, what):
+def _write_version(transaction: Transaction, step: Version) -> None:
+    for words in (step.by, step.what):
         if not 0 < len(words) <= MAX_WORDS or not words.isprintable():
             raise InputError(f"who and what of an edit are 1 to {MAX_WORDS} characters on one line each")
     statement = "INSERT INTO rule_versions (version, at, by, what, undoes) VALUES (?, ?, ?, ?, ?)"
-    transaction.write(statement, (version, at, by, what, undoes))
+    transaction.write(statement, (step.version, step.at, step.by, step.what, step.undoes))
 
 
 def _copy(pages: _Pages) -> _Pages:

@@ -67,7 +67,7 @@ class Judgement(msgspec.Struct, frozen=True):
     more: int
 
 
-class Librarian:
+class Archivist:
     """What can be asked of one ledger. Methods that are not coroutines block: call them in a thread."""
 
     def __init__(
@@ -195,7 +195,11 @@ class Librarian:
 
         def watch(rows: int) -> None:
             if has_left or self._clock() - began > limit_s:
-                raise UnreachableError(f"the ledger was not read through in {limit_s:g} s", code="timeout")
+                raise UnreachableError(
+                    f"the ledger was not read through in {limit_s:g} s",
+                    hint="Verify again when this node has less to do, or check an export of it on another machine.",
+                    code="timeout",
+                )
             look(rows)
 
         def done(work: "asyncio.Task[Verdict]") -> None:

@@ -1,4 +1,4 @@
-"""Where the owner is served besides the steward: rules, endpoints and approvals, on the node that decides."""
+"""The owner's routes that govern where prompts go: rules, endpoints and approvals, on the node that decides."""
 
 from dataclasses import dataclass
 
@@ -15,22 +15,25 @@ ROOMS = ("rules", "endpoints", "approvals")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CounterServices:
-    """What the routes need. `approvals` None: nothing waits for a yes here."""
+class GovernanceServices:
+    """What the routes need."""
 
     rules: RuleServices
     endpoints: EndpointDesk
-    approvals: ApprovalDesk | None = None
+    approvals: ApprovalDesk
 
 
-def counter_routes(services: CounterServices) -> list[Route]:
+def governance_routes(services: GovernanceServices) -> list[Route]:
     """Build the routes under `/api/rules`, `/api/endpoints` and `/api/approvals`."""
-    approvals = [] if services.approvals is None else approval_routes(services.approvals)
-    return [*rule_routes(services.rules), *endpoint_routes(services.endpoints), *approvals]
+    return [
+        *rule_routes(services.rules),
+        *endpoint_routes(services.endpoints),
+        *approval_routes(services.approvals),
+    ]
 
 
-def elsewhere_routes() -> list[Route]:
-    """What a worker has in the place of these routes: rules are kept where they decide."""
+def worker_routes() -> list[Route]:
+    """Build what a worker has in the place of these routes: rules are kept where they decide."""
 
     async def refuse(request: Request) -> Response:
         raise InputError(

@@ -1,0 +1,7 @@
+"""How all tests run."""
+
+from hypothesis import settings
+
+# A slow machine, or one that does other work besides, makes no test wrong: what must be quick says so itself.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
