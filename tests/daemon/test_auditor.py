@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from mycoswarm.daemon.librarian import Librarian
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +20,7 @@ from household import make_node, make_swarm, run, take_in
 from mycoswarm.api.disclosure import disclosure_routes
 from mycoswarm.api.refusal import on_swarm_error
 from mycoswarm.base.errors import BusyError, SwarmError, UnreachableError
+from mycoswarm.daemon.archivist import Archivist
 from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.standing import Standing, read_standing
 from mycoswarm.stage.permit import seal_ticket
@@ -47,7 +47,7 @@ class Station:
     standing: Standing
     ledger: Ledger
     store: Store
-    librarian: Librarian
+    archivist: Archivist
 
     @property
     def node_id(self) -> str:
@@ -66,7 +66,7 @@ class Pair:
         self.worker = _station(folder / "attic", read_standing(folder / "attic", worker))
         assert self.worker.standing.held is not None and registrar.signed_roster is not None
         self.worker.standing.held.accept(registrar.signed_roster)
-        self.routes: list[BaseRoute] | None = list(disclosure_routes(self.who, self.worker.librarian))
+        self.routes: list[BaseRoute] | None = list(disclosure_routes(self.who, self.worker.archivist))
         self._port = 0
 
     def who(self, der: bytes) -> Any:
@@ -138,7 +138,7 @@ class Pair:
         context = server_context(standing.certificate_pem, pem, standing.authority_pem)
         async with PeerServer(cast(Any, app), context, bind(["127.0.0.1"], 0)) as server:
             self._port = server.port
-            yield Auditor(self.first.ledger, self.first.librarian, self.first.standing, self.connect)
+            yield Auditor(self.first.ledger, self.first.archivist, self.first.standing, self.connect)
 
     def verified(self) -> dict[str, list[dict[str, Any]]]:
         """All events of one verification but progress, by their kind."""
@@ -162,7 +162,7 @@ def _station(folder: Path, standing: Standing) -> Station:
     store = Store(folder / "node.db")
     key = standing.identity.key
     ledger = Ledger(store, key.sign, partial(is_signed, key.public_der))
-    return Station(standing, ledger, store, Librarian(ledger, standing, name=lambda: standing.identity.name))
+    return Station(standing, ledger, store, Archivist(ledger, standing, name=lambda: standing.identity.name))
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_an_answer_that_ends_while_tickets_are_read_is_no_finding(pair: Pair) ->
         return Response(SOUND)
 
     async def tickets(request: Request) -> Response:
-        page = msgspec.json.encode(pair.worker.librarian.tickets(int(request.query_params["after"])))
+        page = msgspec.json.encode(pair.worker.archivist.tickets(int(request.query_params["after"])))
         pair.end(1)
         return Response(page)
 
@@ -256,7 +256,7 @@ def test_an_answer_that_ends_while_tickets_are_read_is_no_finding(pair: Pair) ->
     pair.routes = [Route("/peer/ledger/verdict", verdict), Route("/peer/ledger/tickets", tickets)]
     found = pair.verified()
     assert findings(found) == [] and found["comparison"][0]["untraced"] == 1
-    pair.routes = list(disclosure_routes(pair.who, pair.worker.librarian))
+    pair.routes = list(disclosure_routes(pair.who, pair.worker.archivist))
     found = pair.verified()
     assert findings(found) == [] and found["comparison"][0]["untraced"] == 0
 
@@ -295,7 +295,7 @@ def test_a_node_that_answers_anything_else_is_not_checked(pair: Pair, lie: str) 
 def test_a_worker_verifies_its_own_ledger_alone(pair: Pair) -> None:
     pair.work(0)
     worker = pair.worker
-    auditor = Auditor(worker.ledger, worker.librarian, worker.standing, pair.connect)
+    auditor = Auditor(worker.ledger, worker.archivist, worker.standing, pair.connect)
 
     async def work() -> None:
         events = [event async for event in auditor.verify() if event["event"] != "progress"]
@@ -325,17 +325,17 @@ def test_a_node_verifies_once_at_a_time_and_not_for_ever(pair: Pair) -> None:
     worker = pair.worker
     for number in range(201):
         worker.ledger.append("x", {"number": number}, request_id=None, now=1.0)
-    slow = Librarian(worker.ledger, worker.standing, name=lambda: "attic", clock=lambda: next(times))
+    slow = Archivist(worker.ledger, worker.standing, name=lambda: "attic", clock=lambda: next(times))
 
     async def work() -> None:
         with pytest.raises(UnreachableError):
             await slow.verdict()
-        first = asyncio.create_task(worker.librarian.verdict())
+        first = asyncio.create_task(worker.archivist.verdict())
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
-            await worker.librarian.verdict()
+            await worker.archivist.verdict()
         assert (await first).rows == 201
-        assert (await worker.librarian.verdict()).rows == 201
+        assert (await worker.archivist.verdict()).rows == 201
 
     run(work)
 
@@ -345,7 +345,7 @@ def test_a_node_whose_verifying_was_called_off_can_verify_again(pair: Pair) -> N
 
     async def work() -> None:
         for turns in range(4):
-            called_off = asyncio.create_task(pair.worker.librarian.verdict())
+            called_off = asyncio.create_task(pair.worker.archivist.verdict())
             for _ in range(turns):
                 await asyncio.sleep(0)
             called_off.cancel()
@@ -354,6 +354,6 @@ def test_a_node_whose_verifying_was_called_off_can_verify_again(pair: Pair) -> N
                 while [task for task in asyncio.all_tasks() if task.get_name() == "read the ledger through"]:
                     await asyncio.sleep(0)
             await asyncio.sleep(0)  # it is told that the task has ended
-            assert (await pair.worker.librarian.verdict()).rows == 1
+            assert (await pair.worker.archivist.verdict()).rows == 1
 
     run(work)
