@@ -240,3 +240,15 @@ def test_any_text_is_a_typed_error_or_has_a_form_that_everybody_reads_alike(text
     assert normal_url(url) == url and parts.geturl() == url
     assert parts.scheme in ("http", "https") and parts.hostname and parts.username is None
     assert not parts.query and not parts.fragment
+
+
+def test_a_key_that_was_taken_out_stands_in_no_file_not_even_in_the_write_ahead_log(tmp_path: Path) -> None:
+    store = Store(tmp_path / "node.db")
+    endpoints = Endpoints(store)
+    endpoints.add("rack", "http://rack:8000/v1", place="LAN", by="owner", now=1.0, secret="sk-first")
+    endpoints.replace_secret("rack", "sk-second")
+    texts = [file.read_bytes() for file in tmp_path.iterdir()]
+    assert not any(b"sk-first" in text for text in texts) and any(b"sk-second" in text for text in texts)
+    endpoints.remove("rack")
+    assert not any(b"sk-second" in file.read_bytes() for file in tmp_path.iterdir())
+    store.close()

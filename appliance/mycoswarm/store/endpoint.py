@@ -125,6 +125,7 @@ class Endpoints:
             self._find(name)
             self._store.write("DELETE FROM endpoints WHERE name = ?", (name,))
             self._known = {known: entry for known, entry in self._known.items() if known != name}
+            self._store.forget()
 
     def replace_secret(self, name: str, secret: str | None) -> Endpoint:
         """Give a server another key, or None for none.
@@ -139,6 +140,7 @@ class Endpoints:
             endpoint = replace(self._find(name)[0], has_secret=secret is not None)
             self._store.write("UPDATE endpoints SET secret = ? WHERE name = ?", (secret, name))
             self._known = {**self._known, name: (endpoint, secret)}
+            self._store.forget()
         return endpoint
 
     def get(self, name: str) -> Endpoint:
