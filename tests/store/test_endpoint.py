@@ -233,3 +233,13 @@ def test_any_text_is_a_typed_error_or_has_a_form_that_everybody_reads_alike(text
 def test_every_path_that_is_registered_can_be_gone_to() -> None:
     path = "/v1;a=1,(b)!$&'*+:~%20/x"
     assert read_url(normal_url(f"http://rack{path}")).path == path
+
+
+def test_a_key_that_was_taken_out_stands_in_no_file_not_even_in_the_write_ahead_log(tmp_path: Path) -> None:
+    store = Store(tmp_path / "node.db")
+    endpoints = Endpoints(store)
+    endpoints.add("rack", "http://rack:8000/v1", place="LAN", by="owner", now=1.0, secret="sk-first")
+    assert any(b"sk-first" in file.read_bytes() for file in tmp_path.iterdir())
+    endpoints.remove("rack")
+    assert not any(b"sk-first" in file.read_bytes() for file in tmp_path.iterdir())
+    store.close()

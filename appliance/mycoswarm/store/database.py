@@ -172,6 +172,16 @@ class Store:
         with self._lock, _translated(self._path):
             return self._connection.execute(statement, values).fetchall()
 
+    def forget(self) -> None:
+        """Empty the write-ahead log, which still holds what was deleted. Where another process reads just now, it keeps
+        it until the next time.
+
+        Raises:
+            StorageError: the disk or the file failed.
+        """
+        with self._lock, _translated(self._path):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close the file; everything written is already safe."""
         with self._lock:

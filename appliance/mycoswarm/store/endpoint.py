@@ -128,6 +128,7 @@ class Endpoints:
             self._find(name)
             self._store.write("DELETE FROM endpoints WHERE name = ?", (name,))
             self._known = {known: entry for known, entry in self._known.items() if known != name}
+            self._store.forget()
 
     def get(self, name: str) -> Endpoint:
         """One endpoint.
