@@ -86,7 +86,8 @@ def list_endpoints(folder: Path, as_json: bool) -> None:
         )
         for e in told
     ]
-    show_table(("Endpoint", "URL", "Place", "Key", "Rules"), rows)
+    none = "There are no endpoints: `mycoswarm-node endpoints add NAME URL` registers one."
+    show_table(("Endpoint", "URL", "Place", "Key", "Rules"), rows, none=none)
 
 
 @endpoints.command("remove")
@@ -116,9 +117,10 @@ def list_approvals(folder: Path, as_json: bool) -> None:
     if as_json:
         show_json(told)
         return
-    show_table(
-        ("Id", "Who", "Model", "Task", "Characters", "Labels", "Would go to", "Rule", "Time left"), map(_row, told)
-    )
+    headings = ("Id", "Who", "Model", "Task", "Length", "Labels", "Would go to", "Rule", "Time left")
+    show_table(headings, map(_row, told), none="Nobody waits for your yes.", whole=1)
+    if told:
+        note("`mycoswarm-node approvals allow ID` or `refuse ID`.")
 
 
 @approvals.command("allow")
