@@ -47,7 +47,9 @@ def add_endpoint(
     asked = {"name": name, "url": url, "place": place, "check": not no_check, "secret": _secret(key, no_key)}
     told = Call(folder).ask("POST", "/api/endpoints", asked, timeout_s=PROBE_S)
     say(f"{told['name']} is registered ({told['place']}).")
-    if told.get("models") is not None:
+    if no_check:
+        say("It was not tried: its place is proved at each request.")
+    elif told.get("models") is not None:
         say(f"It serves: {', '.join(told['models']) or 'no models'}.")
     if not told["rules"]:
         note(f"Nothing goes there until a rule names it: `mycoswarm-node rules add RULE --external {told['name']}`.")

@@ -221,7 +221,8 @@ def _explain(told: dict[str, Any]) -> None:
     found = told["comparison"]
     if found is not None:
         state = "NOT all as decided" if found["findings"] or found["more"] else "all as decided"
-        say(f"{found['tickets']} tickets of the nodes against {found['decisions']} decisions: {state}.")
+        tickets, decisions = counted(found["tickets"], "ticket"), counted(found["decisions"], "decision")
+        say(f"{tickets} of the nodes against {decisions}: {state}.")
         for one in found["findings"]:
             say(f"  {one['words']}.")
         if found["more"]:
