@@ -13,7 +13,6 @@ import click
 from rich.progress import Progress
 
 from mycoswarm.base.errors import StorageError, UnreachableError
-from mycoswarm.base.units import format_seconds
 from mycoswarm.cli.call import Call, as_error, decode
 from mycoswarm.cli.screen import EXIT_WRONG, ID_SIGNS, counted, err, guarded, note, say, show_json, show_table
 
@@ -49,7 +48,7 @@ def list_requests(folder: Path, limit: int, key: str | None, outcome: str | None
             _where(r),
             (_word(r["outcome"]) or "no end here").replace("_", " "),
             _word(r["completion_tokens"]),
-            format_seconds(r["seconds"]) if r["seconds"] is not None else "",
+            f"{r['seconds']:.1f} s" if isinstance(r["seconds"], int | float) else "",
         )
         for r in found
     ]

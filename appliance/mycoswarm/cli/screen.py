@@ -42,13 +42,13 @@ def fail(error: SwarmError) -> NoReturn:
 
 def complain(error: SwarmError) -> None:
     """Say an error and its cure."""
-    said = Text(_fitted(f"error: {clean(error.message)}", err))
+    said = Text(fitted(f"error: {clean(error.message)}", err))
     said.stylize("bold red", 0, len("error:"))
     err.print(said)
     for line in getattr(error, "last_words", ()):
         err.print(Text(f"  | {clean(line)}", style="dim"))
     if error.hint:
-        err.print(Text(_fitted(f"  {clean(error.hint)}", err)))
+        err.print(Text(fitted(f"  {clean(error.hint)}", err)))
 
 
 def guarded(command: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -98,7 +98,7 @@ def show_table(headings: Iterable[str], rows: Iterable[Iterable[object]], *, non
 
 def say(text: str = "") -> None:
     """Write one line. A terminal gets it broken between words; what a script reads stays one line."""
-    out.print(Text(_fitted(clean(text), out)))
+    out.print(Text(fitted(clean(text), out)))
 
 
 def write(text: str) -> None:
@@ -109,7 +109,7 @@ def write(text: str) -> None:
 
 def note(text: str) -> None:
     """Write one line beside the result, on stderr."""
-    err.print(Text(_fitted(clean(text), err), style="dim"))
+    err.print(Text(fitted(clean(text), err), style="dim"))
 
 
 def counted(number: int, what: str) -> str:
@@ -117,17 +117,19 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _fitted(text: str, console: Console) -> str:
+def fitted(text: str, console: Console) -> str:
     """The text, broken between words where a terminal would break it anywhere; a key or token is never broken."""
     if not console.is_terminal:
         return text
     lines = []
     for line in text.split("\n"):
+        if len(line) <= console.width:
+            lines.append(line)
+            continue
         indent = line[: len(line) - len(line.lstrip(" "))]
-        kept = textwrap.wrap(
+        lines += textwrap.wrap(
             line, console.width, subsequent_indent=indent + "  ", break_long_words=False, break_on_hyphens=False
         )
-        lines += kept or [""]
     return "\n".join(lines)
 
 
