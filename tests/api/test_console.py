@@ -25,7 +25,7 @@ from rings import Bench, node
 ALL = sorted(
     {
         "/api/node", "/api/nodes", "/api/init", "/api/token", "/api/join", "/api/leave", "/api/adoptions", "/api/adopt",
-        "/api/adopt/answer", "/api/expel", "/api/keys", "/api/models", "/api/explain", "/api/rules",
+        "/api/adopt/answer", "/api/expel", "/api/tags", "/api/keys", "/api/models", "/api/explain", "/api/rules",
         "/api/rules/history", "/api/rules/test", "/api/rules/tests", "/api/rules/undo", "/api/rules/explain",
         "/api/rules/replay", "/api/endpoints", "/api/approvals", "/api/keys/x", "/api/models/x", "/api/rules/x",
         "/api/rules/x/move", "/api/rules/x/enable", "/api/rules/x/disable", "/api/endpoints/x", "/api/approvals/x",

@@ -90,6 +90,8 @@ ROUTES: tuple[tuple[str, str, Any, tuple[Any, ...]], ...] = (
     ("POST", "/api/adopt", {"node": "attic"}, ("adopt", "attic")),
     ("POST", "/api/adopt/answer", {"code": "123 456", "accept": False}, ("answer_adoption", "123 456", False)),
     ("POST", "/api/expel", {"node": "attic"}, ("expel", "attic")),
+    ("POST", "/api/tags", {"node": "attic", "add": ["gpu"]}, ("tag", "attic", ("gpu",), ())),
+    ("POST", "/api/tags", {"node": "attic", "remove": ["gpu"]}, ("tag", "attic", (), ("gpu",))),
     ("GET", "/api/keys", None, ("keys",)),
     ("POST", "/api/keys", {"name": "desk"}, ("create_key", "desk", NO_TERMS)),
     ("POST", "/api/keys", {"name": "desk", **TERMS, "labels": ["a", "b"]}, ("create_key", "desk", TERMS)),

@@ -75,6 +75,26 @@ def test_a_role_that_is_there_is_not_waited_for(tmp_path: Path) -> None:
         wait_for_role(call, "worker")
 
 
+def test_tags_are_put_on_and_taken_off_and_shown(tmp_path: Path) -> None:
+    node = {"name": "attic", "role": "worker", "class": None, "tags": ["gpu", "quiet"], "free_memory_bytes": None}
+    node |= {"round_trip_s": None, "models": [], "trouble": None, "is_this": False}
+    told = {"nodes": [node], "candidates": [], "is_coordinator": True, "announced_s": None}
+    bodies = {
+        "/api/tags": {"name": "attic", "node_id": "id1", "tags": ["gpu", "quiet"]},
+        "/api/nodes": told,
+        "/api/node": {"role": "coordinator", "conditions": []},
+    }
+    canned = Canned(bodies={path: json.dumps(body).encode() for path, body in bodies.items()})
+    with answering(tmp_path, canned):
+        put = type_in(tmp_path, "nodes", "tag", "attic", "gpu", "quiet")
+        type_in(tmp_path, "nodes", "untag", "attic", "slow")
+        assert type_in(tmp_path, "nodes").exit_code == 0
+        assert type_in(tmp_path, "nodes", "tag", "attic").exit_code == 2
+    assert put.exit_code == 0
+    asked = [json.loads(body) for _, path, body, _ in canned.asked if path == "/api/tags"]
+    assert asked == [{"node": "attic", "add": ["gpu", "quiet"]}, {"node": "attic", "remove": ["slow"]}]
+
+
 def test_expelling_and_leaving_ask_first(tmp_path: Path) -> None:
     canned = Canned()
     with answering(tmp_path, canned):

@@ -49,7 +49,8 @@ def test_a_prompt_takes_the_key_and_a_command_line_does_not(tmp_path: Path) -> N
             said = await d.done("endpoints", "add", "one", URL, text=SECRET + "\n")
             assert d.endpoints.secret("one") == SECRET and SECRET not in said
             await d.done("endpoints", "add", "two", URL, text="\n")
-            await d.done("endpoints", "add", "three", URL, "--no-key", "--no-check")
+            said = await d.done("endpoints", "add", "three", URL, "--no-key", "--no-check")
+            assert "It was not tried" in said and "It serves" not in said
             assert d.endpoints.secret("two") is None and d.endpoints.secret("three") is None
             assert [asked[2:] for asked in d.probe.asked] == [(SECRET, "outside"), (None, "outside")]
             result = await d.command("endpoints", "add", "four", URL, "--key", SECRET)

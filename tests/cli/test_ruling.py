@@ -98,7 +98,7 @@ def test_tests_are_run_added_and_removed(tmp_path: Path) -> None:
             result = await d.command(*STAYS)
             assert result.exit_code == 1 and "cellar" in result.output
             await add_private(d)
-            assert "1 tests hold, 0 are broken" in await d.done("rules", "test")
+            assert "1 test: 1 hold, 0 broken" in await d.done("rules", "test")
             assert (await d.command("rules", "test", "add", "x")).exit_code == 2
             await d.done("rules", "test", "remove", "stays")
             assert (await d.command("rules", "test", "remove", "stays")).exit_code == 1
@@ -131,7 +131,7 @@ def test_a_rule_is_added_from_a_file_with_its_tests(tmp_path: Path) -> None:
     async def work() -> None:
         async with desk(tmp_path) as d:
             await d.done("rules", "add", "--file", "-", "--position", "1", text=text)
-            assert (await listed(d))[0]["name"] == "p" and "1 tests hold" in await d.done("rules", "test")
+            assert (await listed(d))[0]["name"] == "p" and "1 test: 1 hold" in await d.done("rules", "test")
             (tmp_path / "rule.toml").write_text('name = "other"\nthen = {do = "deny"}')
             await d.done("rules", "add", "mine", "--file", str(tmp_path / "rule.toml"))
             await d.done("rules", "edit", "mine", "--file", str(tmp_path / "rule.toml"))

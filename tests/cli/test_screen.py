@@ -1,10 +1,13 @@
 """What the terminal is shown, and how commands end."""
 
+import io
+
 import click
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from mycoswarm.base.errors import (
     ApiKeyError,
@@ -15,7 +18,7 @@ from mycoswarm.base.errors import (
     SwarmError,
     UnreachableError,
 )
-from mycoswarm.cli.screen import clean, guarded, show_json, show_table
+from mycoswarm.cli.screen import clean, counted, fitted, guarded, show_json, show_table
 
 
 @pytest.mark.parametrize(
@@ -95,3 +98,32 @@ def test_a_table_and_json_keep_markup_as_text(capsys: pytest.CaptureFixture[str]
     show_json({"name": "ü[red]"})
     told = capsys.readouterr().out
     assert "[bold]x[/bold]" in told and "ü[red]" in told
+
+
+def test_a_terminal_gets_lines_broken_between_words_and_a_script_gets_them_whole() -> None:
+    text = "  it could reach laptop, by the rule 'private only on the tower'; allowed is only tower\nshort"
+    screen = Console(file=io.StringIO(), force_terminal=True, width=40)
+    lines = fitted(text, screen).splitlines()
+    assert all(len(line) <= 40 for line in lines) and lines[-1] == "short"
+    assert lines[0].startswith("  it") and lines[1].startswith("    ")
+    assert " ".join(fitted(text, screen).split()) == " ".join(text.split())
+    assert fitted(text, Console(file=io.StringIO(), width=40)) == text
+
+
+def test_a_key_or_token_is_never_broken() -> None:
+    token = "mss1-" + "x" * 200
+    assert fitted(token, Console(file=io.StringIO(), force_terminal=True, width=40)) == token
+
+
+def test_an_empty_table_says_what_to_do_and_what_is_to_be_copied_stays_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show_table(("Id",), [], none="There are none.")
+    assert capsys.readouterr().out == "There are none.\n"
+    monkeypatch.setenv("COLUMNS", "40")
+    show_table(("Id", "Why"), [("17a9dc19859a5ecf46c24fe5", "many words " * 9)], whole=1)
+    assert "17a9dc19859a5ecf46c24fe5" in capsys.readouterr().out
+
+
+def test_one_is_one() -> None:
+    assert (counted(1, "test"), counted(0, "test"), counted(2, "test")) == ("1 test", "0 tests", "2 tests")

@@ -14,7 +14,7 @@ from mycoswarm.cli.entry import main
 from mycoswarm.cli.talk import Reply, stream_chat, where
 
 STAGES = [{"node": "attic", "layers": [0, 3]}, {"node": "pi", "layers": [3, 6]}]
-RAN = {"stages": STAGES, "rule": "1: all", "timing": {"steps": 20, "step_s": 2.0}}
+RAN = {"stages": STAGES, "rule": "all", "ran": "LAN", "receipt": "17a9", "timing": {"steps": 20, "step_s": 2.0}}
 
 
 def event(text: str | None = None, **more: object) -> str:
@@ -43,7 +43,7 @@ def test_a_whole_answer_is_text_and_where_it_ran(tmp_path: Path) -> None:
         assert list(stream_chat(call, {"model": "m"}, reply, "solo")) == ["Hel", "lo"]
     assert (reply.text, reply.finish_reason, reply.usage) == ("Hello", "stop", {"completion_tokens": 2})
     assert reply.logprobs == [{"token": "lo", "logprob": -0.5}]
-    assert where(reply) == "ran on attic[0,3) + pi[3,6), 10.0 tokens/s; rule: 1: all"
+    assert where(reply) == "ran on attic[0,3) + pi[3,6) (LAN), 10.0 tokens/s; rule: all; receipt: 17a9"
     assert canned.asked[0][3]["x-mycoswarm-route"] == "solo"
     assert json.loads(canned.asked[0][2])["stream"] is True
 
@@ -83,6 +83,25 @@ def test_an_event_that_is_no_json_is_an_error_in_words(tmp_path: Path) -> None:
 
 def test_where_says_unknown_rather_than_guessing() -> None:
     assert where(Reply()) == "ran on unknown; rule: unknown"
+
+
+def test_an_answer_of_an_endpoint_names_it() -> None:
+    told = {"stages": [], "nodes": ["vllm"], "ran": "outside", "rule": "long ones", "receipt": "17a9"}
+    assert where(Reply(mycoswarm=told)) == "ran on vllm (outside); rule: long ones; receipt: 17a9"
+
+
+def test_labels_go_with_the_request_and_with_the_question_where_it_would_run(tmp_path: Path) -> None:
+    canned, words = sse(WHOLE), ["--data", str(tmp_path), "ask", "Hi", "--label", "private,work", "--label", "kids"]
+    refused = {"allowed": False, "rule": None, "reason": "no rule matches"}
+    canned.bodies["/api/explain"] = json.dumps(refused).encode()
+    with answering(tmp_path, canned):
+        done = CliRunner().invoke(main, words)
+        explained = CliRunner().invoke(main, [*words, "--explain"])
+        CliRunner().invoke(main, ["--data", str(tmp_path), "chat", "--label", "work"], input="one\n/label\ntwo\n")
+    assert (done.exit_code, explained.exit_code) == (0, 0), explained.output
+    sent = [headers.get("x-mycoswarm-labels") for _, _, _, headers in canned.asked]
+    assert sent == ["private, work, kids", None, "work", None]
+    assert json.loads(canned.asked[1][2])["labels"] == ["private", "work", "kids"]
 
 
 def test_ask_prints_the_answer_and_says_beside_it_where_it_ran(tmp_path: Path) -> None:

@@ -97,8 +97,10 @@ def test_a_request_is_found_by_the_beginning_of_its_id_where_that_is_enough(kept
     for unknown in ("request-9", "%%%%%%%%", "ü" * 9, "x" * 5000):
         with pytest.raises(NotFoundError):
             archivist.request(unknown, with_prompt=False)
+    assert archivist.exposure("short")["receipt"] == "short", "what the owner refused has its exposure, too"
+    ledger.append("ticket", {}, request_id="worked-for", now=1.0)
     with pytest.raises(InputError, match="only worked"):
-        archivist.exposure("short")
+        archivist.exposure("worked-for")
 
 
 def test_tickets_come_in_pages_that_are_bounded(kept: tuple[Ledger, Archivist]) -> None:

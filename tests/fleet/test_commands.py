@@ -107,7 +107,7 @@ def test_version_says_what_it_stands_on(tmp_path: Path) -> None:
 def test_nodes_are_shown_with_their_state(at: Path) -> None:
     shown = type_in(at, "nodes")
     assert shown.code == 0 and shown.out.count("ready") == 3
-    for name in ("coordinator (this one)", "worker-1", "worker-2"):
+    for name in ("coordinator *", "worker-1", "worker-2"):
         assert name in shown.out
     told = json.loads(type_in(at, "nodes", "--json").out)
     assert [node["role"] for node in told["nodes"]].count("coordinator") == 1 and told["conditions"] == []
@@ -236,3 +236,24 @@ def test_output_that_nobody_reads_is_no_traceback(at: Path) -> None:
         process.stdout.close()
         told = process.stderr.read().decode()
     assert "Traceback" not in told
+
+
+def test_a_tag_reaches_every_node_and_the_rules(fleet: Fleet, at: Path) -> None:
+    rule = ("rules", "add", "on tagged", "--label-any", "tagged", "--tag", "quiet", "--position", "1")
+    early = type_in(at, *rule)
+    assert early.code == 0 and "no node has this tag now" in early.err
+    try:
+        assert type_in(at, "nodes", "tag", "worker-2", "quiet", "gpu").out == "worker-2 has the tags gpu, quiet.\n"
+        assert type_in(at, "nodes", "untag", "worker-2", "gpu").out == "worker-2 has the tags quiet.\n"
+        assert type_in(at, "nodes", "untag", "worker-2", "gpu").code == EXIT_WRONG
+        answered = type_in(at, "ask", "Hello", "--label", "tagged", "--max-tokens", "4")
+        assert answered.code == 0 and "ran on worker-2[0,8) (this-machine)" in answered.err
+        assert "rule: on tagged; receipt: " in answered.err
+        for member in fleet.members:
+            told = {node["name"]: node["tags"] for node in member.call.ask("GET", "/api/nodes")["nodes"]}
+            assert told == {"coordinator": [], "worker-1": [], "worker-2": ["quiet"]}
+        refused = type_in(fleet.workers[0].folder, "nodes", "tag", "worker-1", "quiet")
+        assert refused.code == EXIT_WRONG and "no coordinator" in refused.err
+    finally:
+        type_in(at, "nodes", "untag", "worker-2", "quiet")
+        type_in(at, "rules", "undo")

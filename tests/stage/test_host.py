@@ -75,6 +75,7 @@ def test_hidden_states_go_to_no_address_outside_that_another_node_names() -> Non
         prepare=nothing,
         launch=nothing,
         addresses=tuple,
+        barred=nothing,
     )
     host = Host(Coordinator(), services)
 

@@ -199,6 +199,21 @@ def test_any_bytes_for_a_roster_are_a_trust_error(body: bytes, signature: bytes)
         open_roster(SignedRoster(body, signature), swarm_id=authority.swarm_id, authority_pem=authority.certificate_pem)
 
 
+def test_tags_are_put_on_and_taken_off_by_name_or_id(tmp_path: Path) -> None:
+    registrar, _ = make_swarm(tmp_path)
+    box = make_node(tmp_path, "box")
+    take_in(registrar, box)
+    assert registrar.retag("box", ("quiet", "gpu"), ()).tags == ("gpu", "quiet")
+    number = registrar.roster.number
+    assert registrar.retag(box.node_id, ("gpu",), ()).tags == ("gpu", "quiet")
+    assert registrar.roster.number == number  # nothing changed, nobody is told
+    assert registrar.retag("box", ("night",), ("gpu",)).tags == ("night", "quiet")
+    for name, add, remove in (("attic", ("gpu",), ()), ("box", (), ("gpu",)), ("box", ("Big GPU",), ())):
+        with pytest.raises(SwarmError):
+            registrar.retag(name, add, remove)
+    assert registrar.roster.named("box").tags == ("night", "quiet")
+
+
 def test_the_registrar_tells_of_every_change_with_whom_to_cut_off(tmp_path: Path) -> None:
     registrar, _ = make_swarm(tmp_path)
     box = make_node(tmp_path, "box")

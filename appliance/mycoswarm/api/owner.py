@@ -12,11 +12,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mycoswarm.api.body import Given, count, json_route, maybe_count, maybe_text, number, read_body, sure, text, texts
+from mycoswarm.api.body import (
+    Given,
+    count,
+    json_route,
+    maybe_count,
+    maybe_text,
+    number,
+    only,
+    read_body,
+    sure,
+    text,
+    texts,
+)
 from mycoswarm.api.departure import LineStream
 from mycoswarm.api.explanation import explanation_of
 from mycoswarm.api.feed import feed
-from mycoswarm.api.question import Envelope, read_chat
+from mycoswarm.api.question import Envelope, read_chat, read_labels
 from mycoswarm.chat.job import Asker
 from mycoswarm.chat.life import Chat
 from mycoswarm.store.apikey import Terms
@@ -38,6 +50,7 @@ class OwnerServices:
     adoptions: Callable[[], dict[str, Any]]
     answer_adoption: Callable[[str, bool], Answer]
     expel: Callable[[str], Answer]
+    tag: Callable[[str, tuple[str, ...], tuple[str, ...]], Answer]
     keys: Callable[[], Answer]
     create_key: Callable[[str, Terms], Answer]
     revoke_key: Callable[[str], Answer]
@@ -62,6 +75,10 @@ def owner_routes(services: OwnerServices) -> list[Route]:
     async def answer_adoption(given: Given) -> Any:
         return await services.answer_adoption(text(given, "code"), sure(given, "accept"))
 
+    async def tag(given: Given) -> Any:
+        only(given, "node", "add", "remove")
+        return await services.tag(text(given, "node"), texts(given, "add"), texts(given, "remove"))
+
     async def explain(given: Given) -> Any:
         return await _explained(services.chat, given)
 
@@ -81,6 +98,7 @@ def owner_routes(services: OwnerServices) -> list[Route]:
         route("adopt", "POST", lambda given: services.adopt(text(given, "node"))),
         route("adopt/answer", "POST", answer_adoption),
         route("expel", "POST", lambda given: services.expel(text(given, "node"))),
+        route("tags", "POST", tag),
         route("keys", "GET", lambda given: services.keys()),
         route("keys", "POST", lambda given: services.create_key(text(given, "name"), _terms(given))),
         route("keys/{name:path}", "DELETE", lambda given: services.revoke_key(text(given, "name"))),
@@ -93,9 +111,10 @@ def owner_routes(services: OwnerServices) -> list[Route]:
 
 async def _explained(chat: Chat, given: Given) -> dict[str, Any]:
     route = maybe_text(given, "route")
-    given = {name: value for name, value in given.items() if name != "route"}
+    added = read_labels(",".join(texts(given, "labels")))
+    given = {name: value for name, value in given.items() if name not in ("route", "labels")}
     body = {"messages": [{"role": "user", "content": ""}], **given}
-    envelope = Envelope(request_id="explain", asker=Asker(client="127.0.0.1"), route=route)
+    envelope = Envelope(request_id="explain", asker=Asker(client="127.0.0.1", added=added), route=route)
     return explanation_of(await chat.explain(read_chat(msgspec.json.encode(body), envelope).job))
 
 

@@ -87,7 +87,8 @@ def read_text(file: Path) -> str:
                 data = source.read(MAX_BYTES + 1)
         text = data.decode()
     except OSError as exc:
-        raise StorageError(f"{file} cannot be read: {exc.strerror}") from exc
+        hint = "Check the file's name and permissions."
+        raise StorageError(f"{file} cannot be read: {exc.strerror}", hint=hint) from exc
     except UnicodeDecodeError as exc:
         raise _unreadable("it is not UTF-8 text") from exc
     if len(data) > MAX_BYTES:

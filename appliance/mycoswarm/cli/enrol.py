@@ -1,4 +1,4 @@
-"""Who belongs to the swarm: `init`, `token`, `join`, `adopt`, `expel`, `leave`, `nodes`."""
+"""Who belongs to the swarm: `init`, `token`, `join`, `adopt`, `expel`, `leave`, `nodes` and their tags."""
 
 import logging
 import sys
@@ -40,8 +40,8 @@ def init(folder: Path, name: str | None) -> None:
             Registrar.found(folder, identity)
             found = identity.name
     say(f"{found} is the coordinator of a new swarm.")
-    note("Next: `mycoswarm-node token` here, then `mycoswarm-node join TOKEN` on each other machine;")
-    note("or `mycoswarm-node nodes` and `mycoswarm-node adopt NAME` for machines that are already running.")
+    note("Next, with `mycoswarm-node run` going here and there: `mycoswarm-node token` here, then")
+    note("`mycoswarm-node join TOKEN` there; or `mycoswarm-node nodes` and `mycoswarm-node adopt NAME` here.")
 
 
 @click.command()
@@ -52,6 +52,10 @@ def init(folder: Path, name: str | None) -> None:
 def token(folder: Path, lifetime: str, uses: int) -> None:
     """Make a join token, on the coordinator. It lets a machine in: treat it like a password."""
     say(Call(folder).ask("POST", "/api/token", {"lifetime_s": parse_seconds(lifetime), "uses": uses})["token"])
+    if sys.stdout.isatty():
+        note(
+            f"Within {lifetime}, on the other machine: `mycoswarm-node run`, and beside it `mycoswarm-node join TOKEN`."
+        )
 
 
 @click.command()
@@ -121,19 +125,31 @@ def leave(folder: Path, yes: bool) -> None:
     say("This node belongs to no swarm now.")
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.pass_obj
+@click.pass_context
+def nodes(ctx: click.Context, as_json: bool) -> None:
+    """Show the swarm's nodes, the candidates that announce themselves, and standing trouble; or put tags on nodes."""
+    if ctx.invoked_subcommand is None:
+        show_nodes(ctx.obj, as_json)
+
+
 @guarded
-def nodes(folder: Path, as_json: bool) -> None:
-    """Show the swarm's nodes, the candidates that announce themselves, and standing trouble."""
+def show_nodes(folder: Path, as_json: bool) -> None:
+    """The list, on stdout."""
     call = Call(folder)
     told, status = call.ask("GET", "/api/nodes"), call.ask("GET", "/api/node")
     if as_json:
         show_json({**told, "conditions": status["conditions"]})
         return
-    show_table(("Node", "Role", "Class", "Free memory", "Round trip", "Models", "State"), map(_row, told["nodes"]))
-    strangers = [one for one in told["candidates"] if not one["is_member"]]
+    if told["is_coordinator"] or status["role"] == "unclaimed":
+        headings = ("Node", "Role", "Class", "Tags", "Free memory", "Round trip", "Models", "State")
+        show_table(headings, map(_row, told["nodes"]))
+    else:
+        show_table(("Node", "Role", "Tags"), ((_named(n), n["role"], ", ".join(n["tags"])) for n in told["nodes"]))
+        note("How they are is known to the coordinator: ask there.")
+    note("* is this one.")
+    strangers = {one["node_id"]: one for one in told["candidates"] if not one["is_member"]}.values()
     if strangers:
         say()
         show_table(("Candidate", "Says it is", "Id"), ((c["name"], _stranger(c), c["node_id"]) for c in strangers))
@@ -141,6 +157,31 @@ def nodes(folder: Path, as_json: bool) -> None:
             note("Adopt an unclaimed one with `mycoswarm-node adopt NAME`.")
     for condition in status["conditions"]:
         say(f"\n! {condition['message']}\n  {condition['hint']}")
+
+
+@nodes.command("tag")
+@click.argument("name")
+@click.argument("tags", nargs=-1, required=True)
+@click.pass_obj
+@guarded
+def tag_node(folder: Path, name: str, tags: tuple[str, ...]) -> None:
+    """Put TAGS on the node NAME, on the coordinator. Rules choose nodes by them: `rules add NAME --tag gpu`."""
+    _tag(folder, {"node": name, "add": list(tags)})
+
+
+@nodes.command("untag")
+@click.argument("name")
+@click.argument("tags", nargs=-1, required=True)
+@click.pass_obj
+@guarded
+def untag_node(folder: Path, name: str, tags: tuple[str, ...]) -> None:
+    """Take TAGS off the node NAME, on the coordinator."""
+    _tag(folder, {"node": name, "remove": list(tags)})
+
+
+def _tag(folder: Path, asked: dict[str, Any]) -> None:
+    told = Call(folder).ask("POST", "/api/tags", asked)
+    say(f"{told['name']} has the tags {', '.join(told['tags'])}." if told["tags"] else f"{told['name']} has no tags.")
 
 
 def _waiting(call: Call) -> dict[str, Any]:
@@ -185,16 +226,20 @@ def wait_for_role(call: Call, role: str) -> None:
 
 
 def _row(node: dict[str, Any]) -> tuple[str, ...]:
-    name = node["name"] + (" (this one)" if node["is_this"] else "")
     return (
-        name,
+        _named(node),
         node["role"],
         node["class"] or "unknown",
+        ", ".join(node["tags"]),
         format_bytes(node["free_memory_bytes"]),
         format_seconds(node["round_trip_s"]),
         ", ".join(node["models"]),
         node["trouble"] or "ready",
     )
+
+
+def _named(node: dict[str, Any]) -> str:
+    return str(node["name"]) + (" *" if node["is_this"] else "")
 
 
 def _stranger(candidate: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import click
 from mycoswarm.cli.call import Call
 from mycoswarm.cli.draft import words
 from mycoswarm.cli.reason import show_reasons
-from mycoswarm.cli.screen import EXIT_WRONG, guarded, say, show_json, show_table
+from mycoswarm.cli.screen import EXIT_WRONG, counted, guarded, say, show_json, show_table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -79,7 +79,10 @@ def run_tests(folder: Path, as_json: bool) -> None:
         if rows:
             show_table(("Test", "State", "Why"), rows)
         broken = sum(not one["passed"] for one in told["tests"])
-        say(f"{len(rows) - broken} tests hold, {broken} are broken.")
+        if rows:
+            say(f"{counted(len(rows), 'test')}: {len(rows) - broken} hold, {broken} broken.")
+        else:
+            say("There are no tests yet: `mycoswarm-node rules test add NAME` makes one.")
     if not told["passed"]:
         raise SystemExit(EXIT_WRONG)
 

@@ -47,7 +47,9 @@ def add_endpoint(
     asked = {"name": name, "url": url, "place": place, "check": not no_check, "secret": _secret(key, no_key)}
     told = Call(folder).ask("POST", "/api/endpoints", asked, timeout_s=PROBE_S)
     say(f"{told['name']} is registered ({told['place']}).")
-    if told.get("models") is not None:
+    if no_check:
+        say("It was not tried: its place is proved at each request.")
+    elif told.get("models") is not None:
         say(f"It serves: {', '.join(told['models']) or 'no models'}.")
     if not told["rules"]:
         note(f"Nothing goes there until a rule names it: `mycoswarm-node rules add RULE --external {told['name']}`.")
@@ -73,7 +75,8 @@ def list_endpoints(folder: Path, as_json: bool) -> None:
         )
         for e in told
     ]
-    show_table(("Endpoint", "URL", "Place", "Key", "Rules"), rows)
+    none = "There are no endpoints: `mycoswarm-node endpoints add NAME URL` registers one."
+    show_table(("Endpoint", "URL", "Place", "Key", "Rules"), rows, none=none)
 
 
 @endpoints.command("remove")
@@ -103,9 +106,10 @@ def list_approvals(folder: Path, as_json: bool) -> None:
     if as_json:
         show_json(told)
         return
-    show_table(
-        ("Id", "Who", "Model", "Task", "Characters", "Labels", "Would go to", "Rule", "Time left"), map(_row, told)
-    )
+    headings = ("Id", "Who", "Model", "Task", "Length", "Labels", "Would go to", "Rule", "Time left")
+    show_table(headings, map(_row, told), none="Nobody waits for your yes.", whole=1)
+    if told:
+        note("`mycoswarm-node approvals allow ID` or `refuse ID`.")
 
 
 @approvals.command("allow")

@@ -14,10 +14,10 @@ from rich.progress import Progress
 
 from mycoswarm.base.errors import StorageError, UnreachableError
 from mycoswarm.cli.call import Call, as_error, decode
-from mycoswarm.cli.screen import EXIT_WRONG, err, guarded, note, say, show_json, show_table
+from mycoswarm.cli.screen import EXIT_WRONG, ID_SIGNS, counted, err, guarded, note, say, show_json, show_table
 
+NODE_SIGNS = 12
 LIST_S = 60.0  # a filter that fits few requests looks through many
-ID_SIGNS = 12  # of an id in a list; the ledger takes the beginning for the whole
 
 
 @click.group()
@@ -52,19 +52,22 @@ def list_requests(
 def _show_requests(found: list[dict[str, Any]]) -> None:
     rows = [
         (
-            _date(r["at"])[:16],
+            _date(r["at"])[5:16],
             str(r["receipt"])[:ID_SIGNS],
-            _word(r["key"]) or ("owner" if r["tries"] else ""),
+            _word(r["key"]) or ("owner" if r["tries"] or r["outcome"] else ""),
             _word(r["model"]) or _word(r["model_digest"])[:ID_SIGNS],
             _word(r["rule"]),
             _where(r),
-            _word(r["outcome"]) or "no end here",
+            (_word(r["outcome"]) or "no end here").replace("_", " "),
             _word(r["completion_tokens"]),
-            _word(r["seconds"]),
+            f"{r['seconds']:.1f} s" if isinstance(r["seconds"], int | float) else "",
         )
         for r in found
     ]
-    show_table(("When", "Receipt", "Key", "Model", "Rule", "Ran on", "End", "Tokens", "s"), rows)
+    headings = ("When", "Receipt", "Key", "Model", "Rule", "Ran on", "End", "Tokens", "Time")
+    show_table(headings, rows, none="No request has come yet.", whole=2)
+    if rows:
+        note("`mycoswarm-node ledger show RECEIPT` says all of one; `ledger exposure RECEIPT` who could have read it.")
 
 
 @ledger.command("show")
@@ -102,7 +105,7 @@ def exposure(folder: Path, id: str, as_json: bool) -> None:
     rows = [
         (
             _word(r["name"]),
-            _word(r["id"])[:ID_SIGNS],
+            _word(r["id"])[:NODE_SIGNS],
             _what(r),
             _word(r.get("place")),
             _word(r.get("try")),
@@ -199,7 +202,7 @@ def _listed(call: Call, limit: int, wanted: dict[str, str | None]) -> list[dict[
 def _verified(call: Call) -> dict[str, Any]:
     """Have it verified, with progress on stderr; gives the verdict, the chains, the comparison and who was left out."""
     told: dict[str, Any] = {"chains": [], "unanswered": [], "comparison": None}
-    with Progress(console=err, transient=True) as progress:
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("Verifying", total=None)
         for line in call.stream("POST", "/api/ledger/verify", {}):
             event = decode(line)
@@ -223,7 +226,7 @@ def _verified(call: Call) -> dict[str, Any]:
 def _explain(told: dict[str, Any]) -> None:
     for chain in told["chains"]:
         state = "sound" if chain["is_sound"] else "NOT SOUND"
-        say(f"{chain['node']}: {chain['rows']} rows, the chain is {state}.")
+        say(f"{chain['node']}: {counted(chain['rows'], 'row')}, the chain is {state}.")
         for one in chain["findings"]:
             say(f"  {chain['node']}: {one['words']}.")
         if chain["more"]:
@@ -233,7 +236,8 @@ def _explain(told: dict[str, Any]) -> None:
     found = told["comparison"]
     if found is not None:
         state = "NOT all as decided" if found["findings"] or found["more"] else "all as decided"
-        say(f"{found['tickets']} tickets of the nodes against {found['decisions']} decisions: {state}.")
+        tickets, decisions = counted(found["tickets"], "ticket"), counted(found["decisions"], "decision")
+        say(f"{tickets} of the nodes against {decisions}: {state}.")
         for one in found["findings"]:
             say(f"  {one['words']}.")
         if found["more"]:
@@ -278,9 +282,9 @@ def _plain(value: Any) -> str:
 
 
 def _where(request: dict[str, Any]) -> str:
-    """The nodes or the endpoint; on a node that only worked for it, its layers."""
+    """The nodes or the endpoint, and whether that was outside; on a node that only worked for it, its layers."""
     names = ", ".join(map(str, request["nodes"] or ())) or _layers(request["layers_here"])
-    return f"{names} ({request['ran']})" if request["ran"] else names
+    return f"{names} (outside)" if request["ran"] == "outside" else names
 
 
 def _what(reader: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from mycoswarm.cli.call import Call
 from mycoswarm.cli.document import Document, edited, read_document, read_text, rule_words, shown_document, written
 from mycoswarm.cli.draft import CONDITIONS, changed, drafted, says_something
 from mycoswarm.cli.screen import complain, guarded, note, say
+from mycoswarm.cli.stray import warn
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -63,6 +64,7 @@ def said(told: dict[str, Any], what: str) -> None:
     say(f"{what} The rules have version {told['version']} now.")
     if told.get("shadowed_by"):
         note(f"It never decides anything: {told['shadowed_by']}.")
+        note("`mycoswarm-node rules move NAME --before OTHER` puts it earlier.")
 
 
 @click.command("add")
@@ -88,6 +90,12 @@ def add_rule(
     """Add a rule called NAME, at the end unless told otherwise.
 
     Conditions that are not given always hold. Without an action it runs on any adopted node of this machine and LAN.
+    What becomes of a request is shown by `rules explain`.
+
+    \b
+    rules add "private at home" --label-any private --node tower --position 1
+    rules add "big ones" --model "big-*" --external rack --ask
+    rules add "not at night" --hours 22:00-06:00 --key lena --deny "Sleep."
     """
     if file is None:
         if name is None:
@@ -104,8 +112,10 @@ def add_rule(
     (rule,) = document.rules
     spot = {"position": position, "before": before, "after": after}
     asked = {"rule": rule, **spot, **amendment(tests, drop_test, document.tests)}
-    told = Call(folder).ask("POST", "/api/rules", asked)
+    call = Call(folder)
+    told = call.ask("POST", "/api/rules", asked)
     said(told, f"{told['name']} is rule {told['position']}.")
+    warn(call, [rule])
 
 
 @click.command("edit")
@@ -144,6 +154,7 @@ def edit_rule(
         changes = amendment(tests, (*drop_test, *gone), document.tests)
         asked = {"rule": document.rules[0], "version": shown["version"], **changes}
         said(call.ask("PUT", path_of(name), asked), f"{document.rules[0].get('name', name)} is changed.")
+        warn(call, document.rules)
 
     has_options = says_something({**given, "rename": rename, "no_fallback": no_fallback, "no_ask": no_ask})
     if file is not None:

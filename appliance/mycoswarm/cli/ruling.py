@@ -10,7 +10,8 @@ from mycoswarm.cli.call import Call
 from mycoswarm.cli.document import read_document, read_text, shown_document, written
 from mycoswarm.cli.example import explain, tests
 from mycoswarm.cli.revision import FILE, add_rule, amending, amendment, edit_rule, path_of, placed, said
-from mycoswarm.cli.screen import guarded, note, say, show_json, show_table
+from mycoswarm.cli.screen import ID_SIGNS, counted, guarded, note, say, show_json, show_table
+from mycoswarm.cli.stray import warn
 from mycoswarm.cli.wording import chain_words, when_words
 
 
@@ -31,7 +32,8 @@ rules.add_command(tests)
 @guarded
 def list_rules(folder: Path, as_json: bool) -> None:
     """Show all rules in their order, and what of them never decides anything."""
-    told = Call(folder).ask("GET", "/api/rules")
+    call = Call(folder)
+    told = call.ask("GET", "/api/rules")
     if as_json:
         show_json(told)
         return
@@ -43,7 +45,8 @@ def list_rules(folder: Path, as_json: bool) -> None:
     for rule in told["rules"]:
         if rule.get("shadowed_by"):
             say(f"\n! {rule['name']} never decides anything: {rule['shadowed_by']}.")
-    note(f"Version {told['version']}, {len(told['tests'])} tests. What matches no rule is refused.")
+    warn(call, told["rules"])
+    note(f"Version {told['version']}, {counted(len(told['tests']), 'test')}. What matches no rule is refused.")
 
 
 @rules.command("move")
@@ -129,8 +132,11 @@ def export(folder: Path) -> None:
 def import_rules(folder: Path, file: Path) -> None:
     """Put the rules and tests of FILE ("-": stdin) in the place of all there are. `rules undo` takes it back."""
     document = read_document(read_text(file))
-    told = Call(folder).ask("PUT", "/api/rules", {"rules": document.rules, "tests": document.tests})
-    said(told, f"There are {len(document.rules)} rules and {len(document.tests)} tests.")
+    call = Call(folder)
+    told = call.ask("PUT", "/api/rules", {"rules": document.rules, "tests": document.tests})
+    rules, tests = counted(len(document.rules), "rule"), counted(len(document.tests), "test")
+    said(told, f"The list is {rules} and {tests}.")
+    warn(call, document.rules)
 
 
 @rules.command("replay")
@@ -146,10 +152,12 @@ def replay(folder: Path, last: int, file: Path | None, as_json: bool) -> None:
     if as_json:
         show_json(told)
         return
-    rows = [(_date(m["at"]), m["request_id"], m["model"], m["was"], m["now"], m["why"]) for m in told["moved"]]
+    rows = [
+        (_date(m["at"]), m["request_id"][:ID_SIGNS], m["model"], m["was"], m["now"], m["why"]) for m in told["moved"]
+    ]
     if rows:
         show_table(("When", "Request", "Model", "Was", "Would be", "Because"), rows)
-    say(f"Of {told['requests']} requests {len(told['moved'])} would move, {told['same']} would not.")
+    say(f"Of {counted(told['requests'], 'request')} {len(told['moved'])} would move, {told['same']} would not.")
 
 
 def _state(rule: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -19,6 +20,8 @@ Result = TypeVar("Result")
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ID_SIGNS = 8  # of an id in a list; the ledger takes the beginning for the whole
 
 # Exit codes, as docs/commands.md lists them.
 EXIT_WRONG = 1  # something did not work
@@ -39,11 +42,13 @@ def fail(error: SwarmError) -> NoReturn:
 
 def complain(error: SwarmError) -> None:
     """Say an error and its cure."""
-    err.print(Text("error: ", style="bold red") + Text(clean(error.message)))
+    said = Text(fitted(f"error: {clean(error.message)}", err))
+    said.stylize("bold red", 0, len("error:"))
+    err.print(said)
     for line in getattr(error, "last_words", ()):
         err.print(Text(f"  | {clean(line)}", style="dim"))
     if error.hint:
-        err.print(Text(f"  {clean(error.hint)}"))
+        err.print(Text(fitted(f"  {clean(error.hint)}", err)))
 
 
 def guarded(command: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -77,19 +82,23 @@ def show_json(value: Any) -> None:
     click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
-def show_table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a plain table."""
+def show_table(headings: Iterable[str], rows: Iterable[Iterable[object]], *, none: str = "", whole: int = 0) -> None:
+    """Write a plain table, or the sentence `none` where there are no rows. The first `whole` columns are never cut."""
+    rows = list(rows)
+    if none and not rows:
+        say(none)
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=number < whole)
     for row in rows:
         table.add_row(*(Text(clean(str(cell))) for cell in row))
     out.print(table)
 
 
 def say(text: str = "") -> None:
-    """Write one line."""
-    out.print(Text(clean(text)))
+    """Write one line. A terminal gets it broken between words; what a script reads stays one line."""
+    out.print(Text(fitted(clean(text), out)))
 
 
 def write(text: str) -> None:
@@ -100,7 +109,28 @@ def write(text: str) -> None:
 
 def note(text: str) -> None:
     """Write one line beside the result, on stderr."""
-    err.print(Text(clean(text), style="dim"))
+    err.print(Text(fitted(clean(text), err), style="dim"))
+
+
+def counted(number: int, what: str) -> str:
+    """So many of these: "1 test", "3 tests"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def fitted(text: str, console: Console) -> str:
+    """The text, broken between words where a terminal would break it anywhere; a key or token is never broken."""
+    if not console.is_terminal:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        if len(line) <= console.width:
+            lines.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip(" "))]
+        lines += textwrap.wrap(
+            line, console.width, subsequent_indent=indent + "  ", break_long_words=False, break_on_hyphens=False
+        )
+    return "\n".join(lines)
 
 
 def _is_harmful(character: str) -> bool:

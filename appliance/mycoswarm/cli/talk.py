@@ -1,6 +1,6 @@
 """`ask` and `chat`: prompts from the terminal, with where each one ran."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import click
 
 from mycoswarm.base.errors import RingError, SwarmError
 from mycoswarm.cli.call import SILENCE_S, Call, as_error, decode
+from mycoswarm.cli.draft import words
 from mycoswarm.cli.reason import show_reasons
 from mycoswarm.cli.screen import complain, guarded, note, out, say, show_json, write
 
@@ -25,14 +26,19 @@ class Reply:
 
 
 def stream_chat(
-    call: Call, body: dict[str, Any], reply: Reply, route: str | None = None, path: str = "/v1/chat/completions"
+    call: Call,
+    body: dict[str, Any],
+    reply: Reply,
+    route: str | None = None,
+    path: str = "/v1/chat/completions",
+    labels: Iterable[str] = (),
 ) -> Iterator[str]:
     """Send a chat or completion request and give its text as it comes; `reply` holds the rest afterwards.
 
     Raises:
         SwarmError: what the daemon said; `RingError` where the answer ends without its end.
     """
-    headers = {"x-mycoswarm-route": route} if route else {}
+    headers = _headers(route, labels)
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
     for line in call.stream("POST", path, asked, headers):
         if not line.startswith(b"data: "):
@@ -55,12 +61,22 @@ def stream_chat(
 
 
 def where(reply: Reply) -> str:
-    """One line: which machines saw the prompt, and how fast they were."""
-    stages = reply.mycoswarm.get("stages", [])
+    """What stands beside an answer: which machines saw the prompt, how far away they are, how fast they were, which
+    rule decided, and the receipt."""
+    told = reply.mycoswarm
+    stages = told.get("stages", [])
     named = " + ".join(f"{s['node']}[{s['layers'][0]},{s['layers'][1]})" for s in stages)
-    timing = reply.mycoswarm.get("timing") or {}
+    named = named or ", ".join(map(str, told.get("nodes") or ())) or "unknown"
+    far = f" ({told['ran']})" if told.get("ran") else ""
+    timing = told.get("timing") or {}
     speed = f", {timing['steps'] / timing['step_s']:.1f} tokens/s" if timing.get("step_s") else ""
-    return f"ran on {named or 'unknown'}{speed}; rule: {reply.mycoswarm.get('rule', 'unknown')}"
+    receipt = f"; receipt: {told['receipt']}" if told.get("receipt") else ""
+    return f"ran on {named}{far}{speed}; rule: {told.get('rule', 'unknown')}{receipt}"
+
+
+def _headers(route: str | None, labels: Iterable[str]) -> dict[str, str]:
+    said = {"x-mycoswarm-route": route, "x-mycoswarm-labels": ", ".join(labels)}
+    return {name: text for name, text in said.items() if text}
 
 
 def _options(command: Any) -> Any:
@@ -68,6 +84,7 @@ def _options(command: Any) -> Any:
     options = (
         click.option("--model", default="spore", show_default=True, help="Which model answers."),
         click.option("--route", help='Narrow where it may run: "solo", "split; stages=2", "nodes=attic".'),
+        click.option("--label", "labels", multiple=True, help="Add this label; again for another. Labels only narrow."),
         click.option("--temperature", type=float, help="0 is always the likeliest word."),
         click.option("--max-tokens", type=int, help="The longest answer."),
         click.option("--seed", type=int, help="The same seed gives the same answer."),
@@ -97,6 +114,7 @@ def ask(
     prompt: tuple[str, ...],
     model: str,
     route: str | None,
+    labels: tuple[str, ...],
     system: str | None,
     as_json: bool,
     explain: bool,
@@ -105,14 +123,14 @@ def ask(
     """Ask one question and print the answer."""
     call, body = Call(folder), _body(model, system, " ".join(prompt), **sampling)
     if explain:
-        _explain(call, {**body, "route": route}, as_json)
+        _explain(call, {**body, "route": route, "labels": words(labels)}, as_json)
         return
     if as_json:
-        headers = {"x-mycoswarm-route": route} if route else {}
+        headers = _headers(route, words(labels))
         show_json(call.ask("POST", "/v1/chat/completions", body, headers, timeout_s=SILENCE_S))
         return
     reply = Reply()
-    for text in stream_chat(call, body, reply, route):
+    for text in stream_chat(call, body, reply, route, labels=words(labels)):
         write(text)
     say()
     note(where(reply))
@@ -130,9 +148,11 @@ def _explain(call: Call, body: dict[str, Any], as_json: bool) -> None:
 @_options
 @click.pass_obj
 @guarded
-def chat(folder: Path, /, model: str, route: str | None, system: str | None, **sampling: Any) -> None:
-    """Chat in the terminal. /model NAME, /route TEXT, /new and /quit; Ctrl-C stops an answer."""
-    call = Call(folder)
+def chat(
+    folder: Path, /, model: str, route: str | None, labels: tuple[str, ...], system: str | None, **sampling: Any
+) -> None:
+    """Chat in the terminal. /model NAME, /route TEXT, /label L, /new and /quit; Ctrl-C stops an answer."""
+    call, added = Call(folder), words(labels)
     start = [{"role": "system", "content": system}] if system else []
     messages: list[dict[str, str]] = list(start)
     given = {k: v for k, v in sampling.items() if v is not None}
@@ -154,20 +174,23 @@ def chat(folder: Path, /, model: str, route: str | None, system: str | None, **s
         elif word == "/route":
             route = rest.strip() or None
             note(f"route {route or 'as the rules say'}")
+        elif word == "/label":
+            added = words((rest,))
+            note(f"labels {', '.join(added) or 'none added'}")
         elif word.startswith("/"):
-            note("There are /model NAME, /route TEXT, /new and /quit.")
+            note("There are /model NAME, /route TEXT, /label L, /new and /quit.")
         elif line:
             asked = [*messages, {"role": "user", "content": line}]
-            answer = _turn(call, {"model": model, "messages": asked, **given}, route)
+            answer = _turn(call, {"model": model, "messages": asked, **given}, route, added)
             if answer:
                 messages = [*asked, {"role": "assistant", "content": answer}]
 
 
-def _turn(call: Call, body: dict[str, Any], route: str | None) -> str:
+def _turn(call: Call, body: dict[str, Any], route: str | None, labels: list[str]) -> str:
     """One answer, or as much of it as came; an error is said, and the chat goes on."""
     reply = Reply()
     try:
-        for text in stream_chat(call, body, reply, route):
+        for text in stream_chat(call, body, reply, route, labels=labels):
             write(text)
         say()
         note(where(reply))

@@ -39,7 +39,7 @@ def upload(call: Call, file: Path, name: str | None = None) -> dict[str, Any]:
     Raises:
         SwarmError: what the daemon said of the file.
     """
-    with Progress(console=err, transient=True) as progress:
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(f"Reading {file.name}", total=None)
         asked = {"path": str(file.expanduser().absolute()), "name": name}
         for line in call.stream("POST", "/api/models", asked):
@@ -134,7 +134,11 @@ def list_keys(folder: Path, as_json: bool) -> None:
         )
         for k in told
     ]
-    show_table(("Key", "User", "Labels", "Owner", "Requests/min", "Tokens/day", "Made", "Last used"), rows)
+    show_table(
+        ("Key", "User", "Labels", "Owner", "Requests/min", "Tokens/day", "Made", "Last used"),
+        rows,
+        none="There are no keys yet: `mycoswarm-node keys create NAME` makes one.",
+    )
 
 
 @keys.command("revoke")
@@ -148,4 +152,4 @@ def revoke_key(folder: Path, name: str) -> None:
 
 
 def _date(at: float | None) -> str:
-    return "never" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+    return "never" if at is None else time.strftime("%Y-%m-%d", time.localtime(at))

@@ -103,6 +103,7 @@ class Steward:
             adoptions=self._adoptions,
             answer_adoption=self._answer_adoption,
             expel=self._expel,
+            tag=self._tag,
             keys=self._keys,
             create_key=self._create_key,
             revoke_key=self._revoke_key,
@@ -192,6 +193,11 @@ class Steward:
         await self._parts.contacts.tell_all()
         return {"name": entry.name, "node_id": entry.node_id}
 
+    async def _tag(self, name: str, add: tuple[str, ...], remove: tuple[str, ...]) -> dict[str, Any]:
+        entry = await asyncio.to_thread(self._parts.standing.coordinating().retag, name, add, remove)
+        await self._parts.contacts.tell_all()
+        return {"name": entry.name, "node_id": entry.node_id, "tags": list(entry.tags)}
+
     async def _adopt(self, name: str) -> dict[str, Any]:
         registrar = self._parts.standing.coordinating()
         heard = self._discovery.table.find(name, time.monotonic()) if self._discovery else ()
@@ -274,6 +280,7 @@ class Steward:
                     "node_id": entry.node_id,
                     "name": entry.name,
                     "role": entry.role,
+                    "tags": list(entry.tags),
                     "is_this": own,
                     "place": "this-machine" if own else contact.place,
                     "trouble": contact.trouble,

@@ -87,7 +87,8 @@ def read_rule(data: Any) -> Rule:
     try:
         rule = msgspec.convert(data, Rule)
     except (msgspec.ValidationError, UnicodeError) as exc:
-        raise bad_rule(str(exc)[:200]) from exc
+        name = data.get("name") if isinstance(data, dict) else None
+        raise bad_rule((f"{name[:MAX_NAME]!r}: " if isinstance(name, str) else "") + str(exc)[:200]) from exc
     # A list whose last entry was taken out must not come to mean everyone, or any node.
     fault = "an empty list says nothing: leave it out" if _has_empty_list(data) else rule_fault(rule)
     if fault is not None:

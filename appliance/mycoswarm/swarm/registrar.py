@@ -214,6 +214,24 @@ class Registrar:
         with self._lock:
             self._put(changed(self.roster, node_id, name=name, tags=tags, addresses=addresses))
 
+    def retag(self, name: str, add: tuple[str, ...], remove: tuple[str, ...]) -> Entry:
+        """Put tags on the node of this name or id and take others off; gives its entry as it is then.
+
+        Raises:
+            NotFoundError: it is not in, or has no tag that is to go.
+            InputError: a bad tag, or too many.
+            StorageError: it cannot be written.
+        """
+        with self._lock:
+            entry = self.roster.named(name)
+            if missing := sorted(set(remove) - set(entry.tags)):
+                has = f"It has {', '.join(entry.tags)}." if entry.tags else "It has none."
+                raise NotFoundError(f"{entry.name} has no tag {missing[0][:40]!r}", hint=has)
+            tags = tuple(sorted({*entry.tags, *add} - set(remove)))
+            if tags != entry.tags:
+                self._put(changed(self.roster, entry.node_id, tags=tags))
+            return self.roster.named(entry.node_id)
+
     def _put(self, roster: Roster) -> frozenset[str]:
         signed = seal_roster(roster, self.authority.sign)
         gone = self._held.accept(signed)

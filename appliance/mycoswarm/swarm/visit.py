@@ -185,7 +185,8 @@ async def _reach(
                     await result.close()
     raise UnreachableError(
         f"the other machine's enrolment door was not reached ({'; '.join(errors) or 'no address is known'})",
-        hint="Is it on, in the same network, and still waiting to be enrolled?",
+        hint="Is it on and in the same network? A token that was used, or is too old, opens nothing: make a new one "
+        "with `mycoswarm-node token`.",
     )
 
 
