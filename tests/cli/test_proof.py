@@ -67,7 +67,7 @@ def test_a_list_says_who_what_where_and_how_it_ended(tmp_path: Path) -> None:
     with answering(tmp_path, Canned(body=json.dumps({"requests": [REQUEST, there, altered], "next": None}).encode())):
         done = asked(tmp_path, "list")
     first, second, third = done.output.splitlines()[1:4]
-    for shown in ("0affc90c19e6", "owner", "spore", "all", "attic, cellar (LAN)", "stop", "24", "0.6"):
+    for shown in ("0affc90c", "owner", "spore", "all", "attic, cellar", "stop", "24", "0.6"):
         assert shown in first
     assert "layers [0, 4)" in second and "no end here" in second and "owner" not in second and "d" * 12 in second
     assert "at no time" in third
