@@ -69,7 +69,7 @@ def test_a_list_says_who_what_where_and_how_it_ended(tmp_path: Path) -> None:
     first, second, third = done.output.splitlines()[1:4]
     for shown in ("0affc90c", "owner", "spore", "all", "attic, cellar", "stop", "24", "0.6"):
         assert shown in first
-    assert "layers [0, 4)" in second and "no end here" in second and "owner" not in second and "d" * 12 in second
+    assert "layers [0, 4)" in second and "no end here" in second and "owner" not in second and "d" * 8 in second
     assert "at no time" in third
 
 
