@@ -52,7 +52,7 @@ def list_requests(
 def _show_requests(found: list[dict[str, Any]]) -> None:
     rows = [
         (
-            _date(r["at"])[5:16],
+            _date(r["at"], "%m-%d %H:%M"),
             str(r["receipt"])[:ID_SIGNS],
             _word(r["key"]) or ("owner" if r["tries"] or r["outcome"] else ""),
             _word(r["model"]) or _word(r["model_digest"])[:ID_SIGNS],
@@ -307,8 +307,8 @@ def _word(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _date(at: float) -> str:
+def _date(at: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+        return time.strftime(form, time.localtime(at))
     except (OverflowError, ValueError, OSError):
         return "at no time"  # an altered row
