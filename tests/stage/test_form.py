@@ -90,6 +90,17 @@ def test_the_calls_of_every_form_pass(spore: Vocabulary, dialect: Dialect) -> No
     assert allows(spore, form, " ".join([*form.first, calls[1], *form.last]))
 
 
+def test_a_control_token_is_its_text_in_a_form(spore: Vocabulary) -> None:
+    form = CallForm(shapes=(CallShape(before=("<|im_start|>",), schema=ADD.parameters),))
+    (start,) = spore.tokenize("<|im_start|>", special=True)
+    sampler = Sampler(spore, Sampling(call_form=form))
+    try:
+        for token in [start, *spore.tokenize('{"a": 1}', special=False), spore.eos_id or 0]:
+            sampler.accept(token)
+    finally:
+        sampler.close()
+
+
 def shape(**schema: Any) -> CallShape:
     return CallShape(before=("<",), schema={"type": "object", "properties": {"a": schema}})
 
