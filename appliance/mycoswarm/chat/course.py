@@ -24,6 +24,7 @@ from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.account import Account, decision_row, warrant_of
 from mycoswarm.chat.consent import Consent, destination_of
 from mycoswarm.chat.failing import is_endpoint_lost, may_try_again, nobody_left, plainly, refused, speak_of_names
+from mycoswarm.chat.hearing import Hearing
 from mycoswarm.chat.job import Decided, Event
 from mycoswarm.chat.load import load_of, stage_bytes
 from mycoswarm.chat.surroundings import Surroundings
@@ -38,6 +39,7 @@ from mycoswarm.swarm.place import PLACES
 from mycoswarm.wire.plan import RingPlan, StagePlan
 from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.request import Generation
+from mycoswarm.wire.tool import ToolCall
 
 MAX_TRIES = 4  # a request survives the loss of three nodes; more than that is not bad luck
 
@@ -64,6 +66,7 @@ class Course:
         self._narrowing = account.job.narrowing
         self._looked_at: tuple[object, ...] = ()
         self._consent = Consent(around.approvals, account.job)
+        self._hearing: Hearing | None = None
 
     async def run(self, limit: asyncio.Timeout) -> None:
         """Try until it is done. While the owner is asked, `limit` waits.
@@ -174,6 +177,9 @@ class Course:
                 elif isinstance(event, Piece):
                     account.say(event)
                     self._tell(event)
+                elif isinstance(event, ToolCall):
+                    account.call(event)
+                    self._tell(event)
                 else:
                     self._finished(event)
                     return True
@@ -184,6 +190,7 @@ class Course:
         was not sent, as it may not go there any more."""
         account, job, facts, shares = self._account, self._account.job, self._account.facts, decision.placed.shares
         assert facts is not None  # nothing is decided to run without
+        hearing = self._hearing = self._hearing or Hearing(job, facts)
         plan = self._plan(decision, facts)
         place = max((share.node.place for share in shares), key=PLACES.index)
         self._decided(Decided(decision, plan, attempt, place))
@@ -194,7 +201,7 @@ class Course:
             room={share.node.node_id: usable_bytes(share.node) or 0 for share in shares},
         )
         generation = Generation(
-            request_id=job.request_id, prompt=job.prompt, sampling=job.sampling, continued=tuple(account.tokens)
+            request_id=job.request_id, prompt=job.prompt, sampling=hearing.sampling, continued=tuple(account.tokens)
         )
         async with lent as ring:
             if not await self._stands(decision):
@@ -203,8 +210,11 @@ class Course:
                 async for report in reports:
                     if isinstance(report, Piece):
                         account.say(report)
-                        self._tell(report)
+                        for event in hearing.hear(report):
+                            self._tell(event)
                     elif isinstance(report, Finished):
+                        for event in hearing.end(report):
+                            self._tell(event)
                         self._around.grade(plan, facts, report)
                         self._finished(report)
                         return True

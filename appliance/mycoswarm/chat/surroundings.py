@@ -13,6 +13,7 @@ from mycoswarm.routing.rule import RuleSet
 from mycoswarm.routing.snapshot import SwarmState
 from mycoswarm.wire.plan import Conditions, RingPlan
 from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.tool import ToolCall
 
 
 class Models(Protocol):
@@ -25,8 +26,8 @@ class Models(Protocol):
 class Relay(Protocol):
     """Has an endpoint answer; the errand of external/errand.py."""
 
-    def __call__(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
-        """`Reached` before the prompt is sent, then `Piece`s, last `Finished`. Raises SwarmError."""
+    def __call__(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | ToolCall | Finished, None]:
+        """`Reached` before the prompt is sent, then `Piece`s and calls, last `Finished`. Raises SwarmError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from mycoswarm.store.apikey import Key
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import Conditions, RingPlan
 from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.tool import ToolCall
 
 MAX_VIA = 8  # daemons that one request may pass
 
@@ -109,7 +110,7 @@ class Cabinet:
         key = self._home.keys.find(asker.key_name)
         return key is not None and key.made_at == asker.issued_at
 
-    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
+    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | ToolCall | Finished, None]:
         name = dispatch.endpoint.name
         known, secret = self._home.endpoints.registered(name)
         if (known.added_at, known.place) != (dispatch.endpoint.since, dispatch.endpoint.place):
@@ -132,7 +133,14 @@ class Cabinet:
             secret=secret,
             via=(*job.asker.via, self._home.instance_id),
         )
-        return relay(target, job.prompt, job.sampling, request_id=job.request_id, passage=self._passage())
+        return relay(
+            target,
+            job.prompt,
+            job.sampling,
+            choice=job.choice,
+            request_id=job.request_id,
+            passage=self._passage(),
+        )
 
     async def _probe(self, name: str, url: str, secret: str | None, place: Place) -> tuple[str, ...]:
         return await models_of(Target(name=name, url=url, place=place, secret=secret), self._passage())

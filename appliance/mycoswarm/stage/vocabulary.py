@@ -31,11 +31,14 @@ class Vocabulary:
             raise InputError("the text holds half a surrogate pair, which is no character") from exc
         return self.model.tokenize(data, special=special)
 
-    def token_bytes(self, token: int) -> bytes:
-        """Bytes that a token adds to the answer: none for control tokens; user-defined tokens are shown. They may be
-        half a character."""
+    def token_bytes(self, token: int, shown: frozenset[str] = frozenset()) -> bytes:
+        """Bytes that a token adds to the answer: none for control tokens, but those of the texts `shown` (the marks of
+        tool calls); user-defined tokens are shown. They may be half a character."""
         self._check(token)
-        return self.model.piece(token, special=False)
+        data = self.model.piece(token, special=False)
+        if not data and shown and (text := self.token_text(token)) in shown:
+            return text.encode()
+        return data
 
     def token_text(self, token: int) -> str:
         """A token's own text, control tokens too: for templates ("<s>"), not for answers."""
