@@ -13,7 +13,7 @@ from mycoswarm.base.errors import (
     SwarmError,
     UnreachableError,
 )
-from mycoswarm.routing.decision import Decision, Refusal
+from mycoswarm.routing.decision import Decision, Dispatch, Refusal
 
 
 def may_try_again(error: RingError) -> bool:
@@ -58,6 +58,18 @@ def refused(refusal: Refusal) -> SwarmError:
         hint = "The owner of this swarm has a rule against it; `mycoswarm-node rules list` shows it."
         return RefusedError(refusal.message, hint=hint, code=refusal.code)
     return RefusedError(refusal.message)
+
+
+def lost_by(error: SwarmError, outcome: Decision | Dispatch, *, has_spoken: bool) -> frozenset[str] | None:
+    """What a further try goes without; None where there is none. `has_spoken`: the answer has begun."""
+    if isinstance(outcome, Dispatch):
+        return frozenset({outcome.endpoint.name}) if is_endpoint_lost(error) and not has_spoken else None
+    if not isinstance(error, RingError):
+        return None
+    speak_of_names(error, outcome)
+    if not may_try_again(error):
+        return None
+    return frozenset({error.lost_node_id}) if error.lost_node_id else frozenset()
 
 
 _KINDS = (RingError, EndpointError, UnreachableError)

@@ -6,7 +6,7 @@ from mycoswarm.routing.decision import Decision, Dispatch
 from mycoswarm.routing.snapshot import Narrowing
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import RingPlan
-from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.report import Finished, Piece, Vector
 from mycoswarm.wire.request import Prompt, Sampling
 
 
@@ -26,13 +26,19 @@ class Asker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One request, checked at the edge. `characters` counts the prompt's text."""
+    """One request, checked at the edge. `characters` counts the prompt's text.
+
+    Where the task is embedding, the texts are `inputs`, there is no prompt, and `dimensions` is how wide the vectors
+    are to be, where the asker says so.
+    """
 
     request_id: str
     model: str
     task: str
-    prompt: Prompt
-    sampling: Sampling
+    prompt: Prompt = field(default_factory=Prompt)
+    sampling: Sampling = field(default_factory=Sampling)
+    inputs: tuple[str, ...] = ()
+    dimensions: int | None = None
     narrowing: Narrowing = field(default_factory=Narrowing)
     asker: Asker = field(default_factory=Asker)
     characters: int = 0
@@ -58,4 +64,4 @@ class Decided:
         return tuple(share.node.name for share in self.decision.placed.shares)
 
 
-Event = Decided | Piece | Finished
+Event = Decided | Piece | Vector | Finished

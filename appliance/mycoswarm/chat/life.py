@@ -26,9 +26,10 @@ from mycoswarm.base.errors import (
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.account import Account, decision_row, warrant_of
 from mycoswarm.chat.consent import Approvals, Plea
-from mycoswarm.chat.failing import is_endpoint_lost, may_try_again, nobody_left, refused, speak_of_names
+from mycoswarm.chat.failing import lost_by, nobody_left, refused
 from mycoswarm.chat.job import Decided, Event, Job
-from mycoswarm.chat.load import load_of, stage_bytes
+from mycoswarm.chat.load import fitted, load_of, stage_bytes
+from mycoswarm.chat.sheaf import Sheaf
 from mycoswarm.external.errand import Reached
 from mycoswarm.routing.decision import Decision, Dispatch, Outcome, Refusal, decide
 from mycoswarm.routing.placement import Load, usable_bytes
@@ -38,8 +39,8 @@ from mycoswarm.stage.pool import Opening, RingPool
 from mycoswarm.store.record import ANSWER, DECISION
 from mycoswarm.swarm.place import PLACES
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
-from mycoswarm.wire.report import Finished, Piece
-from mycoswarm.wire.request import Generation
+from mycoswarm.wire.report import Finished, Piece, Vector
+from mycoswarm.wire.request import Embedding, Generation, Work
 
 MAX_AT_ONCE = 64  # the most that a ring takes, and more than a household asks
 MAX_TRIES = 4  # a request survives the loss of three nodes; more than that is not bad luck
@@ -184,7 +185,7 @@ class Chat:
             client=asker.client,
             at=account.at,
         )
-        load = load_of(facts, self._around.conditions(facts, ids)) if facts else None
+        load = load_of(facts, fitted(self._around.conditions(facts, ids), facts, job.task)) if facts else None
         return asked, load, self._around.rules(), swarm
 
     def _retry_after_s(self) -> int:
@@ -251,7 +252,7 @@ class _Course:
                     await self._stream(outcome, attempt, receipt)
                 return
             except SwarmError as error:
-                lost = _lost(error, outcome, account)
+                lost = lost_by(error, outcome, has_spoken=account.has_spoken)
                 if attempt == MAX_TRIES or lost is None:
                     raise
                 log.warning("request %s: %s; deciding again", account.job.request_id, error.message)
@@ -336,19 +337,21 @@ class _Course:
             node_bytes=stage_bytes(load_of(facts, plan.conditions), plan),
             room={share.node.node_id: usable_bytes(share.node) or 0 for share in shares},
         )
-        generation = Generation(
-            request_id=job.request_id, prompt=job.prompt, sampling=job.sampling, continued=tuple(account.tokens)
-        )
+        work, sheaf = _work(account), Sheaf(len(job.inputs))
         async with (
             lent as ring,
-            contextlib.aclosing(ring.generate(generation, warrant, self._around.request_s)) as reports,
+            contextlib.aclosing(ring.generate(work, warrant, self._around.request_s)) as reports,
         ):
             async for report in reports:
                 if isinstance(report, Piece):
                     account.tokens += report.token_ids
                     account.has_spoken = True
                     self._tell(report)
+                elif isinstance(report, Vector):
+                    sheaf.take(report)
+                    self._tell(report)
                 elif isinstance(report, Finished):
+                    sheaf.end(report)
                     self._around.grade(plan, facts, report)
                     self._finished(report)
                     return
@@ -366,8 +369,11 @@ class _Course:
     def _plan(self, decision: Decision, facts: ModelFacts) -> RingPlan:
         """The plan of a decision: that of the warm ring where there is one of this shape."""
         shape = tuple((share.node.node_id, share.first, share.last) for share in decision.placed.shares)
+        conditions = self._around.conditions(facts, tuple(node_id for node_id, _, _ in shape))
+        conditions = fitted(conditions, facts, self._account.job.task)
         for ring in self._rings.warm():
-            if ring.plan.model_digest == facts.digest and ring.shape == shape:
+            same = ring.plan.model_digest == facts.digest and ring.plan.conditions.pooling == conditions.pooling
+            if same and ring.shape == shape:
                 return ring.plan
         return RingPlan(
             ring_id=self._around.new_id(),
@@ -375,17 +381,15 @@ class _Course:
             n_layer=facts.n_layer,
             holder_id=decision.holder_id,
             stages=tuple(StagePlan(node_id=node_id, first=first, last=last) for node_id, first, last in shape),
-            conditions=self._around.conditions(facts, tuple(node_id for node_id, _, _ in shape)),
+            conditions=conditions,
         )
 
 
-def _lost(error: SwarmError, outcome: Decision | Dispatch, account: Account) -> frozenset[str] | None:
-    """What a further try goes without; None where there is none."""
-    if isinstance(outcome, Dispatch):
-        return frozenset({outcome.endpoint.name}) if is_endpoint_lost(error) and not account.has_spoken else None
-    if not isinstance(error, RingError):
-        return None
-    speak_of_names(error, outcome)
-    if not may_try_again(error):
-        return None
-    return frozenset({error.lost_node_id}) if error.lost_node_id else frozenset()
+def _work(account: Account) -> Work:
+    """What the head is asked to do. Vectors are few and quickly made again; an answer goes on after its tokens."""
+    job = account.job
+    if job.inputs:
+        return Embedding(request_id=job.request_id, inputs=job.inputs, dimensions=job.dimensions)
+    return Generation(
+        request_id=job.request_id, prompt=job.prompt, sampling=job.sampling, continued=tuple(account.tokens)
+    )

@@ -18,6 +18,7 @@ from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
 from mycoswarm.api.counter import counter_routes, elsewhere_routes
 from mycoswarm.api.disclosure import disclosure_routes
+from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway
 from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
@@ -155,6 +156,7 @@ class Node:
             sockets = self._own(self._site.bind_console())
         services = ConsoleServices(
             completions=Completions(chat, time.time, lambda: secrets.token_hex(12), admit=cabinet.admit),
+            embeddings=Embeddings(chat, lambda: secrets.token_hex(12), admit=cabinet.admit),
             doorway=Doorway(
                 names=lambda: self._site.names(home.identity.name), check=home.keys.check, note=self._note_key
             ),
