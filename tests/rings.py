@@ -183,7 +183,7 @@ class Bench:
     rings: list[FakeRing] = field(default_factory=list)
     notes: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)
     endpoints: tuple[EndpointState, ...] = ()
-    relay: Callable[[Dispatch, Job], AsyncGenerator[Reached | Piece | Finished, None]] | None = None
+    relay: Callable[[Dispatch, Job], AsyncGenerator[Reached | Piece | Vector | Finished, None]] | None = None
     approvals: Approvals = field(default_factory=lambda: Approvals(lambda: 1000.0))
     spent: list[tuple[str, int]] = field(default_factory=list)
     keeps_prompts: bool = False
@@ -217,7 +217,7 @@ class Bench:
         self.notes.append((kind, dict(body), request_id))
         return f"digest {len(self.notes)}"
 
-    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
+    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Vector | Finished, None]:
         assert self.relay is not None, "no endpoint was to be asked"
         return self.relay(dispatch, job)
 

@@ -61,8 +61,8 @@ class Models(Protocol):
 class Relay(Protocol):
     """Has an endpoint answer; the errand of external/errand.py."""
 
-    def __call__(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
-        """`Reached` before the prompt is sent, then `Piece`s, last `Finished`. Raises SwarmError."""
+    def __call__(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Vector | Finished, None]:
+        """`Reached` before the prompt is sent, then `Piece`s or `Vector`s, last `Finished`. Raises SwarmError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,12 +316,12 @@ class _Course:
             async for event in events:
                 if isinstance(event, Reached):
                     self._decided(Decided(dispatch, None, attempt, event.place))
-                elif isinstance(event, Piece):
-                    account.has_spoken = account.has_spoken or bool(event.text)
-                    self._tell(event)
-                else:
+                elif isinstance(event, Finished):
                     self._finished(event)
                     return
+                else:
+                    account.has_spoken |= isinstance(event, Piece) and bool(event.text)
+                    self._tell(event)
         raise EndpointError("the endpoint ended its answer without saying why")
 
     async def _stream(self, decision: Decision, attempt: int, receipt: str) -> None:

@@ -21,14 +21,15 @@ from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook
 from mycoswarm.daemon.rehearsal import Rehearsal
-from mycoswarm.external.errand import Reached, models_of, relay
+from mycoswarm.external.errand import Reached, embed, models_of, relay
 from mycoswarm.external.target import Limits, Passage, Target
 from mycoswarm.routing.decision import Dispatch
 from mycoswarm.routing.rule import RuleSet, read_rule
 from mycoswarm.store.apikey import Key
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import Conditions, RingPlan
-from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.report import Finished, Piece, Vector
+from mycoswarm.wire.request import Embedding
 
 MAX_VIA = 8  # daemons that one request may pass
 
@@ -102,7 +103,7 @@ class Cabinet:
         rules = around.rules() if given is None else RuleSet.of(map(read_rule, given))
         return await asyncio.to_thread(Hindsight(self._home.ledger).replay, last, rules, around.swarm(None))
 
-    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
+    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Vector | Finished, None]:
         book, name = self._home.endpoints, dispatch.endpoint.name
         known = book.get(name)
         if self._home.instance_id in job.asker.via or len(job.asker.via) > MAX_VIA:
@@ -119,6 +120,9 @@ class Cabinet:
             secret=book.secret(name),
             via=(*filter(None, job.asker.via), self._home.instance_id),
         )
+        if job.inputs:
+            texts = Embedding(request_id=job.request_id, inputs=job.inputs, dimensions=job.dimensions)
+            return embed(target, texts, self._passage())
         return relay(target, job.prompt, job.sampling, request_id=job.request_id, passage=self._passage())
 
     async def _probe(self, name: str, url: str, secret: str | None, place: Place) -> tuple[str, ...]:
