@@ -128,11 +128,14 @@ def write_random_model(
     rope_factors: bool | None = None,
     context: int = 2048,
     seed: int = 0,
+    pooling: int | None = None,
+    is_causal: bool = True,
 ) -> Path:
     """Write a GGUF of random weights; the defaults are those of `SHAPES`.
 
     `experts=4` on "llama" makes a mixture of experts. `sliding_window` is for architectures with windows.
     `control` are texts of further control tokens, in the place of words from token 261 on.
+    `pooling` is llama.cpp's number.
     `rope_factors` adds tensors that belong to no layer and that every shard needs (llama, mistral3, granite, phi3).
     """
     shape = SHAPES[arch]
@@ -152,6 +155,10 @@ def write_random_model(
     )
     writer = _Writer(Path(path), plan, seed)
     _add_keys(writer, sliding_window, context)
+    if pooling is not None:
+        writer.file.add_pooling_type(gguf.PoolingType(pooling))
+    if not is_causal:
+        writer.file.add_causal_attention(False)
     _add_tokenizer(writer, template, control)
     writer.matrix("token_embd.weight", vocab, width, scale=1.0)
     has_factors = shape.has_rope_factors if rope_factors is None else rope_factors

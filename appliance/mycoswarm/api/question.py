@@ -73,7 +73,7 @@ class _CompletionBody(_Shared, frozen=True, kw_only=True):
     logprobs: int | None = None
 
 
-_Body = TypeVar("_Body", bound=_Shared)
+_Body = TypeVar("_Body", bound=msgspec.Struct)
 _MODES: dict[str, Literal["any", "solo", "split"]] = {"any": "any", "solo": "solo", "split": "split"}
 
 
@@ -100,7 +100,7 @@ def read_chat(body: bytes, envelope: Envelope) -> Question:
         InputError: not JSON, a missing or wrong field; says which.
         UnsupportedError: a field or value that this software does not serve.
     """
-    given = _read(body, _ChatBody)
+    given = read_fields(body, _ChatBody)
     if not given.messages or len(given.messages) > MAX_MESSAGES:
         raise wrong("messages", f"messages must hold 1 to {MAX_MESSAGES} messages")
     messages = tuple(_message(index, message) for index, message in enumerate(given.messages))
@@ -124,7 +124,7 @@ def read_completion(body: bytes, envelope: Envelope) -> Question:
         InputError: not JSON, a missing or wrong field; says which.
         UnsupportedError: a field or value that this software does not serve.
     """
-    given = _read(body, _CompletionBody)
+    given = read_fields(body, _CompletionBody)
     prompts = [given.prompt] if isinstance(given.prompt, str) else given.prompt
     if len(prompts) != 1:
         raise unsupported("prompt", f"prompt holds {len(prompts)} texts; one request is one text")
@@ -186,7 +186,13 @@ def read_labels(text: str) -> frozenset[str]:
     return labels
 
 
-def _read(body: bytes, kind: type[_Body]) -> _Body:
+def read_fields(body: bytes, kind: type[_Body]) -> _Body:
+    """Read a body's fields; what asks for nothing is left out.
+
+    Raises:
+        InputError: not JSON, a missing or wrong field; says which.
+        UnsupportedError: a field or value that this software does not serve.
+    """
     try:
         raw = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:

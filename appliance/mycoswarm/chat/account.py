@@ -102,7 +102,7 @@ def decision_row(
     else:
         row |= {"outcome": "run", "holder": outcome.holder_id, "nodes": _nodes(outcome)}
     if prompt:
-        row["prompt"] = account.job.prompt.text or list(account.job.prompt.messages or ())
+        row["prompt"] = account.job.prompt.text or list(account.job.prompt.messages or account.job.inputs)
     return row
 
 

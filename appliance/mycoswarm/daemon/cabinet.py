@@ -21,14 +21,15 @@ from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook
 from mycoswarm.daemon.rehearsal import Rehearsal
-from mycoswarm.external.errand import Reached, models_of, relay
+from mycoswarm.external.errand import Reached, embed, models_of, relay
 from mycoswarm.external.target import Limits, Passage, Target
 from mycoswarm.routing.decision import Dispatch
 from mycoswarm.routing.rule import RuleSet, read_rule
 from mycoswarm.store.apikey import Key
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import Conditions, RingPlan
-from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.report import Finished, Piece, Vector
+from mycoswarm.wire.request import Embedding
 from mycoswarm.wire.tool import ToolCall
 
 MAX_VIA = 8  # daemons that one request may pass
@@ -110,7 +111,9 @@ class Cabinet:
         key = self._home.keys.find(asker.key_name)
         return key is not None and key.made_at == asker.issued_at
 
-    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | ToolCall | Finished, None]:
+    def _relay(
+        self, dispatch: Dispatch, job: Job
+    ) -> AsyncGenerator[Reached | Piece | ToolCall | Vector | Finished, None]:
         name = dispatch.endpoint.name
         known, secret = self._home.endpoints.registered(name)
         if (known.added_at, known.place) != (dispatch.endpoint.since, dispatch.endpoint.place):
@@ -133,6 +136,9 @@ class Cabinet:
             secret=secret,
             via=(*job.asker.via, self._home.instance_id),
         )
+        if job.inputs:
+            texts = Embedding(request_id=job.request_id, inputs=job.inputs, dimensions=job.dimensions)
+            return embed(target, texts, self._passage())
         return relay(
             target,
             job.prompt,

@@ -15,6 +15,7 @@ from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
 from mycoswarm.api.disclosure import disclosure_routes
+from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway
 from mycoswarm.api.governance import governance_routes, worker_routes
 from mycoswarm.api.listener import Listener
@@ -154,6 +155,7 @@ class Node:
             sockets = self._own(self._site.bind_console())
         services = ConsoleServices(
             completions=Completions(chat, time.time, lambda: secrets.token_hex(12), admit=cabinet.admit),
+            embeddings=Embeddings(chat, lambda: secrets.token_hex(12), admit=cabinet.admit),
             doorway=Doorway(
                 names=lambda: self._site.names(home.identity.name), check=home.keys.check, note=self._note_key
             ),

@@ -7,7 +7,7 @@ from typing import Any
 
 from mycoswarm.base.errors import NotFoundError
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat.load import load_of
+from mycoswarm.chat.load import fitted, load_of
 from mycoswarm.chat.surroundings import Models
 from mycoswarm.routing.decision import Outcome, decide
 from mycoswarm.routing.rule import RuleSet
@@ -47,7 +47,8 @@ class Rehearsal:
         asked = replace(asked, narrowing=narrowing, at=self._wall_clock() if example.at is None else asked.at)
         load = None
         if facts is not None:
-            load = load_of(facts, self._conditions(facts, tuple(node.node_id for node in swarm.nodes)))
+            conditions = self._conditions(facts, tuple(node.node_id for node in swarm.nodes))
+            load = load_of(facts, fitted(conditions, facts, asked.task))
             asked = replace(asked, model=facts.name, model_digest=facts.digest)
         # In a thread: cutting a large model over eight nodes takes a Raspberry Pi half a second.
         return await asyncio.to_thread(lambda: decide(asked, load, self._rules(), swarm, explain=True))

@@ -1,4 +1,4 @@
-"""The errands of this room: have an endpoint answer a prompt, and ask which models it has.
+"""The errands of this room: have an endpoint answer a prompt or embed texts, and ask which models it has.
 
 Covered: nothing of a prompt or key is sent before the place is proved, the connection stands and (https) the name is
 proved; it goes to that address only; every wait and size is bounded; the key is in no error, repr or log line. Not
@@ -17,10 +17,11 @@ from mycoswarm.external.conduit import Conduit, Head, connect
 from mycoswarm.external.inquiry import inquiry
 from mycoswarm.external.target import Passage, Site, Target, check_secret, read_url
 from mycoswarm.external.transcript import Transcript
+from mycoswarm.external.vectors import embedding_body, read_vectors
 from mycoswarm.external.whereabouts import prove
 from mycoswarm.swarm.place import Place
-from mycoswarm.wire.report import Finished, Piece
-from mycoswarm.wire.request import Prompt, Sampling
+from mycoswarm.wire.report import Finished, Piece, Vector
+from mycoswarm.wire.request import Embedding, Prompt, Sampling
 from mycoswarm.wire.tool import AS_IT_LIKES, ToolCall, ToolChoice
 from mycoswarm.wire.toolcall import MAX_CALLS
 
@@ -89,6 +90,27 @@ async def relay(
         else:
             raise garbled(target, "neither JSON nor an event stream")
     yield transcript.finished()
+
+
+async def embed(
+    target: Target, embedding: Embedding, passage: Passage
+) -> AsyncGenerator[Reached | Vector | Finished, None]:
+    """Have an endpoint embed texts: `Reached`, then a `Vector` for each, then `Finished`; else as `relay`.
+
+    Raises:
+        InputError: the URL, key or a text is wrong.
+        UnreachableError: the endpoint cannot be looked up or connected to; nothing was sent.
+        BusyError: it says so (429).
+        EndpointError: it is not where or what it was registered as, refuses, fails, is silent or answers otherwise.
+        EgressError: this process may not go there.
+    """
+    body = embedding_body(target.model, embedding)
+    with await _reach(target, read_url(target.url), passage) as conduit:
+        yield Reached(conduit.spot.place, conduit.spot.address)
+        await _check(target, conduit, await conduit.ask("POST", "/embeddings", body))
+        answer = await conduit.read_all(passage.limits.body_bytes)
+    for report in read_vectors(target, embedding, answer):
+        yield report
 
 
 async def models_of(target: Target, passage: Passage) -> tuple[str, ...]:

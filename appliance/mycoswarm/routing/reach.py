@@ -11,9 +11,9 @@ from typing import Literal
 from mycoswarm.routing.action import Action, Ask, Deny, External, Run, unwrapped
 from mycoswarm.routing.clause import View, view_of
 from mycoswarm.routing.rule import Rule, RuleSet
-from mycoswarm.routing.snapshot import Asked, SwarmState
+from mycoswarm.routing.snapshot import EMBEDDING, Asked, SwarmState
 
-ENDPOINT_TASKS = ("chat", "completion")
+ENDPOINT_TASKS = ("chat", "completion", EMBEDDING)
 
 Outlet = Literal["run", "external", "ask", "deny", "refuse"]
 

@@ -1,10 +1,12 @@
-"""What a head is asked to do: a prompt and how to sample from it. Already checked at the edge; limits stand here."""
+"""What a head is asked to do: a prompt and how to sample from it, or texts to embed. Checked at the edge; limits stand
+here."""
 
 from typing import Any, Self
 
 import msgspec
 
 MAX_TOP_LOGPROBS = 20  # as OpenAI's API
+MAX_INPUTS = 2048  # texts of one embedding request, as OpenAI's API
 
 
 class CallShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,3 +78,14 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     prompt: Prompt
     sampling: Sampling
     continued: tuple[int, ...] = ()
+
+
+class Embedding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Texts to embed, at most `MAX_INPUTS`. `dimensions`: how wide the vectors are to be; a model has one width."""
+
+    request_id: str
+    inputs: tuple[str, ...]
+    dimensions: int | None = None
+
+
+Work = Generation | Embedding
