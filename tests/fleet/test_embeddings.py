@@ -19,7 +19,7 @@ from mycoswarm.cli.fleet import Fleet, Member
 pytestmark = pytest.mark.slow
 
 TEXTS = ["What is mycoSwarm?", "A ring of small machines.", "\u2603", "What is mycoSwarm?"]
-MANY = ["A ring of small machines that belong to one person. " * 8] * 600  # seconds of work
+MANY = ["A ring of small machines that belong to one person. " * 8] * 200  # seconds of work
 ENCODER = ["the", "the cat", "the dog the cat"]
 
 
