@@ -19,7 +19,7 @@ from mycoswarm.cli.fleet import Fleet, Member
 pytestmark = pytest.mark.slow
 
 TEXTS = ["What is mycoSwarm?", "A ring of small machines.", "\u2603", "What is mycoSwarm?"]
-MANY = ["A ring of small machines that belong to one person. " * 8] * 600  # seconds of work
+MANY = ["A ring of small machines that belong to one person. " * 8] * 200  # seconds of work
 ENCODER = ["the", "the cat", "the dog the cat"]
 
 
@@ -130,13 +130,13 @@ def test_a_client_that_hangs_up_frees_the_ring(pair: Fleet, client: openai.OpenA
 
 
 def test_a_killed_stage_costs_nothing_but_time(pair: Fleet, client: openai.OpenAI) -> None:
-    route = "nodes=worker-1,worker-2"
-    wanted = embedded(client, MANY[:1], route=route)[0]
-    busy = next(member for member in pair.workers if stages_of(member))
+    headers = {"x-mycoswarm-route": "nodes=worker-1,worker-2"}
+    first = client.embeddings.create(model="spore", input=MANY[:1], extra_headers=headers)
+    wanted = np.array(first.data[0].embedding, np.float32)
+    (name,) = first.model_extra["mycoswarm"]["nodes"]  # the next request borrows its ring
+    busy = next(member for member in pair.workers if member.name == name)
     with ThreadPoolExecutor(1) as pool:
-        work = pool.submit(
-            client.embeddings.create, model="spore", input=MANY, extra_headers={"x-mycoswarm-route": route}
-        )
+        work = pool.submit(client.embeddings.create, model="spore", input=MANY, extra_headers=headers)
         threading.Event().wait(0.7)
         assert not work.done()
         for stage in stages_of(busy):
