@@ -39,6 +39,7 @@ from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
+from mycoswarm.daemon.workroom import Workroom
 from mycoswarm.stage.delivery import Delivery
 from mycoswarm.stage.host import HostServices
 from mycoswarm.stage.pool import OpenedRing, Opening, RingPool
@@ -80,6 +81,7 @@ class Node:
         self._steward: Steward
         self._keeping: set[asyncio.Task[None]] = set()
         self._notary = Notary(home.ledger)
+        self._workroom = Workroom(home, standing, self._notary, border)
         self._librarian = Librarian(home.ledger, standing, name=lambda: home.identity.name)
 
     async def __aenter__(self) -> Self:
@@ -118,7 +120,8 @@ class Node:
         )
         sockets = self._own(self._site.bind_peer())
         routes = membership_routes(lambda: standing.roster()[0], self._accept, self._cut)
-        app = peer_app(self._peer_services(), [*routes, *disclosure_routes(self._who, self._librarian)])
+        routes += [*disclosure_routes(self._who, self._librarian), *self._workroom.peer_routes(self._who)]
+        app = peer_app(self._peer_services(), routes)
         serving = server_context(standing.certificate_pem, key_pem, standing.authority_pem)
         self._server = await enter(PeerServer(app, serving, sockets))  # type: ignore[arg-type]  # starlette types its ASGI more widely
         parts = Parts(
@@ -167,9 +170,10 @@ class Node:
         owner += chronicle_routes(self._librarian, auditor)
         if self._standing.decides:
             owner += counter_routes(cabinet.counter(around))
+            owner += self._workroom.owner_routes(self._workroom.toolbox(around, cabinet.approvals, self._reach))
             await enter(Listener(console_app(services, owner), sockets))
         else:
-            owner += elsewhere_routes()
+            owner += [*elsewhere_routes(), *self._workroom.owner_routes(None)]
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
         self._stack.push_async_callback(rings.stop)  # before the listeners: open answers end with a typed error
 
@@ -177,7 +181,6 @@ class Node:
 
     def _peer_services(self) -> PeerServices:
         home, standing = self._home, self._standing
-        environment = stage_environment(os.environ)
         host = HostServices(
             node_id=home.identity.node_id,
             swarm_id=standing.swarm_id,
@@ -186,7 +189,7 @@ class Node:
             refuse=self._notary.refuse,
             barred=self._notary.barred_in_stage,
             prepare=Delivery(home.shelf, home.pieces, self._dial),
-            launch=Launch(argv=STAGE_ARGV, cwd=home.folder, environment=environment),
+            launch=Launch(argv=STAGE_ARGV, cwd=home.folder, environment=stage_environment(os.environ)),
             addresses=self._site.stage_hosts,
             gpu=home.settings.gpu,
             crashes=home.crashes,
@@ -208,13 +211,12 @@ class Node:
         return cabinet.surroundings(outlook, conditions, self._grade)
 
     def _outlook(self) -> Outlook:
-        rings = lambda: self._rings.warm() if self._rings else ()  # noqa: E731
         return Outlook(
             Sources(
                 standing=self._standing,
                 contact=self._contacts.contact,
                 settings=self._home.settings,
-                rings=rings,
+                rings=lambda: self._rings.warm() if self._rings else (),
                 returning=lambda: self._rings.returning() if self._rings else {},
                 speeds=lambda: self._speeds,
                 conditions=self._conditions,
