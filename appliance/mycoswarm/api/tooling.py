@@ -1,6 +1,7 @@
 """Tools over HTTP: the peer listener's stream for the coordinator, and the owner's routes to try one by hand."""
 
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ from mycoswarm.routing.clause import is_label
 from mycoswarm.routing.reach import HARMLESS
 from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.wire.tool import ToolCall
+
+log = logging.getLogger(__name__)
 
 Routes = list[Route]
 Refuse = Callable[[None, SwarmError], Awaitable[None]]
@@ -45,9 +48,12 @@ class ToolStream:
             await self.refuse(None, error)
             await peer_error(error)(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await self.bench.serve(Duplex(receive, send))
-        await send({"type": "http.response.body", "body": b""})
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await self.bench.serve(Duplex(receive, send))
+            await send({"type": "http.response.body", "body": b""})
+        except OSError as exc:
+            log.debug("the coordinator left a tool stream: %s", exc)
 
 
 def stream_routes(stream: ToolStream) -> Routes:

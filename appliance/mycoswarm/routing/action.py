@@ -56,7 +56,8 @@ class Run(
         """The action in the owner's words."""
         named = [*self.nodes, *(f"tag {tag}" for tag in self.tags), *self.facts]
         where = ", ".join(named) if named else "any adopted node"
-        return f"run on {where} ({', '.join(self.places)}; {self.split})"
+        bare = "; tools without a sandbox too" if self.sandbox == "optional" else ""
+        return f"run on {where} ({', '.join(self.places)}; {self.split}{bare})"
 
 
 class External(
