@@ -18,6 +18,7 @@ COMMANDS = {
     "chat": "talk",
     "demo": "demo",
     "detect": "survey",
+    "doctor": "checkup",
     "endpoints": "outside",
     "expel": "enrol",
     "init": "enrol",
@@ -31,6 +32,7 @@ COMMANDS = {
     "run": "running",
     "stage": "child",
     "token": "enrol",
+    "tool": "handiwork",
     "version": "edition",
 }
 

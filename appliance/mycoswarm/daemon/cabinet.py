@@ -40,7 +40,7 @@ class Cabinet:
 
     def __init__(self, home: Home, notary: Notary, keeper: Keeper, border: Border) -> None:
         self._home, self._notary, self._keeper, self._border = home, notary, keeper, border
-        self._approvals = Approvals()
+        self.approvals = Approvals()
 
     def admit(self, key: Key | None) -> None:
         """Count a request against its key's limits; the owner has none.
@@ -59,13 +59,7 @@ class Cabinet:
     def governance(self, around: Surroundings) -> GovernanceServices:
         """What the owner's routes for rules, endpoints and approvals need."""
         directory = Directory(self._home.endpoints, rules=self._keeper.rules, wall_clock=time.time, probe=self._probe)
-        rehearsal = Rehearsal(
-            swarm=around.swarm,
-            models=around.models,
-            rules=around.rules,
-            conditions=around.conditions,
-            wall_clock=around.wall_clock,
-        )
+        rehearsal = rehearsal_of(around)
         return GovernanceServices(
             rules=RuleServices(
                 desk=self._keeper,
@@ -73,7 +67,7 @@ class Cabinet:
                 replay=lambda last, rules: self._replay(last, rules, around),
             ),
             endpoints=directory,
-            approvals=self._approvals,
+            approvals=self.approvals,
         )
 
     def surroundings(
@@ -90,7 +84,7 @@ class Cabinet:
             conditions=conditions,
             note=self._notary.note,
             relay=self._relay,
-            approvals=self._approvals,
+            approvals=self.approvals,
             grade=grade,
             spend=lambda key_name, tokens: self._home.allowances.spend(key_name, tokens, time.time()),
             new_id=lambda: secrets.token_hex(8),
@@ -154,3 +148,14 @@ class Cabinet:
     def _passage(self) -> Passage:
         limits = Limits(whole_s=self._home.settings.request_s)
         return Passage(permit=self._border.endpoint, limits=limits, place=self._border.place)
+
+
+def rehearsal_of(around: Surroundings) -> Rehearsal:
+    """Decides on examples as this chat decides on requests."""
+    return Rehearsal(
+        swarm=around.swarm,
+        models=around.models,
+        rules=around.rules,
+        conditions=around.conditions,
+        wall_clock=around.wall_clock,
+    )

@@ -40,6 +40,7 @@ from mycoswarm.daemon.profile import Profile
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
+from mycoswarm.daemon.workroom import Workroom
 from mycoswarm.stage.delivery import Delivery
 from mycoswarm.stage.host import HostServices
 from mycoswarm.stage.pool import OpenedRing, Opening, RingPool
@@ -80,6 +81,7 @@ class Node:
         self._discovery: Discovery | None = None
         self._steward: Steward
         self._notary = Notary(home.ledger)
+        self._workroom = Workroom(home, standing, self._notary, border)
         self._archivist = Archivist(home.ledger, standing, name=lambda: home.identity.name)
 
     async def __aenter__(self) -> Self:
@@ -118,7 +120,8 @@ class Node:
         )
         sockets = self._own(self._site.bind_peer())
         routes = membership_routes(lambda: standing.roster()[0], self._accept, self._cut)
-        app = peer_app(self._peer_services(), [*routes, *disclosure_routes(self._who, self._archivist)])
+        routes += [*disclosure_routes(self._who, self._archivist), *self._workroom.peer_routes(self._who)]
+        app = peer_app(self._peer_services(), routes)
         serving = server_context(standing.certificate_pem, key_pem, standing.authority_pem)
         self._server = await enter(PeerServer(app, serving, sockets))  # type: ignore[arg-type]  # starlette types its ASGI more widely
         parts = Parts(
@@ -168,9 +171,10 @@ class Node:
         owner += chronicle_routes(self._archivist, auditor)
         if self._standing.decides:
             owner += governance_routes(cabinet.governance(around))
+            owner += self._workroom.owner_routes(self._workroom.toolbox(around, cabinet.approvals, self._reach))
             await enter(Listener(console_app(services, owner), sockets))
         else:
-            owner += worker_routes()
+            owner += [*worker_routes(), *self._workroom.owner_routes(None)]
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
         self._stack.push_async_callback(chat.stop)  # before the listeners: open answers end with a typed error
         self._stack.push_async_callback(rings.stop)
