@@ -1,1 +1,1 @@
-"""Layer 6: turns of a model and tools, under the same rules as prompts."""
+"""Agents: what a model may do besides speaking."""

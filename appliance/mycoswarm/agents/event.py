@@ -91,9 +91,7 @@ class Ended:
     message: str | None = None
 
 
-AgentEvent = (
-    StepBegun | Heard | TextPiece | CallBegun | CallEnded | ApprovalAwaited | StepEnded | Nested | Ended
-)
+AgentEvent = StepBegun | Heard | TextPiece | CallBegun | CallEnded | ApprovalAwaited | StepEnded | Nested | Ended
 Tell = Callable[[AgentEvent], None]
 
 _NAMES: dict[type, str] = {

@@ -1,4 +1,4 @@
-"""Tools in words: what one is, a call of it as a model wrote it, and what came of the call."""
+"""Tools as models and nodes speak of them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class ToolSpec(msgspec.Struct, frozen=True):
-    """A tool as models are shown it. `parameters` is the JSON schema of an object."""
+    """What a model is told of a tool. `parameters`: the JSON schema of an object."""
 
     name: str
     description: str
@@ -14,7 +14,7 @@ class ToolSpec(msgspec.Struct, frozen=True):
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """One call. `arguments` is JSON text exactly as the model wrote it: it may be none."""
+    """One call. `arguments`: JSON text exactly as the model wrote it."""
 
     id: str
     name: str
@@ -22,7 +22,7 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class ToolResult(msgspec.Struct, frozen=True):
-    """What came of a call. `ok` False: `text` says why not. `node` is the name of where it ran, None: nowhere."""
+    """What came of a call. `ok` False: `text` says what went wrong. `node`: where it ran, None where nothing ran."""
 
     call_id: str
     text: str

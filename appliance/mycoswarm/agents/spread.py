@@ -1,0 +1,55 @@
+"""Sub-agents that work at the same time ask different nodes, as far as the rules let them.
+
+Each is given the nodes that no sibling is on, where the same action of the same rule allows that, no further away and
+on no more nodes than otherwise. That only narrows: where a request may go at all is the rules' alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from mycoswarm.chat.job import Job
+from mycoswarm.routing.decision import Decision, Outcome
+from mycoswarm.swarm.place import PLACES
+
+
+class Spread:
+    """Who is where, in one run. `explain` decides without doing anything; it may block for a while."""
+
+    def __init__(self, explain: Callable[[Job], Outcome]) -> None:
+        self._explain = explain
+        self._taken: dict[str, frozenset[str]] = {}
+
+    def aim(self, job: Job, agent: str) -> Job:
+        """The request of a sub-agent, narrowed to nodes of its own where there are any."""
+        usual = self._explain(job)
+        if not isinstance(usual, Decision):
+            return job
+        others = frozenset().union(*(ids for name, ids in self._taken.items() if name != agent))
+        chosen = usual
+        if others & _ids(usual):
+            narrowing = job.narrowing
+            apart = self._explain(replace(job, narrowing=replace(narrowing, without=narrowing.without | others)))
+            if isinstance(apart, Decision) and _is_as_good(apart, usual):
+                chosen = apart
+        self._taken[agent] = _ids(chosen)
+        if chosen is usual:
+            return job
+        return replace(job, narrowing=replace(job.narrowing, nodes=tuple(sorted(_ids(chosen)))))
+
+    def leave(self, agent: str) -> None:
+        """A sub-agent has ended."""
+        self._taken.pop(agent, None)
+
+
+def _ids(decision: Decision) -> frozenset[str]:
+    return frozenset(share.node.node_id for share in decision.placed.shares)
+
+
+def _is_as_good(apart: Decision, usual: Decision) -> bool:
+    """Whether only the nodes differ: the same action of the same rule, not split wider, no further away."""
+    same = (apart.ground.rule_id, apart.ground.action) == (usual.ground.rule_id, usual.ground.action)
+    return same and len(_ids(apart)) <= len(_ids(usual)) and _reach(apart) <= _reach(usual)
+
+
+def _reach(decision: Decision) -> int:
+    return max(PLACES.index(share.node.place) for share in decision.placed.shares)
