@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -32,7 +32,7 @@ class Profile:
     system: str = ""
     tools: tuple[str, ...] = ()
     labels: frozenset[str] = frozenset()
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
 
     def takes(self, tool: str) -> bool:
         """Whether this agent may have a tool of that name."""

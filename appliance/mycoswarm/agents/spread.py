@@ -1,7 +1,8 @@
 """Sub-agents that work at the same time ask different nodes, as far as the rules let them.
 
-Each is given the nodes that no sibling is on, where the same action of the same rule allows that, no further away and
-on no more nodes than otherwise. That only narrows: where a request may go at all is the rules' alone.
+Each is given nodes that no sibling is on, where the same action of the same rule allows that: no more nodes than
+otherwise, and none outside the LAN where otherwise none would be. That only narrows: where a request may go at all is
+the rules' alone.
 """
 
 from collections.abc import Callable
@@ -46,9 +47,9 @@ def _ids(decision: Decision) -> frozenset[str]:
 
 
 def _is_as_good(apart: Decision, usual: Decision) -> bool:
-    """Whether only the nodes differ: the same action of the same rule, not split wider, no further away."""
+    """Whether only the nodes differ: the same action of the same rule, not split wider, no way out of the LAN."""
     same = (apart.ground.rule_id, apart.ground.action) == (usual.ground.rule_id, usual.ground.action)
-    return same and len(_ids(apart)) <= len(_ids(usual)) and _reach(apart) <= _reach(usual)
+    return same and len(_ids(apart)) <= len(_ids(usual)) and _reach(apart) <= max(_reach(usual), PLACES.index("LAN"))
 
 
 def _reach(decision: Decision) -> int:
