@@ -14,7 +14,7 @@ from mycoswarm.swarm.place import PLACES
 
 
 class Spread:
-    """Who is where, in one run. `explain` decides without doing anything; it may block for a while."""
+    """Who is where, in one run. `explain` decides without doing anything."""
 
     def __init__(self, explain: Callable[[Job], Outcome]) -> None:
         self._explain = explain

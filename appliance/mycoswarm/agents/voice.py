@@ -1,6 +1,5 @@
 """How an agent's model speaks: each step is a normal request, decided by the rules and written into the ledger."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
@@ -59,7 +58,7 @@ class Voice:
         aimed = job
         if agent.depth:
             spread = self._spreads.setdefault(agent.run_id, Spread(self._chat.explain))
-            aimed = await asyncio.to_thread(spread.aim, job, agent.number)
+            aimed = spread.aim(job, agent.number)
         has_spoken = False
         try:
             async with contextlib.aclosing(self._hear(agent, aimed, tools)) as said:
