@@ -140,7 +140,7 @@ class Head:
             generation.request_id,
             stop=sampling.stop,
             max_tokens=sampling.max_tokens,
-            token_bytes=vocabulary.token_bytes,
+            token_bytes=vocabulary.shower(sampling.shown),
             is_end=vocabulary.is_end,
         )
         request = self._requests[generation.request_id] = _Request(generation, answer)

@@ -1,5 +1,6 @@
 """A model's words: text to token ids, token ids to bytes, what ends an answer. On the head only."""
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from mycoswarm.base.errors import InputError
@@ -36,6 +37,20 @@ class Vocabulary:
         half a character."""
         self._check(token)
         return self.model.piece(token, special=False)
+
+    def shower(self, shown: Sequence[str]) -> Callable[[int], bytes]:
+        """`token_bytes`, but control tokens of these texts are shown too, such as the marks around tool calls."""
+        texts = frozenset(shown) & self.control_texts
+        if not texts:
+            return self.token_bytes
+
+        def show(token: int) -> bytes:
+            data = self.token_bytes(token)
+            if not data and (text := self.token_text(token)) in texts:
+                return text.encode()
+            return data
+
+        return show
 
     def token_text(self, token: int) -> str:
         """A token's own text, control tokens too: for templates ("<s>"), not for answers."""
