@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from mycoswarm.agents.event import Heard, TextPiece
 from mycoswarm.agents.party import Agent
@@ -14,33 +13,23 @@ from mycoswarm.chat.job import Decided, Job
 from mycoswarm.chat.life import Chat
 from mycoswarm.wire.report import Piece
 from mycoswarm.wire.request import Prompt, Sampling
-from mycoswarm.wire.tool import ToolCall, ToolSpec
+from mycoswarm.wire.tool import ToolCall, ToolSpec, tool_json
 
 TASK = "agent"
 
 
-class Ear(Protocol):
-    """Tells text from calls while a model speaks."""
-
-    def feed(self, text: str) -> Sequence[str | ToolCall]:
-        """What is certain now."""
-
-    def end(self) -> Sequence[str | ToolCall]:
-        """The rest."""
-
-
 class Voice:
-    """Speaks through the chat, for all agents of all runs. `listen` gives the ear for a model that has these tools."""
+    """Speaks through the chat, for all agents of all runs."""
 
-    def __init__(self, chat: Chat, listen: Callable[[str, Sequence[ToolSpec]], Ear]) -> None:
-        self._chat, self._listen = chat, listen
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
         self._spreads: dict[str, Spread] = {}
 
     def __call__(self, agent: Agent, new_request_id: Callable[[], str]) -> Ask:
         """The function that has this agent's model speak."""
 
         def ask(messages: Sequence[Message], tools: Sequence[ToolSpec], most_tokens: int) -> AsyncGenerator[Said, None]:
-            return self._speak(agent, self._job(agent, messages, tools, most_tokens), tools, new_request_id)
+            return self._speak(agent, _job(agent, messages, tools, most_tokens), new_request_id)
 
         return ask
 
@@ -51,9 +40,7 @@ class Voice:
         elif (spread := self._spreads.get(agent.run_id)) is not None:
             spread.leave(agent.number)
 
-    async def _speak(
-        self, agent: Agent, job: Job, tools: Sequence[ToolSpec], new_request_id: Callable[[], str]
-    ) -> AsyncGenerator[Said, None]:
+    async def _speak(self, agent: Agent, job: Job, new_request_id: Callable[[], str]) -> AsyncGenerator[Said, None]:
         job = replace(job, request_id=new_request_id())
         aimed = job
         if agent.depth:
@@ -61,7 +48,7 @@ class Voice:
             aimed = spread.aim(job, agent.number)
         has_spoken = False
         try:
-            async with contextlib.aclosing(self._hear(agent, aimed, tools)) as said:
+            async with contextlib.aclosing(self._hear(aimed)) as said:
                 async for one in said:
                     has_spoken = has_spoken or not isinstance(one, Heard)
                     yield one
@@ -70,36 +57,32 @@ class Voice:
             if has_spoken or aimed is job:
                 raise
         # The node of its own was lost before it spoke: now as the rules say, wherever siblings are.
-        async with contextlib.aclosing(self._hear(agent, replace(job, request_id=new_request_id()), tools)) as said:
+        async with contextlib.aclosing(self._hear(replace(job, request_id=new_request_id()))) as said:
             async for one in said:
                 yield one
 
-    async def _hear(self, agent: Agent, job: Job, tools: Sequence[ToolSpec]) -> AsyncGenerator[Said, None]:
-        ear = self._listen(job.model, tools)
+    async def _hear(self, job: Job) -> AsyncGenerator[Said, None]:
         async with contextlib.aclosing(self._chat.answer(job)) as events:
             async for event in events:
                 if isinstance(event, Decided):
                     yield Heard(event.names, event.decision.rule, job.request_id)
                 elif isinstance(event, Piece):
-                    for one in ear.feed(event.text):
-                        yield one if isinstance(one, ToolCall) else TextPiece(one)
+                    if event.text:
+                        yield TextPiece(event.text)
+                elif isinstance(event, ToolCall):
+                    yield event
                 else:
-                    for one in ear.end():
-                        yield one if isinstance(one, ToolCall) else TextPiece(one)
                     yield Spoken(event.prompt_tokens, event.completion_tokens, is_cut=event.reason == "length")
 
-    def _job(self, agent: Agent, messages: Sequence[Message], tools: Sequence[ToolSpec], most_tokens: int) -> Job:
-        shown = tuple(
-            {"type": "function", "function": {"name": t.name, "description": t.description, "parameters": t.parameters}}
-            for t in tools
-        )
-        return Job(
-            request_id="",
-            model=agent.profile.model,
-            task=TASK,
-            prompt=Prompt(messages=tuple(messages), tools=shown),
-            # The likeliest words: small models call tools well only then.
-            sampling=Sampling(temperature=0.0, max_tokens=most_tokens),
-            asker=agent.asker,
-            characters=sum(len(message["content"]) for message in messages),
-        )
+
+def _job(agent: Agent, messages: Sequence[Message], tools: Sequence[ToolSpec], most_tokens: int) -> Job:
+    return Job(
+        request_id="",
+        model=agent.profile.model,
+        task=TASK,
+        prompt=Prompt(messages=tuple(messages), tools=tuple(map(tool_json, tools))),
+        # The likeliest words: small models call tools well only then.
+        sampling=Sampling(temperature=0.0, max_tokens=most_tokens),
+        asker=agent.asker,
+        characters=sum(len(message["content"]) for message in messages),
+    )

@@ -11,7 +11,7 @@ from mycoswarm.api.destination import EndpointDesk, endpoint_routes
 from mycoswarm.api.rules import RuleServices, rule_routes
 from mycoswarm.base.errors import InputError
 
-ROOMS = ("rules", "endpoints", "approvals")
+ROOMS = ("rules", "endpoints", "approvals", "agents", "runs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ def elsewhere_routes() -> list[Route]:
 
     async def refuse(request: Request) -> Response:
         raise InputError(
-            "this node is a worker: rules, endpoints and approvals are kept on its coordinator",
+            "this node is a worker: rules, endpoints, approvals and agents are kept on its coordinator",
             hint="Ask there.",
             code="asked_a_worker",
         )
