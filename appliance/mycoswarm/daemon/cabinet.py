@@ -8,6 +8,7 @@ from typing import Any
 
 from mycoswarm.api.counter import CounterServices
 from mycoswarm.api.rules import RuleServices
+from mycoswarm.api.workshop import WorkshopServices
 from mycoswarm.base.errors import EndpointError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.consent import Approvals
@@ -38,7 +39,7 @@ class Cabinet:
 
     def __init__(self, home: Home, notary: Notary, keeper: Keeper, border: Border) -> None:
         self._home, self._notary, self._keeper, self._border = home, notary, keeper, border
-        self._approvals = Approvals()
+        self.approvals = Approvals()
 
     def admit(self, key: Key | None) -> None:
         """Count a request against its key's limits; the owner has none.
@@ -54,8 +55,8 @@ class Cabinet:
         named = self._keeper.rules().endpoints()
         return {one.name: one.models for one in self._home.endpoints.entries() if one.name in named}
 
-    def counter(self, around: Surroundings) -> CounterServices:
-        """What the owner's routes for rules, endpoints and approvals need."""
+    def counter(self, around: Surroundings, workshop: WorkshopServices) -> CounterServices:
+        """What the owner's routes need for rules, endpoints and approvals, and for agents, which are made elsewhere."""
         directory = Directory(self._home.endpoints, rules=self._keeper.rules, wall_clock=time.time, probe=self._probe)
         rehearsal = Rehearsal(
             swarm=around.swarm,
@@ -71,7 +72,8 @@ class Cabinet:
                 replay=lambda last, rules: self._replay(last, rules, around),
             ),
             endpoints=directory,
-            approvals=self._approvals,
+            approvals=self.approvals,
+            workshop=workshop,
         )
 
     def surroundings(
@@ -88,7 +90,7 @@ class Cabinet:
             conditions=conditions,
             note=self._notary.note,
             relay=self._relay,
-            approvals=self._approvals,
+            approvals=self.approvals,
             grade=grade,
             spend=lambda key_name, tokens: self._home.allowances.spend(key_name, tokens, time.time()),
             new_id=lambda: secrets.token_hex(8),

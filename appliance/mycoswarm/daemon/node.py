@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
+from mycoswarm.agents.toolbox import Joined
 from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
@@ -30,6 +31,7 @@ from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import Cabinet
 from mycoswarm.daemon.directory import endpoint_states
+from mycoswarm.daemon.foreman import Foreman
 from mycoswarm.daemon.gauge import graded_bytes_per_s
 from mycoswarm.daemon.home import STAGE_ARGV, Home
 from mycoswarm.daemon.keeper import Keeper
@@ -136,21 +138,19 @@ class Node:
             self._discovery = await enter(self._discover())
         self._steward.watch(self._discovery)
         await enter(self._contacts)
-        watch = asyncio.create_task(self._border.watch(self._notary.barred), name="watch the border")
-        look = asyncio.create_task(self._look(), name="look at the machine")
-        for task in (watch, look):
-            self._stack.push_async_callback(_cancel, task)
+        for work in (self._border.watch(self._notary.barred), self._look()):
+            self._stack.push_async_callback(_cancel, asyncio.create_task(work))
         await self._open_console()
 
     async def _open_console(self) -> None:
         home, enter = self._home, self._stack.enter_async_context
         outlook = self._outlook()
-        rings = await enter(RingPool(self._open_ring, idle_s=home.settings.idle_s))
-        self._rings = rings
+        self._rings = rings = await enter(RingPool(self._open_ring, idle_s=home.settings.idle_s))
         keeper = await enter(Keeper(home.rules, swarm=lambda: outlook.swarm(None)))
         cabinet = Cabinet(home, self._notary, keeper, self._border)
         around = self._surroundings(cabinet, outlook)
         chat = Chat(around, rings)
+        foreman = Foreman(home, chat, cabinet.approvals, Joined(()))
         if self._standing.decides:
             sockets = self._own(self._site.bind_console())
         services = ConsoleServices(
@@ -166,12 +166,13 @@ class Node:
         auditor = Auditor(home.ledger, self._librarian, self._standing, self._contacts.fresh)
         owner += chronicle_routes(self._librarian, auditor)
         if self._standing.decides:
-            owner += counter_routes(cabinet.counter(around))
+            owner += counter_routes(cabinet.counter(around, foreman.services()))
             await enter(Listener(console_app(services, owner), sockets))
         else:
             owner += elsewhere_routes()
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
         self._stack.push_async_callback(rings.stop)  # before the listeners: open answers end with a typed error
+        self._stack.push_async_callback(foreman.close)  # and before those: runs end as stopped
 
     # What the parts ask of each other
 

@@ -1,0 +1,44 @@
+"""Agents on the node that decides: their files, runs and models, joined with tools and the owner's routes."""
+
+import asyncio
+import secrets
+import time
+
+from mycoswarm.agents.crew import Crew
+from mycoswarm.agents.party import Parts
+from mycoswarm.agents.profile import Profile
+from mycoswarm.agents.team import Team
+from mycoswarm.agents.toolbox import Toolbox
+from mycoswarm.agents.voice import Voice
+from mycoswarm.api.workshop import WorkshopServices
+from mycoswarm.chat.consent import Approvals
+from mycoswarm.chat.life import Chat
+from mycoswarm.daemon.home import Home
+
+FOLDER_NAME = "agents"
+
+
+class Foreman:
+    """Has agents work; `close` stops all runs."""
+
+    def __init__(self, home: Home, chat: Chat, approvals: Approvals, toolbox: Toolbox) -> None:
+        self._home, self._toolbox = home, toolbox
+        self._team, voice = Team(home.folder / FOLDER_NAME), Voice(chat)
+        self._crew = Crew(
+            Parts(toolbox=toolbox, speak=voice, profile=self._profile, left=voice.left),
+            approvals=approvals,
+            history=home.runs if home.settings.run_history else None,
+            new_id=lambda: secrets.token_hex(6),
+            wall_clock=time.time,
+        )
+
+    def services(self) -> WorkshopServices:
+        """What the owner's routes for agents and runs need."""
+        return WorkshopServices(team=self._team, crew=self._crew, runs=self._home.runs, specs=self._toolbox.specs)
+
+    async def close(self) -> None:
+        """Stop all runs; each is told so."""
+        await self._crew.close()
+
+    async def _profile(self, name: str) -> Profile:
+        return await asyncio.to_thread(self._team.profile, name)
