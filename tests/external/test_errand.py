@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+
 from endpoints import (
     ASK,
     KEY,
@@ -23,7 +24,6 @@ from endpoints import (
     text_of,
     then_waiting,
 )
-
 from mycoswarm.base.errors import EndpointError, InputError
 from mycoswarm.external.errand import Reached, models_of, relay
 from mycoswarm.external.target import Limits

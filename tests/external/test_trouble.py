@@ -10,6 +10,7 @@ import traceback
 from typing import Any
 
 import pytest
+
 from endpoints import (
     ASK,
     KEY,
@@ -28,7 +29,6 @@ from endpoints import (
     text_of,
     then_waiting,
 )
-
 from mycoswarm.base.errors import BusyError, EndpointError, UnreachableError
 from mycoswarm.external.errand import relay
 from mycoswarm.external.target import Limits, Target

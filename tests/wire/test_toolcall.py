@@ -45,11 +45,15 @@ CASES = [
     ("hermes", '<tool_call>{"name": "clock"}</tool_call> Done.', [CLOCK, " Done."]),
     ("hermes", '<tool_call>{"arguments":"{}","name":"clock"}</tool_call>', [CLOCK]),
     ("hermes", f"<tool_call><tool_call>{one(ADD)}</tool_call>", ["<tool_call>", ADD]),
-    ("hermes", f'<tool_call>{{"name": "add"\n</tool_call>{hermes(ADD)}', ['<tool_call>{"name": "add"\n</tool_call>', ADD]),
+    (
+        "hermes",
+        f'<tool_call>{{"name": "add"\n</tool_call>{hermes(ADD)}',
+        ['<tool_call>{"name": "add"\n</tool_call>', ADD],
+    ),
     ("llama", one(ADD, "parameters"), [ADD]),
     ("llama", f"\n<|python_tag|>{one(ADD, 'parameters')}; {one(CLOCK)}\n", [ADD, CLOCK]),
     ("mistral", f"[TOOL_CALLS] [{one(ADD)}, {one(CLOCK)}]", [ADD, CLOCK]),
-    ("mistral", f'Now: [TOOL_CALLS][{{"name": "clock", "arguments": {{}}, "id": "abcdefghi"}}]', ["Now: ", CLOCK]),
+    ("mistral", 'Now: [TOOL_CALLS][{"name": "clock", "arguments": {}, "id": "abcdefghi"}]', ["Now: ", CLOCK]),
     ("mistral args", f"[TOOL_CALLS]add[ARGS]{ADD[1]}[TOOL_CALLS]clock[CALL_ID]abcdefghi[ARGS]{{}}", [ADD, CLOCK]),
     ("mistral args", "[TOOL_CALLS]clock{}", [CLOCK]),
     (
@@ -60,7 +64,7 @@ CASES = [
     ),
     ("deepseek 3.1", f"Hm.<｜tool▁calls▁begin｜>{_D}add{_S}{ADD[1]}{_E}{_D}clock{_S}{{}}{_E}", ["Hm.", ADD, CLOCK]),
     ("harmony", f"<|channel|>analysis<|message|>Think {ADD[1]}<|end|><|start|>assistant{harmony(ADD)}", [ADD]),
-    ("harmony", f" to=functions.clock<|channel|>commentary json<|message|>{{}}<|call|>", [CLOCK]),
+    ("harmony", " to=functions.clock<|channel|>commentary json<|message|>{}<|call|>", [CLOCK]),
     (
         "harmony",
         f"<|channel|>commentary<|message|>I look.<|end|><|start|>assistant{harmony(ADD)}",
@@ -146,7 +150,9 @@ words = st.sampled_from(
 
 @settings(deadline=None)
 @given(st.sampled_from(sorted(TEMPLATES)), st.lists(words | st.text(max_size=3), max_size=20), st.data(), st.booleans())
-def test_cuts_change_nothing_whatever_is_written(name: str, some: list[str], data: st.DataObject, is_whole: bool) -> None:
+def test_cuts_change_nothing_whatever_is_written(
+    name: str, some: list[str], data: st.DataObject, is_whole: bool
+) -> None:
     text = "".join(some)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]

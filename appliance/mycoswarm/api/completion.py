@@ -22,8 +22,10 @@ from mycoswarm.routing.decision import Dispatch
 from mycoswarm.store.apikey import Key
 from mycoswarm.swarm.place import PLACES
 from mycoswarm.wire.report import Finished, Piece, TokenLogprob
+from mycoswarm.wire.tool import ToolCall
 
 log = logging.getLogger(__name__)
+_WORKING = b": still working\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -53,6 +55,7 @@ class _Answer:
     text: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     token_characters: int = 0
+    calls: list[ToolCall] = field(default_factory=list)
     finished: Finished | None = None
     decided: list[Decided] = field(default_factory=list)
 
@@ -70,12 +73,21 @@ class _Answer:
         """Every node and endpoint that has read the prompt, in all tries."""
         return tuple(dict.fromkeys(name for decided in self.decided for name in decided.names))
 
+    @property
+    def reason(self) -> str:
+        """Why the answer ended, in OpenAI's words."""
+        if self.finished and self.finished.reason == "length":
+            return "length"
+        return "tool_calls" if self.calls else "stop"
+
     def take(self, event: Event) -> None:
         if isinstance(event, Decided):
             self.decided.append(event)
         elif isinstance(event, Piece):
             self.text.append(event.text)
             self.logprobs += event.logprobs or ()
+        elif isinstance(event, ToolCall):
+            self.calls.append(event)
         else:
             self.finished = event
 
@@ -118,11 +130,13 @@ class _Answer:
         return extra
 
     def whole(self) -> dict[str, Any]:
-        text, reason = "".join(self.text), _reason(self.finished)
+        text = "".join(self.text)
         wanted = self.question.job.sampling.top_logprobs is not None
-        choice: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": None}
+        choice: dict[str, Any] = {"index": 0, "finish_reason": self.reason, "logprobs": None}
         if self.is_chat:
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+            if self.calls:
+                choice["message"] |= {"content": text or None, "tool_calls": [_call(call) for call in self.calls]}
             choice["logprobs"] = (
                 {"content": [_chat_logprob(e) for e in self.logprobs], "refusal": None} if wanted else None
             )
@@ -147,6 +161,19 @@ class _Answer:
             if logprobs:
                 choice["logprobs"] = _text_logprobs(list(logprobs), self.token_characters)
                 self.token_characters += sum(len(_text(entry.token)) for entry in logprobs)
+        return self._streamed(choice)
+
+    def call_chunks(self) -> list[dict[str, Any]]:
+        """The newest call as clients put it together: its name first, then its arguments."""
+        index, call = len(self.calls) - 1, _call(self.calls[-1])
+        name = {"index": index, **call, "function": {**call["function"], "arguments": ""}}
+        arguments = {"index": index, "function": {"arguments": call["function"]["arguments"]}}
+        deltas = [{"tool_calls": [part]} for part in (name, arguments)]
+        return [
+            self._streamed({"index": 0, "finish_reason": None, "logprobs": None, "delta": delta}) for delta in deltas
+        ]
+
+    def _streamed(self, choice: dict[str, Any]) -> dict[str, Any]:
         frame = self.frame([choice], streamed=True)
         return {**frame, "usage": None} if self.question.include_usage else frame
 
@@ -240,6 +267,8 @@ async def _sse(
     keep_alive_s: float,
 ) -> AsyncGenerator[bytes, None]:
     """The event stream. Closing it closes the work. An error after the status line is an event of its own."""
+    loop = asyncio.get_running_loop()
+    spoke_at = loop.time()
     try:
         if answer.is_chat:
             yield _data(answer.opening())
@@ -247,15 +276,25 @@ async def _sse(
             while not pending.done():
                 await asyncio.wait({pending}, timeout=keep_alive_s)
                 if not pending.done():
-                    yield b": still working\n\n"
+                    yield _WORKING
             event = pending.result()
             if event is None:
                 break
             answer.take(event)
-            if isinstance(event, Piece) and (event.text or event.logprobs):
+            if isinstance(event, Piece) and not (event.text or event.logprobs):
+                if loop.time() - spoke_at > keep_alive_s:  # a long tool call is being written
+                    spoke_at = loop.time()
+                    yield _WORKING
+                pending = asyncio.ensure_future(anext(events, None))
+                continue
+            spoke_at = loop.time()
+            if isinstance(event, Piece):
                 yield _data(answer.chunk(event.text, event.logprobs, None))
+            elif isinstance(event, ToolCall):
+                for chunk in answer.call_chunks():
+                    yield _data(chunk)
             elif isinstance(event, Finished):
-                yield _data({**answer.chunk(None, None, _reason(event)), "mycoswarm": answer.mycoswarm()})
+                yield _data({**answer.chunk(None, None, answer.reason), "mycoswarm": answer.mycoswarm()})
             pending = asyncio.ensure_future(anext(events, None))
         if answer.question.include_usage:
             yield _data({**answer.frame([], streamed=True), "usage": answer.usage()})
@@ -300,8 +339,8 @@ def _data(value: dict[str, Any]) -> bytes:
     return b"data: " + _encode(value) + b"\n\n"
 
 
-def _reason(finished: Finished | None) -> str:
-    return "length" if finished and finished.reason == "length" else "stop"
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _chat_logprob(entry: TokenLogprob) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import RingPlan
 from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.request import Prompt, Sampling
+from mycoswarm.wire.tool import AS_IT_LIKES, ToolCall, ToolChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class Asker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One request, checked at the edge. `characters` counts the prompt's text."""
+    """One request, checked at the edge. `characters` counts the prompt's text. `choice` is for the prompt's tools."""
 
     request_id: str
     model: str
@@ -36,6 +37,7 @@ class Job:
     narrowing: Narrowing = field(default_factory=Narrowing)
     asker: Asker = field(default_factory=Asker)
     characters: int = 0
+    choice: ToolChoice = AS_IT_LIKES
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +60,4 @@ class Decided:
         return tuple(share.node.name for share in self.decision.placed.shares)
 
 
-Event = Decided | Piece | Finished
+Event = Decided | Piece | ToolCall | Finished

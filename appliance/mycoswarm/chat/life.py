@@ -27,6 +27,7 @@ from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.account import Account, decision_row, warrant_of
 from mycoswarm.chat.consent import Approvals, Plea
 from mycoswarm.chat.failing import is_endpoint_lost, may_try_again, nobody_left, refused, speak_of_names
+from mycoswarm.chat.hearing import Hearing
 from mycoswarm.chat.job import Decided, Event, Job
 from mycoswarm.chat.load import load_of, stage_bytes
 from mycoswarm.external.errand import Reached
@@ -40,6 +41,7 @@ from mycoswarm.swarm.place import PLACES
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
 from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.request import Generation
+from mycoswarm.wire.tool import ToolCall
 
 MAX_AT_ONCE = 64  # the most that a ring takes, and more than a household asks
 MAX_TRIES = 4  # a request survives the loss of three nodes; more than that is not bad luck
@@ -60,8 +62,8 @@ class Models(Protocol):
 class Relay(Protocol):
     """Has an endpoint answer; the errand of external/errand.py."""
 
-    def __call__(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
-        """`Reached` before the prompt is sent, then `Piece`s, last `Finished`. Raises SwarmError."""
+    def __call__(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | ToolCall | Finished, None]:
+        """`Reached` before the prompt is sent, then `Piece`s and calls, last `Finished`. Raises SwarmError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +227,7 @@ class _Course:
     ) -> None:
         self._around, self._rings, self._account, self._missing = around, rings, account, missing
         self._question, self._tell = question, tell
+        self._hearing: Hearing | None = None
         self._approved: dict[tuple[int, int], str] = {}  # by rule id and action: who said yes
 
     async def run(self, limit: asyncio.Timeout) -> None:
@@ -315,8 +318,8 @@ class _Course:
             async for event in events:
                 if isinstance(event, Reached):
                     self._decided(Decided(dispatch, None, attempt, event.place))
-                elif isinstance(event, Piece):
-                    account.has_spoken = account.has_spoken or bool(event.text)
+                elif isinstance(event, Piece | ToolCall):
+                    account.has_spoken |= isinstance(event, ToolCall) or bool(event.text)
                     self._tell(event)
                 else:
                     self._finished(event)
@@ -327,6 +330,7 @@ class _Course:
         """One try on a ring: borrow it and go on after the tokens that earlier tries have produced."""
         account, job, facts, shares = self._account, self._account.job, self._account.facts, decision.placed.shares
         assert facts is not None  # nothing is decided to run without
+        hearing = self._hearing = self._hearing or Hearing(job, facts)
         plan = self._plan(decision, facts)
         place = max((share.node.place for share in shares), key=PLACES.index)
         self._decided(Decided(decision, plan, attempt, place))
@@ -337,7 +341,7 @@ class _Course:
             room={share.node.node_id: usable_bytes(share.node) or 0 for share in shares},
         )
         generation = Generation(
-            request_id=job.request_id, prompt=job.prompt, sampling=job.sampling, continued=tuple(account.tokens)
+            request_id=job.request_id, prompt=job.prompt, sampling=hearing.sampling, continued=tuple(account.tokens)
         )
         async with (
             lent as ring,
@@ -347,8 +351,11 @@ class _Course:
                 if isinstance(report, Piece):
                     account.tokens += report.token_ids
                     account.has_spoken = True
-                    self._tell(report)
+                    for event in hearing.hear(report):
+                        self._tell(event)
                 elif isinstance(report, Finished):
+                    for event in hearing.end(report):
+                        self._tell(event)
                     self._around.grade(plan, facts, report)
                     self._finished(report)
                     return

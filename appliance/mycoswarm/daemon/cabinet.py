@@ -30,6 +30,7 @@ from mycoswarm.store.apikey import Key
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import Conditions, RingPlan
 from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.tool import ToolCall
 
 MAX_VIA = 8  # daemons that one request may pass
 
@@ -104,7 +105,7 @@ class Cabinet:
         rules = around.rules() if given is None else RuleSet.of(map(read_rule, given))
         return await asyncio.to_thread(Hindsight(self._home.ledger).replay, last, rules, around.swarm(None))
 
-    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
+    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | ToolCall | Finished, None]:
         book, name = self._home.endpoints, dispatch.endpoint.name
         known = book.get(name)
         if self._home.instance_id in job.asker.via or len(job.asker.via) > MAX_VIA:
@@ -121,7 +122,14 @@ class Cabinet:
             secret=book.secret(name),
             via=(*filter(None, job.asker.via), self._home.instance_id),
         )
-        return relay(target, job.prompt, job.sampling, request_id=job.request_id, passage=self._passage())
+        return relay(
+            target,
+            job.prompt,
+            job.sampling,
+            choice=job.choice,
+            request_id=job.request_id,
+            passage=self._passage(),
+        )
 
     async def _probe(self, name: str, url: str, secret: str | None, place: Place) -> tuple[str, ...]:
         return await models_of(Target(name=name, url=url, place=place, secret=secret), self._passage())

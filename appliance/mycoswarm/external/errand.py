@@ -21,6 +21,8 @@ from mycoswarm.external.whereabouts import prove
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.request import Prompt, Sampling
+from mycoswarm.wire.tool import AS_IT_LIKES, ToolCall, ToolChoice
+from mycoswarm.wire.toolcall import MAX_CALLS
 
 ERROR_BYTES = 64 << 10  # of an error's body that are read
 MAX_MODELS = 1000
@@ -44,9 +46,15 @@ class _Models(msgspec.Struct, frozen=True):
 
 
 async def relay(
-    target: Target, prompt: Prompt, sampling: Sampling, *, request_id: str, passage: Passage
-) -> AsyncGenerator[Reached | Piece | Finished, None]:
-    """Have an endpoint answer: `Reached`, then `Piece`s without token ids, then `Finished`.
+    target: Target,
+    prompt: Prompt,
+    sampling: Sampling,
+    *,
+    request_id: str,
+    passage: Passage,
+    choice: ToolChoice = AS_IT_LIKES,
+) -> AsyncGenerator[Reached | Piece | ToolCall | Finished, None]:
+    """Have an endpoint answer: `Reached`, then `Piece`s without token ids and tool calls, then `Finished`.
 
     Nothing of the prompt is sent before `Reached` has been taken and the next event is asked for. Closing the
     generator closes the connection at once.
@@ -58,7 +66,7 @@ async def relay(
         EndpointError: it is not where or what it was registered as, refuses, fails, is silent or breaks off.
         EgressError: this process may not go there.
     """
-    body = inquiry(target.model, prompt, sampling)
+    body = inquiry(target.model, prompt, sampling, choice)
     with await _reach(target, read_url(target.url), passage) as conduit:
         yield Reached(conduit.spot.place, conduit.spot.address)
         head = await conduit.ask("POST", "/completions" if prompt.messages is None else "/chat/completions", body)
@@ -68,6 +76,8 @@ async def relay(
             request_id,
             top_logprobs=sampling.top_logprobs,
             event_bytes=passage.limits.event_bytes,
+            offered=frozenset(tool["function"]["name"] for tool in prompt.tools),
+            most_calls=MAX_CALLS if choice.is_parallel else 1,
         )
         if head.kind == "text/event-stream":
             while not transcript.is_over:
@@ -121,7 +131,7 @@ async def _check(target: Target, conduit: Conduit, head: Head) -> None:
     raise complaint(target, head.status, body, head.retry_after)
 
 
-async def _read_on(transcript: Transcript, conduit: Conduit) -> Iterator[Piece]:
+async def _read_on(transcript: Transcript, conduit: Conduit) -> Iterator[Piece | ToolCall]:
     """The pieces of the stream's next bytes. Where its end has been told, losing the connection breaks it no more."""
     if transcript.has_reason:
         conduit.hurry()

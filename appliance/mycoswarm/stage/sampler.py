@@ -2,7 +2,8 @@
 
 Order, each part only where the request asks for it:
  1. logit bias
- 2. grammar (JSON schema or tool calls), over all tokens, so that what it lets through is exactly the model's distribution over it
+ 2. grammar (JSON schema or tool calls), over all tokens, so that what it lets through is exactly the model's
+    distribution over it
  3. repeat penalty over the last 64 tokens, the prompt's among them (llama.cpp's and Ollama's meaning)
  4. frequency and presence penalties over all generated tokens, never the prompt's (OpenAI's meaning):
     logit -= count * frequency + (count > 0) * presence

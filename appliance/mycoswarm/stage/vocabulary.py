@@ -1,6 +1,5 @@
 """A model's words: text to token ids, token ids to bytes, what ends an answer. On the head only."""
 
-from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from mycoswarm.base.errors import InputError
@@ -32,25 +31,14 @@ class Vocabulary:
             raise InputError("the text holds half a surrogate pair, which is no character") from exc
         return self.model.tokenize(data, special=special)
 
-    def token_bytes(self, token: int) -> bytes:
-        """Bytes that a token adds to the answer: none for control tokens; user-defined tokens are shown. They may be
-        half a character."""
+    def token_bytes(self, token: int, shown: frozenset[str] = frozenset()) -> bytes:
+        """Bytes that a token adds to the answer: none for control tokens, but those of the texts `shown` (the marks of
+        tool calls); user-defined tokens are shown. They may be half a character."""
         self._check(token)
-        return self.model.piece(token, special=False)
-
-    def shower(self, shown: Sequence[str]) -> Callable[[int], bytes]:
-        """`token_bytes`, but control tokens of these texts are shown too, such as the marks around tool calls."""
-        texts = frozenset(shown) & self.control_texts
-        if not texts:
-            return self.token_bytes
-
-        def show(token: int) -> bytes:
-            data = self.token_bytes(token)
-            if not data and (text := self.token_text(token)) in texts:
-                return text.encode()
-            return data
-
-        return show
+        data = self.model.piece(token, special=False)
+        if not data and shown and (text := self.token_text(token)) in shown:
+            return text.encode()
+        return data
 
     def token_text(self, token: int) -> str:
         """A token's own text, control tokens too: for templates ("<s>"), not for answers."""

@@ -2,7 +2,7 @@
 
  hermes    <tool_call>{"name": N, "arguments": {...}}</tool_call>                         Hermes, Qwen 2.5 and 3, spore
  llama     [<|python_tag|>]{"name": N, "parameters": {...}}[; {...}]                      Llama 3.1, 3.2, 3.3
- mistral   [TOOL_CALLS][{"name": N, "arguments": {...}}, ...]                             Mistral 7B v0.3, Nemo, Small 3.1
+ mistral   [TOOL_CALLS][{"name": N, "arguments": {...}}, ...]                             Mistral 7B v0.3, Nemo
            [TOOL_CALLS]N[ARGS]{...}, also with [CALL_ID]... before [ARGS]                 Mistral Small 3.2, Magistral
  deepseek  <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>N, fenced JSON ...  DeepSeek V3, R1
            <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>N<｜tool▁sep｜>{...}<｜tool▁call▁end｜>...   DeepSeek V3.1
@@ -106,6 +106,14 @@ def find_dialect(template: str | None) -> Dialect | None:
         if all(mark in template for mark in dialect.marks):
             return None if any(mark in template for mark in dialect.unless) else dialect
     return None
+
+
+def is_arguments(text: str) -> bool:
+    """Whether a text is an object in JSON."""
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
 
 
 class _Entry(msgspec.Struct, frozen=True):

@@ -43,6 +43,9 @@ class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
     is_parallel: bool = True
 
 
+AS_IT_LIKES = ToolChoice()
+
+
 def tool_json(spec: ToolSpec) -> dict[str, Any]:
     """A tool in OpenAI's form, which chat templates are written for."""
     function = {"name": spec.name, "description": spec.description, "parameters": spec.parameters}

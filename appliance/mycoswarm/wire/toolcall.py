@@ -1,4 +1,4 @@
-"""Tool calls taken out of the text that a model writes, piece by piece: text in, text and calls out. No input or output.
+"""Tool calls taken out of the text that a model writes, piece by piece: text in, text and calls out.
 
 A call comes out whole, once it is certain: its form closed, its tool one that was offered, its arguments an object in
 JSON. Everything else is text, and comes out as it was written: JSON in prose, an unknown tool, broken JSON, a form that
