@@ -27,7 +27,7 @@ def notice(nonce: str) -> str:
 
 def quoted(text: str, nonce: str, *, ok: bool = True) -> str:
     """A result as the model reads it."""
-    return json.dumps({"data" if ok else "error": bounded(text), "nonce": nonce}, ensure_ascii=False)
+    return json.dumps({"data" if ok else "error": text, "nonce": nonce}, ensure_ascii=False)
 
 
 def bounded(text: str, most: int = MAX_CHARACTERS) -> str:

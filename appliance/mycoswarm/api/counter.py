@@ -8,8 +8,8 @@ from starlette.routing import Route
 
 from mycoswarm.api.approval import ApprovalDesk, approval_routes
 from mycoswarm.api.destination import EndpointDesk, endpoint_routes
+from mycoswarm.api.employer import EmployerServices, employer_routes
 from mycoswarm.api.rules import RuleServices, rule_routes
-from mycoswarm.api.workshop import WorkshopServices, workshop_routes
 from mycoswarm.base.errors import InputError
 
 ROOMS = ("rules", "endpoints", "approvals", "agents", "runs")
@@ -17,19 +17,19 @@ ROOMS = ("rules", "endpoints", "approvals", "agents", "runs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterServices:
-    """What the routes need. `approvals` None: nothing waits for a yes here; `workshop` None: no agents work here."""
+    """What the routes need. `approvals` None: nothing waits for a yes here; `employer` None: no agents work here."""
 
     rules: RuleServices
     endpoints: EndpointDesk
     approvals: ApprovalDesk | None = None
-    workshop: WorkshopServices | None = None
+    employer: EmployerServices | None = None
 
 
 def counter_routes(services: CounterServices) -> list[Route]:
     """Build the routes under `/api/rules`, `/api/endpoints`, `/api/approvals`, `/api/agents` and `/api/runs`."""
     approvals = [] if services.approvals is None else approval_routes(services.approvals)
-    workshop = [] if services.workshop is None else workshop_routes(services.workshop)
-    return [*rule_routes(services.rules), *endpoint_routes(services.endpoints), *approvals, *workshop]
+    employer = [] if services.employer is None else employer_routes(services.employer)
+    return [*rule_routes(services.rules), *endpoint_routes(services.endpoints), *approvals, *employer]
 
 
 def elsewhere_routes() -> list[Route]:

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from mycoswarm.api.counter import CounterServices
+from mycoswarm.api.employer import EmployerServices
 from mycoswarm.api.rules import RuleServices
-from mycoswarm.api.workshop import WorkshopServices
 from mycoswarm.base.errors import EndpointError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.consent import Approvals
@@ -56,7 +56,7 @@ class Cabinet:
         named = self._keeper.rules().endpoints()
         return {one.name: one.models for one in self._home.endpoints.entries() if one.name in named}
 
-    def counter(self, around: Surroundings, workshop: WorkshopServices) -> CounterServices:
+    def counter(self, around: Surroundings, employer: EmployerServices) -> CounterServices:
         """What the owner's routes need for rules, endpoints and approvals, and for agents, which are made elsewhere."""
         directory = Directory(self._home.endpoints, rules=self._keeper.rules, wall_clock=time.time, probe=self._probe)
         rehearsal = Rehearsal(
@@ -74,7 +74,7 @@ class Cabinet:
             ),
             endpoints=directory,
             approvals=self.approvals,
-            workshop=workshop,
+            employer=employer,
         )
 
     def surroundings(

@@ -10,7 +10,7 @@ from mycoswarm.agents.profile import Profile
 from mycoswarm.agents.team import Team
 from mycoswarm.agents.toolbox import Toolbox
 from mycoswarm.agents.voice import Voice
-from mycoswarm.api.workshop import WorkshopServices
+from mycoswarm.api.employer import EmployerServices
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.life import Chat
 from mycoswarm.daemon.home import Home
@@ -32,9 +32,9 @@ class Foreman:
             wall_clock=time.time,
         )
 
-    def services(self) -> WorkshopServices:
+    def services(self) -> EmployerServices:
         """What the owner's routes for agents and runs need."""
-        return WorkshopServices(team=self._team, crew=self._crew, runs=self._home.runs, specs=self._toolbox.specs)
+        return EmployerServices(team=self._team, crew=self._crew, runs=self._home.runs, specs=self._toolbox.specs)
 
     async def close(self) -> None:
         """Stop all runs; each is told so."""

@@ -71,7 +71,7 @@ class Past(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkshopServices:
+class EmployerServices:
     """What the routes need. `specs`: the tools there are, as a function, for they may change."""
 
     team: Bench
@@ -87,7 +87,7 @@ class Specs(Protocol):
         """All of them."""
 
 
-def workshop_routes(services: WorkshopServices) -> list[Route]:
+def employer_routes(services: EmployerServices) -> list[Route]:
     """Build the routes under `/api/agents` and `/api/runs`."""
     team, crew, runs = services.team, services.crew, services.runs
 
