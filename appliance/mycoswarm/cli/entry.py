@@ -16,7 +16,7 @@ COMMANDS = {
     "approvals": "outside",
     "ask": "talk",
     "bench": "timing",
-    "chat": "talk",
+    "chat": "parlour",
     "demo": "demo",
     "detect": "survey",
     "endpoints": "outside",

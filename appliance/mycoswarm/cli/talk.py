@@ -1,4 +1,4 @@
-"""`ask` and `chat`: prompts from the terminal, with where each one ran."""
+"""`ask`: a prompt from the terminal, with where it ran; and the streams that `chat` and others hear."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from mycoswarm.base.errors import RingError, SwarmError
+from mycoswarm.base.errors import RingError
 from mycoswarm.cli.call import SILENCE_S, Call, as_error, decode
 from mycoswarm.cli.reason import show_reasons
-from mycoswarm.cli.screen import complain, guarded, note, out, say, show_json, write
+from mycoswarm.cli.screen import guarded, note, say, show_json, write
 
 
 @dataclass(slots=True)
@@ -63,9 +63,9 @@ def where(reply: Reply) -> str:
     return f"ran on {named or 'unknown'}{speed}; rule: {reply.mycoswarm.get('rule', 'unknown')}"
 
 
-def _options(command: Any) -> Any:
-    """The options that both commands share."""
-    options = (
+def options(command: Any) -> Any:
+    """Give a command the options that `ask` and `chat` share."""
+    shared = (
         click.option("--model", default="spore", show_default=True, help="Which model answers."),
         click.option("--route", help='Narrow where it may run: "solo", "split; stages=2", "nodes=attic".'),
         click.option("--temperature", type=float, help="0 is always the likeliest word."),
@@ -73,7 +73,7 @@ def _options(command: Any) -> Any:
         click.option("--seed", type=int, help="The same seed gives the same answer."),
         click.option("--system", help="A system prompt."),
     )
-    for option in reversed(options):  # the last one put on is shown first
+    for option in reversed(shared):  # the last one put on is shown first
         command = option(command)
     return command
 
@@ -86,7 +86,7 @@ def _body(model: str, system: str | None, prompt: str, **sampling: Any) -> dict[
 
 @click.command()
 @click.argument("prompt", nargs=-1, required=True)
-@_options
+@options
 @click.option("--json", "as_json", is_flag=True, help="The whole answer as JSON.")
 @click.option("--explain", is_flag=True, help="Show where it would run and why; send nothing.")
 @click.pass_obj
@@ -124,57 +124,3 @@ def _explain(call: Call, body: dict[str, Any], as_json: bool) -> None:
         show_json(told)
     else:
         show_reasons(told)
-
-
-@click.command()
-@_options
-@click.pass_obj
-@guarded
-def chat(folder: Path, /, model: str, route: str | None, system: str | None, **sampling: Any) -> None:
-    """Chat in the terminal. /model NAME, /route TEXT, /new and /quit; Ctrl-C stops an answer."""
-    call = Call(folder)
-    start = [{"role": "system", "content": system}] if system else []
-    messages: list[dict[str, str]] = list(start)
-    given = {k: v for k, v in sampling.items() if v is not None}
-    note(f"model {model}; /quit ends")
-    while True:
-        try:
-            line = out.input("> ").strip()
-        except (EOFError, KeyboardInterrupt):
-            say()
-            return
-        word, _, rest = line.partition(" ")
-        if word == "/quit":
-            return
-        if word == "/new":
-            messages = list(start)
-        elif word == "/model":
-            model = rest.strip() or model
-            note(f"model {model}")
-        elif word == "/route":
-            route = rest.strip() or None
-            note(f"route {route or 'as the rules say'}")
-        elif word.startswith("/"):
-            note("There are /model NAME, /route TEXT, /new and /quit.")
-        elif line:
-            asked = [*messages, {"role": "user", "content": line}]
-            answer = _turn(call, {"model": model, "messages": asked, **given}, route)
-            if answer:
-                messages = [*asked, {"role": "assistant", "content": answer}]
-
-
-def _turn(call: Call, body: dict[str, Any], route: str | None) -> str:
-    """One answer, or as much of it as came; an error is said, and the chat goes on."""
-    reply = Reply()
-    try:
-        for text in stream_chat(call, body, reply, route):
-            write(text)
-        say()
-        note(where(reply))
-    except KeyboardInterrupt:
-        say()
-        note("stopped")
-    except SwarmError as error:
-        say()
-        complain(error)
-    return reply.text
