@@ -67,7 +67,8 @@ class _Reading:
         try:
             given = tomllib.loads(self._text)
         except (tomllib.TOMLDecodeError, RecursionError) as exc:
-            raise self._wrong(None, str(exc)) from exc  # it says the line itself
+            last = f"line {max(1, len(self._text.splitlines()))}"
+            raise self._wrong(None, str(exc).replace("end of document", last)) from exc  # it says the line itself
         self._only(given, _KEYS, "")
         if given.get("name", self._name) != self._name:
             raise self._wrong("name", f"name is not {self._name!r}, as the file is called")
