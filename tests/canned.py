@@ -84,6 +84,7 @@ class Tools:
     acts: dict[str, Act]
     ran: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     errands: list[Errand] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """All of them."""
@@ -99,6 +100,10 @@ class Tools:
         if asyncio.iscoroutine(text):
             text = await text
         return ToolResult(one.id, str(text), True, "attic", 0.5)
+
+    async def release(self, workspace_id: str, errand: Errand) -> None:
+        """Remember that a workspace went."""
+        self.released.append(workspace_id)
 
 
 @dataclass

@@ -12,7 +12,7 @@ HOMES = {
     "h11": {"external"},
     "jinja2": {"stage"},
     "llama_cpp": {"stage", "hardware"},
-    "msgspec": {"wire", "catalog", "swarm", "routing", "stage", "store", "external", "sandbox", "api", "daemon"},
+    "msgspec": {"wire", "catalog", "swarm", "routing", "stage", "store", "external", "sandbox", "agents", "api", "daemon"},
     "numpy": {"wire", "catalog", "routing", "stage"},
     "psutil": {"hardware", "swarm"},
     "pynvml": {"hardware"},

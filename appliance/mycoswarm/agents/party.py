@@ -15,13 +15,14 @@ from mycoswarm.agents.profile import Profile
 from mycoswarm.agents.purse import Budget, Purse
 from mycoswarm.agents.quotation import new_nonce, notice
 from mycoswarm.agents.spawn import MAX_DEPTH, MAX_SPAWNED, SPAWN, Commission, read_commission
-from mycoswarm.agents.toolbox import Errand, Toolbox
+from mycoswarm.agents.toolbox import Errand
 from mycoswarm.agents.turn import Ask, Means, Message, Pursuit
 from mycoswarm.base.errors import InputError
 from mycoswarm.chat.job import Asker
 from mycoswarm.wire.tool import ToolCall, ToolResult, ToolSpec
 
 SHARE = 4  # a sub-agent that is given no number of tokens gets one part in so many of what its parent has left
+RELEASE_S = 40.0  # for a node to remove a workspace
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,10 +52,27 @@ class Agent:
         """Each agent has a workspace of its own."""
         return "-".join(filter(None, (self.run_id, *self.number.split("."))))
 
+    def errand(self, deadline: float) -> Errand:
+        """What a tool is told of it."""
+        return Errand(asker=self.asker, run_id=self.run_id, workspace_id=self.workspace_id, deadline=deadline)
+
     def touch(self, asker: Asker) -> None:
         """What this asker's labels cover is known to this agent now."""
         labels, added = self.asker.labels | asker.labels, self.asker.added | asker.added
         self.asker = replace(self.asker, labels=labels, added=added)
+
+
+class Kit(Protocol):
+    """The swarm's tools; agents/toolbox.py is the real one."""
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """All tools there are."""
+
+    async def run(self, call: ToolCall, errand: Errand) -> ToolResult:
+        """Run one call where the rules say; what goes wrong is in the result."""
+
+    async def release(self, workspace_id: str, errand: Errand) -> None:
+        """Whoever had this workspace has ended: its files go."""
 
 
 class Speak(Protocol):
@@ -71,7 +89,7 @@ class Parts:
     `tool_s`: no tool takes longer.
     """
 
-    toolbox: Toolbox
+    toolbox: Kit
     speak: Speak
     profile: Callable[[str], Awaitable[Profile]]
     left: Callable[[Agent], None] = lambda agent: None
@@ -115,8 +133,7 @@ class Party:
             if call.name == SPAWN.name:
                 return await self._spawn(agent, call, children, tell)
             deadline = min(_now_s() + self._parts.tool_s, agent.ends_s)
-            errand = Errand(asker=agent.asker, run_id=self._run_id, workspace_id=agent.workspace_id, deadline=deadline)
-            return await self._parts.toolbox.run(call, errand)
+            return await self._parts.toolbox.run(call, agent.errand(deadline))
 
         def hear(event: AgentEvent) -> None:
             if isinstance(event, Heard):
@@ -136,6 +153,7 @@ class Party:
             return await Pursuit(means, messages, agent.budget, agent.purse).run()
         finally:
             self._parts.left(agent)
+            await self._parts.toolbox.release(agent.workspace_id, agent.errand(_now_s() + RELEASE_S))
 
     async def _spawn(self, parent: Agent, call: ToolCall, children: "itertools.count[int]", tell: Tell) -> ToolResult:
         """Run a sub-agent, whose answer is the tool's result.

@@ -15,7 +15,7 @@ BUSY_S = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plea:
-    """What the owner gets to see of a request: all but its text."""
+    """What the owner gets to see of a request: all but its text; of a tool's call its arguments too (`detail`)."""
 
     request_id: str
     key_name: str | None
@@ -26,6 +26,7 @@ class Plea:
     labels: tuple[str, ...]
     destination: str
     rule: str
+    detail: str = ""
 
 
 @dataclass(slots=True)
@@ -100,6 +101,7 @@ class Approvals:
                 "labels": list(one.plea.labels),
                 "destination": one.plea.destination,
                 "rule": one.plea.rule,
+                **({"detail": one.plea.detail} if one.plea.detail else {}),
             }
             for one in self._waiting.values()
         ]

@@ -19,6 +19,7 @@ COMMANDS = {
     "chat": "parlour",
     "demo": "demo",
     "detect": "survey",
+    "doctor": "checkup",
     "endpoints": "outside",
     "expel": "enrol",
     "init": "enrol",
@@ -32,6 +33,7 @@ COMMANDS = {
     "run": "running",
     "stage": "child",
     "token": "enrol",
+    "tool": "handiwork",
     "version": "edition",
 }
 

@@ -59,13 +59,7 @@ class Cabinet:
     def counter(self, around: Surroundings, employer: EmployerServices) -> CounterServices:
         """What the owner's routes need for rules, endpoints and approvals, and for agents, which are made elsewhere."""
         directory = Directory(self._home.endpoints, rules=self._keeper.rules, wall_clock=time.time, probe=self._probe)
-        rehearsal = Rehearsal(
-            swarm=around.swarm,
-            models=around.models,
-            rules=around.rules,
-            conditions=around.conditions,
-            wall_clock=around.wall_clock,
-        )
+        rehearsal = rehearsal_of(around)
         return CounterServices(
             rules=RuleServices(
                 desk=self._keeper,
@@ -80,10 +74,20 @@ class Cabinet:
     def surroundings(
         self,
         outlook: Outlook,
-        conditions: Callable[[ModelFacts, tuple[str, ...]], Conditions],
         grade: Callable[[RingPlan, ModelFacts, Finished], None],
     ) -> Surroundings:
         """What a chat needs."""
+        settings = self._home.settings
+
+        def conditions(facts: ModelFacts, node_ids: tuple[str, ...]) -> Conditions:
+            n_ctx = min(settings.context_tokens, facts.n_ctx_train or settings.context_tokens)
+            return Conditions(
+                n_ctx=n_ctx,
+                n_ubatch=min(settings.step_tokens, n_ctx),
+                n_seq_max=settings.sequences,
+                n_threads=outlook.threads(node_ids),
+            )
+
         return Surroundings(
             swarm=outlook.swarm,
             models=outlook,
@@ -96,8 +100,8 @@ class Cabinet:
             spend=lambda key_name, tokens: self._home.allowances.spend(key_name, tokens, time.time()),
             new_id=lambda: secrets.token_hex(8),
             wall_clock=time.time,
-            request_s=self._home.settings.request_s,
-            keeps_prompts=self._home.settings.ledger_prompts,
+            request_s=settings.request_s,
+            keeps_prompts=settings.ledger_prompts,
         )
 
     async def _replay(self, last: int, given: list[Any] | None, around: Surroundings) -> dict[str, Any]:
@@ -137,3 +141,14 @@ class Cabinet:
     def _passage(self) -> Passage:
         limits = Limits(whole_s=self._home.settings.request_s)
         return Passage(permit=self._border.endpoint, limits=limits, place=self._border.place)
+
+
+def rehearsal_of(around: Surroundings) -> Rehearsal:
+    """Decides on examples as this chat decides on requests."""
+    return Rehearsal(
+        swarm=around.swarm,
+        models=around.models,
+        rules=around.rules,
+        conditions=around.conditions,
+        wall_clock=around.wall_clock,
+    )

@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import msgspec
 
-from mycoswarm.agents.toolbox import Joined
 from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
@@ -26,7 +25,7 @@ from mycoswarm.api.owner import owner_routes
 from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat.life import Chat, Surroundings
+from mycoswarm.chat.life import Chat
 from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import Cabinet
@@ -41,6 +40,7 @@ from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
+from mycoswarm.daemon.workroom import Workroom
 from mycoswarm.stage.delivery import Delivery
 from mycoswarm.stage.host import HostServices
 from mycoswarm.stage.pool import OpenedRing, Opening, RingPool
@@ -56,7 +56,7 @@ from mycoswarm.swarm.place import PLACES, Place
 from mycoswarm.swarm.roster import Entry, SignedRoster
 from mycoswarm.swarm.server import PeerServer
 from mycoswarm.swarm.tls import client_context, fingerprint, server_context
-from mycoswarm.wire.plan import Conditions, RingPlan
+from mycoswarm.wire.plan import RingPlan
 from mycoswarm.wire.report import Finished
 
 SHARD_FORMAT = 1
@@ -82,6 +82,7 @@ class Node:
         self._steward: Steward
         self._keeping: set[asyncio.Task[None]] = set()
         self._notary = Notary(home.ledger)
+        self._workroom = Workroom(home, standing, self._notary, border)
         self._librarian = Librarian(home.ledger, standing, name=lambda: home.identity.name)
 
     async def __aenter__(self) -> Self:
@@ -120,7 +121,8 @@ class Node:
         )
         sockets = self._own(self._site.bind_peer())
         routes = membership_routes(lambda: standing.roster()[0], self._accept, self._cut)
-        app = peer_app(self._peer_services(), [*routes, *disclosure_routes(self._who, self._librarian)])
+        routes += [*disclosure_routes(self._who, self._librarian), *self._workroom.peer_routes(self._who)]
+        app = peer_app(self._peer_services(), routes)
         serving = server_context(standing.certificate_pem, key_pem, standing.authority_pem)
         self._server = await enter(PeerServer(app, serving, sockets))  # type: ignore[arg-type]  # starlette types its ASGI more widely
         parts = Parts(
@@ -148,9 +150,9 @@ class Node:
         self._rings = rings = await enter(RingPool(self._open_ring, idle_s=home.settings.idle_s))
         keeper = await enter(Keeper(home.rules, swarm=lambda: outlook.swarm(None)))
         cabinet = Cabinet(home, self._notary, keeper, self._border)
-        around = self._surroundings(cabinet, outlook)
+        around = cabinet.surroundings(outlook, self._grade)
         chat = Chat(around, rings)
-        foreman = Foreman(home, chat, cabinet.approvals, Joined(()))
+        stops = [rings.stop]  # before the listeners: open answers end with a typed error
         if self._standing.decides:
             sockets = self._own(self._site.bind_console())
         services = ConsoleServices(
@@ -166,19 +168,22 @@ class Node:
         auditor = Auditor(home.ledger, self._librarian, self._standing, self._contacts.fresh)
         owner += chronicle_routes(self._librarian, auditor)
         if self._standing.decides:
+            toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
+            foreman = Foreman(home, chat, cabinet.approvals, toolbox)
             owner += counter_routes(cabinet.counter(around, foreman.services()))
+            owner += self._workroom.owner_routes(toolbox)
+            stops.append(foreman.close)  # first of all, so that runs end as stopped
             await enter(Listener(console_app(services, owner), sockets))
         else:
-            owner += elsewhere_routes()
+            owner += [*elsewhere_routes(), *self._workroom.owner_routes(None)]
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
-        self._stack.push_async_callback(rings.stop)  # before the listeners: open answers end with a typed error
-        self._stack.push_async_callback(foreman.close)  # and before those: runs end as stopped
+        for stop in stops:
+            self._stack.push_async_callback(stop)
 
     # What the parts ask of each other
 
     def _peer_services(self) -> PeerServices:
         home, standing = self._home, self._standing
-        environment = stage_environment(os.environ)
         host = HostServices(
             node_id=home.identity.node_id,
             swarm_id=standing.swarm_id,
@@ -187,35 +192,20 @@ class Node:
             refuse=self._notary.refuse,
             barred=self._notary.barred_in_stage,
             prepare=Delivery(home.shelf, home.pieces, self._dial),
-            launch=Launch(argv=STAGE_ARGV, cwd=home.folder, environment=environment),
+            launch=Launch(argv=STAGE_ARGV, cwd=home.folder, environment=stage_environment(os.environ)),
             addresses=self._site.stage_hosts,
             gpu=home.settings.gpu,
             crashes=home.crashes,
         )
         return PeerServices(who=self._who, host=host, library=home.shelf, card=self._encoded_card)
 
-    def _surroundings(self, cabinet: Cabinet, outlook: Outlook) -> Surroundings:
-        settings = self._home.settings
-
-        def conditions(facts: ModelFacts, node_ids: tuple[str, ...]) -> Conditions:
-            n_ctx = min(settings.context_tokens, facts.n_ctx_train or settings.context_tokens)
-            return Conditions(
-                n_ctx=n_ctx,
-                n_ubatch=min(settings.step_tokens, n_ctx),
-                n_seq_max=settings.sequences,
-                n_threads=outlook.threads(node_ids),
-            )
-
-        return cabinet.surroundings(outlook, conditions, self._grade)
-
     def _outlook(self) -> Outlook:
-        rings = lambda: self._rings.warm() if self._rings else ()  # noqa: E731
         return Outlook(
             Sources(
                 standing=self._standing,
                 contact=self._contacts.contact,
                 settings=self._home.settings,
-                rings=rings,
+                rings=lambda: self._rings.warm() if self._rings else (),
                 returning=lambda: self._rings.returning() if self._rings else {},
                 speeds=lambda: self._speeds,
                 conditions=self._conditions,

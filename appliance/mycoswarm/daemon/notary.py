@@ -9,9 +9,9 @@ from typing import Any
 from mycoswarm.base.egress import Barred
 from mycoswarm.base.errors import SwarmError
 from mycoswarm.store.ledger import Ledger
-from mycoswarm.store.record import REFUSED_TICKET, TICKET, refused_row, ticket_row
+from mycoswarm.store.record import REFUSED_TICKET, TICKET, TOOL_TICKET, refused_row, ticket_row, tool_ticket_row
 from mycoswarm.wire.report import Barred as Report
-from mycoswarm.wire.ticket import Sealed, Ticket
+from mycoswarm.wire.ticket import Sealed, Ticket, ToolTicket
 
 EGRESS = "egress"  # kind of rows about connections that the guard refused
 MAX_REFUSALS = 60  # rows a minute; a node that asks in a loop must not fill the disk
@@ -50,6 +50,14 @@ class Notary:
             StorageError: it could not be written, so the work must not begin.
         """
         await asyncio.to_thread(self.note, TICKET, ticket_row(sealed, ticket), ticket.request_id)
+
+    async def record_tool(self, sealed: Sealed, ticket: ToolTicket) -> None:
+        """The same for a tool's ticket.
+
+        Raises:
+            StorageError: it could not be written, so the tool must not run.
+        """
+        await asyncio.to_thread(self.note, TOOL_TICKET, tool_ticket_row(sealed, ticket), ticket.run_id)
 
     async def barred(self, what: Barred | Report) -> None:
         """Keep that the egress guard refused something, in this process or in a stage."""

@@ -60,16 +60,15 @@ class _Call:
         tried: list[tuple[str, str]] = []
         first: Refusal | None = None
         for index, action in enumerate(match.rule.chain):
-            outcome: ToolDecision | Refusal | None = None
+            words = f"without the labels that the request adds, no rule lets it {action.words()}"
+            refusal = self._refuse("refused_by_rules", words, tuple(tried))
             for way in ways_of(action, match.limit):
                 outcome = self._follow(match.rule, index, way, tuple(tried))
                 if isinstance(outcome, ToolDecision):
                     return outcome
-            if outcome is None:
-                words = f"without the labels that the request adds, no rule lets it {action.words()}"
-                outcome = self._refuse("refused_by_rules", words, tuple(tried))
-            first = first or outcome
-            tried.append((action.words(), outcome.message))
+                refusal = outcome
+            first = first or refusal
+            tried.append((action.words(), refusal.message))
         assert first is not None  # a rule has at least one action
         if len(tried) == 1:
             return first
@@ -78,21 +77,22 @@ class _Call:
         return replace(first, message=message, explanation=explained)
 
     def _follow(self, rule: Rule, index: int, way: Way, tried: tuple[tuple[str, str], ...]) -> ToolDecision | Refusal:
-        if not isinstance(way.done, Run):
+        action = way.done
+        if not isinstance(action, Run):
             return self._refuse("refused_by_rules", "an endpoint runs no tools", tried)
         bound = way.bound if isinstance(way.bound, Run) else None
-        faults = {node.node_id: self._fault(node, way.done, bound) for node in self._swarm.nodes}
+        faults = {node.node_id: self._fault(node, action, bound) for node in self._swarm.nodes}
         able = [node for node in self._swarm.nodes if faults[node.node_id] is None]
-        chosen = min(able, key=lambda node: self._cost(node, way.done), default=None) if able else None
+        chosen = min(able, key=lambda node: self._cost(node, action), default=None)
         verdicts = self._verdicts(faults, chosen) if self._explain else ()
         if chosen is None:
-            return self._nowhere(way.done, faults, tried, verdicts)
+            return self._nowhere(action, faults, tried, verdicts)
         ask_s = way.ask_s
         if ask_s is None and needs_yes(self._asked, self._match):
             ask_s = ASK_S
         ground = Ground(rule=rule.name, rule_id=rule.id, version=self._rules.version, action=index, ask_s=ask_s)
         reason = f"{chosen.name} is the first of {len(able)} that the rule allows"
-        runs = [one for one in (way.done, bound) if one is not None]
+        runs = [one for one in (action, bound) if one is not None]
         unconfined = all(one.sandbox == "optional" for one in runs)
         return ToolDecision(ground, chosen, self._explanation(reason, tried, verdicts), unconfined)
 

@@ -47,7 +47,7 @@ def _fault(shape: dict[str, Any], value: Any) -> str | None:
         return None if within else f"must be from {shape['minimum']} to {shape['maximum']}"
     if not isinstance(value, str):
         return "must be a text"
-    if "\0" in value or not value.isascii() and _is_broken(value):
+    if "\0" in value or (not value.isascii() and _is_broken(value)):
         return "holds a character that no file can hold"
     within = shape["minLength"] <= len(value) <= shape["maxLength"]
     return None if within else f"must have {shape['minLength']} to {shape['maxLength']} characters"

@@ -221,7 +221,10 @@ def _give_up_first(pid: int) -> None:
 def _disk_fault(folder: Path) -> str:
     """In what a folder takes too much; empty where it does not. What cannot be looked into counts as too much."""
     entries, taken, waiting = 0, 0, [str(folder)]
-    disk = os.statvfs(folder)
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return "its folder is gone"
     if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:  # also what was removed and is still open takes room
         return "the disk is nearly full"
     while waiting:

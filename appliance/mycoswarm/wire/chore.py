@@ -29,11 +29,13 @@ class Farewell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="line", tag="done"):
-    """Node to coordinator: what came of it. `ok` False: the tool ran, or refused its arguments, and `text` says why."""
+    """Node to coordinator: what came of it. `ok` False: `text` says why and
+    `code` in what way."""
 
     text: str
     ok: bool
     seconds: float
+    code: str = ""
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="line", tag="failed"):

@@ -38,10 +38,10 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ToolTicket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="ticket", tag="tool"):
-    """Body of a ticket for one call of a tool, or, where `tool` is "release", for the end of a run's workspace.
+    """Body of a ticket for one call of a tool, or, where `tool` is "release", for the end of a workspace.
 
-    `nonce`, `sequence` and `lifetime_s` as in `Ticket`. `digest` is SHA-256 of the arguments' text in hex. `unconfined`:
-    the owner's rule lets the tool run where there is no sandbox. `within_s`: how long the tool may take.
+    `nonce`, `sequence` and `lifetime_s` as in `Ticket`. `digest` is SHA-256 of the arguments' text in hex. `within_s`:
+    how long the tool may take. `unconfined`: the owner's rule lets it run where there is no sandbox.
     """
 
     swarm_id: str
@@ -53,6 +53,7 @@ class ToolTicket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tool: str
     digest: str
     run_id: str
+    workspace_id: str
     within_s: float = 30.0
     unconfined: bool = False
 
