@@ -14,13 +14,13 @@ from mycoswarm.wire.toolcall import MAX_CALLS, CallReader
 
 NAMES = frozenset({"clock", "add"})
 TEMPLATES = {
-    "hermes": "{% for tool in tools %}<tool_call>",
+    "hermes": "{% for tool in tools %}<tool_call></tool_call>",
     "llama": "tools <|python_tag|>",
     "mistral": "tools [TOOL_CALLS]",
     "mistral args": "tools [TOOL_CALLS] [ARGS]",
     "deepseek": "tools <｜tool▁calls▁begin｜> <｜tool▁sep｜> ```json",
     "deepseek 3.1": "tools <｜tool▁calls▁begin｜> <｜tool▁sep｜>",
-    "harmony": "tools <|channel|> to=functions.",
+    "harmony": "tools <|channel|> 'assistant to=' + \"functions.\" <|message|>",
     "plain": "{{ tools | tojson }}",
 }
 ADD, CLOCK = ("add", '{"a": [1, {"b": "}\\"]{"}], "é": "Grüße"}'), ("clock", "{}")

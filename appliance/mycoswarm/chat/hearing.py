@@ -1,7 +1,5 @@
 """An answer as it comes from a ring, with the tool calls taken out of its text."""
 
-import msgspec
-
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.job import Job
 from mycoswarm.wire.dialect import Dialect, dialect_of, find_dialect
@@ -30,7 +28,7 @@ class Hearing:
             return
         names = frozenset(tool["function"]["name"] for tool in job.prompt.tools)
         form = dialect.form(job.prompt, job.choice) if names else None
-        self.sampling = msgspec.structs.replace(job.sampling, shown=dialect.shown, call_form=form)
+        self.sampling = job.sampling.calling(form, dialect.shown)
         self._reader = CallReader(dialect, names, job.request_id, None if job.choice.is_parallel else 1)
 
     def hear(self, piece: Piece) -> list[Piece | ToolCall]:
@@ -40,7 +38,8 @@ class Hearing:
         said = self._reader.feed(piece.text)
         first = said.pop(0) if said and isinstance(said[0], str) else ""
         assert isinstance(first, str)
-        return [msgspec.structs.replace(piece, text=first), *_events(said, piece.request_id)]
+        begun = Piece(request_id=piece.request_id, text=first, token_ids=piece.token_ids, logprobs=piece.logprobs)
+        return [begun, *_events(said, piece.request_id)]
 
     def end(self, finished: Finished) -> list[Piece | ToolCall]:
         """What was held back, now that the answer has ended."""

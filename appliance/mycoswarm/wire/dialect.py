@@ -7,10 +7,12 @@
  deepseek  <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>N, fenced JSON ...  DeepSeek V3, R1
            <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>N<｜tool▁sep｜>{...}<｜tool▁call▁end｜>...   DeepSeek V3.1
  harmony   <|channel|>commentary to=functions.N <|constrain|>json<|message|>{...}         gpt-oss
- plain     the whole answer is {"name": N, "arguments": {...}}, a list of such, or that in a fence: other templates
+ plain     the whole answer is {"name": N, "arguments": {...}}, a list of such, or that in a fence: templates that show
+           tools and no form of a call
 
 The marks come from the chat templates that these models' publishers ship. Some are control tokens, which are no text of
-an answer otherwise: `shown` lists them. Forms that are no JSON (Qwen3-Coder's and GLM's XML) are not read.
+an answer otherwise: `shown` lists them. Forms that are no JSON (the XML of Qwen3-Coder and
+GLM), and those of other templates that write calls, are not read: asking such a model with tools is an error.
 """
 
 import json
@@ -31,6 +33,7 @@ _BEGIN, _END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 _ONE, _SEPARATOR, _ONE_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
 _TURNS = ("<|channel|>", "<|start|>", "<|end|>", "<|return|>", "<|call|>")
 _FENCE = "```"
+_OTHERS = ("<function=", "<arg_key>", "<invoke", "<tool_calls>")  # of forms with the same marks that are not read
 _TOOLS = re.compile(r"\btools\b")
 _RECIPIENT = re.compile(r"to=functions\.([\w.-]+)")
 
@@ -287,7 +290,7 @@ def _named(key: str) -> tuple[str, ...]:
 DIALECTS = (
     Dialect(
         name="harmony",
-        marks=("<|channel|>", "to=functions."),
+        marks=("<|channel|>", "<|message|>", '"functions."'),
         openings=_TURNS,
         starts=("to=functions.",),
         shown=("<|channel|>", "<|message|>", "<|constrain|>", "<|start|>", "<|end|>"),
@@ -340,8 +343,8 @@ DIALECTS = (
     ),
     Dialect(
         name="hermes",
-        marks=("<tool_call>",),
-        unless=("<function=", "<arg_key>"),
+        marks=("<tool_call>", "</tool_call>"),
+        unless=_OTHERS,
         openings=("<tool_call>",),
         shown=("<tool_call>", "</tool_call>"),
         read=_read_tagged,
@@ -352,6 +355,7 @@ DIALECTS = (
         Dialect(
             name="llama",
             marks=marks,
+            unless=_OTHERS,
             openings=("<|python_tag|>",),
             starts=("{", "[", _FENCE),
             shown=("<|python_tag|>",),
@@ -365,7 +369,7 @@ DIALECTS = (
     Dialect(
         name="plain",
         marks=("tools",),
-        unless=("<function=", "<arg_key>"),
+        unless=(*_OTHERS, "tool_call", "tool_list"),
         starts=("{", "[", _FENCE),
         read=_read_bare,
         before=_named("arguments"),

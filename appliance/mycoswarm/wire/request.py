@@ -1,6 +1,6 @@
 """What a head is asked to do: a prompt and how to sample from it. Already checked at the edge; limits stand here."""
 
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -52,6 +52,10 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     call_form: CallForm | None = None
     shown: tuple[str, ...] = ()
     max_tokens: int | None = None
+
+    def calling(self, form: CallForm | None, shown: tuple[str, ...]) -> Self:
+        """The same, where tools may be called."""
+        return msgspec.structs.replace(self, call_form=form, shown=shown)
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
