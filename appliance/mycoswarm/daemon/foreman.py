@@ -7,6 +7,7 @@ import time
 from mycoswarm.agents.crew import Crew
 from mycoswarm.agents.party import Parts
 from mycoswarm.agents.profile import Profile
+from mycoswarm.agents.spawn import SPAWN
 from mycoswarm.agents.team import Team
 from mycoswarm.agents.toolbox import Toolbox
 from mycoswarm.agents.voice import Voice
@@ -34,7 +35,9 @@ class Foreman:
 
     def services(self) -> EmployerServices:
         """What the owner's routes for agents and runs need."""
-        return EmployerServices(team=self._team, crew=self._crew, runs=self._home.runs, specs=self._toolbox.specs)
+        return EmployerServices(
+            team=self._team, crew=self._crew, runs=self._home.runs, specs=lambda: (*self._toolbox.specs(), SPAWN)
+        )
 
     async def close(self) -> None:
         """Stop all runs; each is told so."""
