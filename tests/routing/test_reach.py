@@ -135,7 +135,7 @@ def test_where_nothing_can_be_carried_out_all_reasons_are_told_and_the_first_one
         (asked(narrowing=Narrowing(stages=2)), "narrows to nodes"),
         (asked(narrowing=Narrowing(within="LAN")), "stays within LAN"),
         (asked(narrowing=Narrowing(without=frozenset({"cloud"}))), "failed while"),
-        (Asked("m", "d", "embedding", 1), "chats and completions"),
+        (Asked("m", "d", "embedding", 1), "chats, completions"),
     ],
 )
 def test_an_endpoint_gets_no_request_that_narrows_past_it(request_: Asked, fault: str) -> None:

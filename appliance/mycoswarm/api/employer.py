@@ -89,76 +89,82 @@ class Specs(Protocol):
 
 def employer_routes(services: EmployerServices) -> list[Route]:
     """Build the routes under `/api/agents` and `/api/runs`."""
-    team, crew, runs = services.team, services.crew, services.runs
+    desk = _Desk(services)
+    return [
+        json_route("agents", "GET", desk.agents),
+        json_route("agents/{name}", "GET", desk.agent),
+        json_route("agents/{name}", "PUT", desk.put),
+        json_route("agents/{name}", "DELETE", desk.remove),
+        Route("/api/agents/{name}/run", desk.run, methods=["POST"]),
+        json_route("runs", "GET", desk.runs),
+        json_route("runs/{id}", "GET", desk.shown),
+        json_route("runs/{id}/stop", "POST", desk.stop),
+    ]
 
-    async def agents(given: Given, by: str) -> Any:
-        members = await asyncio.to_thread(team.members)
+
+class _Desk:
+    def __init__(self, services: EmployerServices) -> None:
+        self._with = services
+
+    async def agents(self, given: Given, by: str) -> Any:
+        members = await asyncio.to_thread(self._with.team.members)
         return {"agents": [_member(one) for one in members]}
 
-    async def agent(given: Given, by: str) -> Any:
-        one = await asyncio.to_thread(team.member, text(given, "name"))
-        granted = [s.name for s in services.specs() if one.profile is not None and one.profile.takes(s.name)]
+    async def agent(self, given: Given, by: str) -> Any:
+        one = await asyncio.to_thread(self._with.team.member, text(given, "name"))
+        granted = [spec.name for spec in self._with.specs() if one.profile is not None and one.profile.takes(spec.name)]
         return {**_member(one), "toml": one.text, "granted": granted}
 
-    async def put(given: Given, by: str) -> Any:
+    async def put(self, given: Given, by: str) -> Any:
         only(given, "name", "toml")
         if not isinstance(given.get("toml"), str):
             raise InputError("toml must be the text of an agent file")
-        await asyncio.to_thread(team.put, text(given, "name"), given["toml"])
-        return await agent(given, by)
+        await asyncio.to_thread(self._with.team.put, text(given, "name"), given["toml"])
+        return await self.agent(given, by)
 
-    async def remove(given: Given, by: str) -> Any:
-        await asyncio.to_thread(team.remove, text(given, "name"))
+    async def remove(self, given: Given, by: str) -> Any:
+        await asyncio.to_thread(self._with.team.remove, text(given, "name"))
         return {"name": given["name"]}
 
-    async def run(request: Request) -> Response:
-        given = await read_body(request)
-        only(given, "task", "earlier")
-        name, task = request.path_params["name"], given.get("task")
-        if not isinstance(task, str) or not 0 < len(task.strip()) <= MAX_TASK:
-            raise InputError(f"task must be a text of 1 to {MAX_TASK} characters")
-        earlier = _earlier(given.get("earlier", []))
-        one = await asyncio.to_thread(team.member, name)
-        if one.profile is None:
-            raise InputError(one.fault or "its file is broken", hint="Mend the file.", code="bad_agent_file")
-        envelope = envelope_of(request, "")
-        if envelope.route:
-            raise InputError("an agent's requests go as the rules say, and take no X-Mycoswarm-Route")
-        assignment = Assignment(
-            profile=one.profile, task=task, asker=envelope.asker, asked_by=asker(request), earlier=earlier
-        )
-        events = crew.run(assignment)
+    async def run(self, request: Request) -> Response:
+        """Wait for the run to have begun, so that early errors get their own status; then stream."""
+        events = self._with.crew.run(await self._assignment(request))
         first = await while_present(request.receive, _first(events))
         if first is None:
             await events.aclose()
             return Response(status_code=499)  # nobody reads it; the number is nginx's
         return _LineStream(_lines(first, events), {"x-mycoswarm-run": str(first["id"])})
 
-    async def listed(given: Given, by: str) -> Any:
+    async def runs(self, given: Given, by: str) -> Any:
         limit = _limit(given.get("limit"))
-        going = {row.id: row for row in crew.running()}
-        kept = await asyncio.to_thread(runs.newest, limit)
-        rows = [*(row for row in going.values() if row.id not in {one.id for one in kept}), *kept]
+        kept = await asyncio.to_thread(self._with.runs.newest, limit)
+        known = {row.id for row in kept}
+        rows = [*(row for row in self._with.crew.running() if row.id not in known), *kept]  # some are not kept
         return {"runs": [_run(row) for row in rows[:limit]]}
 
-    async def shown(given: Given, by: str) -> Any:
-        row, events = await asyncio.to_thread(runs.find, text(given, "id"))
+    async def shown(self, given: Given, by: str) -> Any:
+        row, events = await asyncio.to_thread(self._with.runs.find, text(given, "id"))
         return {**row.shown(), "events": events}
 
-    async def stop(given: Given, by: str) -> Any:
-        await crew.stop(text(given, "id"))
+    async def stop(self, given: Given, by: str) -> Any:
+        await self._with.crew.stop(text(given, "id"))
         return {"id": given["id"]}
 
-    return [
-        json_route("agents", "GET", agents),
-        json_route("agents/{name}", "GET", agent),
-        json_route("agents/{name}", "PUT", put),
-        json_route("agents/{name}", "DELETE", remove),
-        Route("/api/agents/{name}/run", run, methods=["POST"]),
-        json_route("runs", "GET", listed),
-        json_route("runs/{id}", "GET", shown),
-        json_route("runs/{id}/stop", "POST", stop),
-    ]
+    async def _assignment(self, request: Request) -> Assignment:
+        given = await read_body(request)
+        only(given, "task", "earlier")
+        task, earlier = given.get("task"), _earlier(given.get("earlier", []))
+        if not isinstance(task, str) or not 0 < len(task.strip()) <= MAX_TASK:
+            raise InputError(f"task must be a text of 1 to {MAX_TASK} characters")
+        one = await asyncio.to_thread(self._with.team.member, request.path_params["name"])
+        if one.profile is None:
+            raise InputError(one.fault or "its file is broken", hint="Mend the file.", code="bad_agent_file")
+        envelope = envelope_of(request, "")
+        if envelope.route:
+            raise InputError("an agent's requests go as the rules say, and take no X-Mycoswarm-Route")
+        return Assignment(
+            profile=one.profile, task=task, asker=envelope.asker, asked_by=asker(request), earlier=earlier
+        )
 
 
 class _LineStream(EventStream):
