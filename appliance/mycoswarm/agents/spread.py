@@ -25,21 +25,34 @@ class Spread:
         usual = self._explain(job)
         if not isinstance(usual, Decision):
             return job
-        others = frozenset().union(*(ids for name, ids in self._taken.items() if name != agent))
-        chosen = usual
-        if others & _ids(usual):
-            narrowing = job.narrowing
-            apart = self._explain(replace(job, narrowing=replace(narrowing, without=narrowing.without | others)))
-            if isinstance(apart, Decision) and _is_as_good(apart, usual):
-                chosen = apart
+        chosen = self._stay(job, agent, usual) or self._part(job, agent, usual) or usual
         self._taken[agent] = _ids(chosen)
-        if chosen is usual:
-            return job
-        return replace(job, narrowing=replace(job.narrowing, nodes=tuple(sorted(_ids(chosen)))))
+        return job if _ids(chosen) == _ids(usual) else _narrowed(job, _ids(chosen))
+
+    def _stay(self, job: Job, agent: str, usual: Decision) -> Decision | None:
+        """Where this agent was before: its nodes still hold what they have read."""
+        before = self._taken.get(agent)
+        if before is None:
+            return None
+        there = self._explain(_narrowed(job, before))
+        return there if isinstance(there, Decision) and _is_as_good(there, usual) else None
+
+    def _part(self, job: Job, agent: str, usual: Decision) -> Decision | None:
+        """Nodes that no sibling is on, where the usual ones are not that."""
+        others = frozenset().union(*(ids for name, ids in self._taken.items() if name != agent))
+        if not others & _ids(usual):
+            return None
+        narrowing = job.narrowing
+        apart = self._explain(replace(job, narrowing=replace(narrowing, without=narrowing.without | others)))
+        return apart if isinstance(apart, Decision) and _is_as_good(apart, usual) else None
 
     def leave(self, agent: str) -> None:
         """A sub-agent has ended."""
         self._taken.pop(agent, None)
+
+
+def _narrowed(job: Job, ids: frozenset[str]) -> Job:
+    return replace(job, narrowing=replace(job.narrowing, nodes=tuple(sorted(ids))))
 
 
 def _ids(decision: Decision) -> frozenset[str]:
