@@ -122,7 +122,7 @@ def test_siblings_share_a_node_where_the_rules_name_only_one() -> None:
 def test_keeping_apart_takes_nobody_to_a_fallback_or_out_of_the_lan() -> None:
     """Without the first node the rule would go to its endpoint."""
     rack = EndpointState(name="rack", place="outside")
-    rule = Rule(name="attic, else out", then=Run(nodes=("attic",)), fallback=(External("rack"),))
+    rule = Rule(name="attic, else out", then=Run(nodes=("attic",)), fallback=(External(name="rack"),))
 
     async def main() -> None:
         bench = Bench(rules=RuleSet.of((rule,)), endpoints=(rack,))
