@@ -157,6 +157,7 @@ class Bench:
     """
 
     nodes: tuple[NodeState, ...] = (node("attic"), node("cellar"))
+    facts: ModelFacts = FACTS
     rules: RuleSet = field(default_factory=lambda: RuleSet.of((DEFAULT_RULE,)))
     request_s: float = 30.0
     ring_for: Callable[[RingPlan], FakeRing] = FakeRing
@@ -175,7 +176,7 @@ class Bench:
         """The one model there is."""
         if reference != FACTS.name:
             raise NotFoundError(f"no node holds {reference[:50]!r}")
-        return FACTS
+        return self.facts
 
     def new_id(self) -> str:
         """A number of its own."""

@@ -1,5 +1,6 @@
 """Tool calls through the official `openai` client against real daemons, with the model that comes along."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +8,12 @@ from typing import Any
 import openai
 import pytest
 
+from endpoints import passage
 from mycoswarm.cli.fleet import Fleet
+from mycoswarm.external.errand import Reached, relay
+from mycoswarm.external.target import Limits, Target
+from mycoswarm.wire.request import Prompt, Sampling
+from mycoswarm.wire.tool import ToolCall, call_id
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +85,21 @@ def test_a_sum_is_called_out_and_the_answer_uses_the_result(
     result = {"role": "tool", "tool_call_id": call["id"], "content": "42"}
     answer, reason = ask(client, [QUESTION, said, result], **more)
     assert reason == "stop" and "42" in answer["content"] and "tool_calls" not in answer
+
+
+def test_from_an_endpoint_the_call_comes_as_the_same_event(fleet: Fleet) -> None:
+    async def main() -> list[Any]:
+        target = Target(
+            name="swarm", url=f"http://{fleet.console()}/v1", place="LAN", model="spore", secret=fleet.key("endpoint")
+        )
+        prompt = Prompt(messages=(QUESTION,), tools=(CALCULATOR,))
+        told = relay(target, prompt, Sampling(temperature=0.0), request_id="r1", passage=passage(Limits()))
+        return [event async for event in told]
+
+    reached, *said, finished = asyncio.run(main())
+    assert said == [ToolCall(call_id("r1", 0), "calculator", '{"expression": "12+30"}')]
+    assert isinstance(reached, Reached) and finished.reason == "stop" and finished.prompt_tokens > 10
+    fleet.coordinator.call.ask("DELETE", "/api/keys/endpoint", {})
 
 
 def test_without_need_of_a_tool_the_answer_is_text(client: openai.OpenAI) -> None:

@@ -179,6 +179,8 @@ def test_after_the_last_call_that_may_be_nothing_more_is_said() -> None:
 
 def test_what_a_model_writes_without_end_is_bounded_and_read_once() -> None:
     assert len(read("hermes", hermes(CLOCK) * (MAX_CALLS + 2))) == MAX_CALLS + 1
+    deep = '<tool_call>{"name": "add", "arguments": ' + '{"a":' * 40_000 + "1" + "}" * 40_001 + "</tool_call>"
+    assert read("hermes", deep) == [deep]
     text = '<tool_call>{"a": "' * 40_000
     assert read("hermes", *(text[at : at + 1000] for at in range(0, len(text), 1000))) == [text]
 

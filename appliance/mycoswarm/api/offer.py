@@ -12,6 +12,7 @@ from mycoswarm.wire.toolcall import MAX_CALLS
 MAX_TOOLS = 128  # as OpenAI's API
 MAX_DESCRIPTION = 8192  # characters
 MAX_SCHEMA_BYTES = 64 << 10  # of one tool
+MAX_OFFER_BYTES = 1 << 20  # of all: they travel twice in an order, for the template and for the grammar
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # as OpenAI's API; grammars and templates take it as it is
 _FUNCTION = {"name", "description", "parameters", "strict"}
 _MODES = ("auto", "required")
@@ -40,7 +41,10 @@ def read_tools(tools: list[Any], choice: str | dict[str, Any] | None, is_paralle
     if mode == "none":
         return (), ToolChoice()
     told = ToolChoice(mode="required" if mode == "required" else "auto", name=name, is_parallel=is_parallel)
-    return tuple(map(tool_json, specs)), told
+    offered = tuple(map(tool_json, specs))
+    if (size := len(msgspec.json.encode(offered))) > MAX_OFFER_BYTES:
+        raise wrong("tools", f"tools has {size} bytes; at most {MAX_OFFER_BYTES}")
+    return offered, told
 
 
 def read_calls(where: str, calls: Any) -> list[dict[str, Any]]:
