@@ -257,3 +257,21 @@ def test_the_history_is_bounded(runs: Runs) -> None:
     for gone in (0, 19):
         with pytest.raises(NotFoundError):
             runs.find(f"r{gone}")
+
+
+def test_nobody_waits_for_a_workspace_that_a_lost_node_keeps_and_closing_ends_it(runs: Runs) -> None:
+    class Slow(Tools):
+        async def release(self, workspace_id: str, errand: Any) -> None:
+            self.released.append(workspace_id)
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        tools = Slow({"look": str})
+        async with crew(Model([says("Seen.")]), runs, tools) as made:
+            assert (await heard(made))[-1]["end"] == "answer"
+            assert made.running() == () and tools.released == ["r0"]
+            with pytest.raises(NotFoundError):
+                await made.stop("r0")
+        assert runs.find("r0")[0].state == "finished"
+
+    asyncio.run(main())

@@ -79,6 +79,7 @@ class Crew:
         self._parts, self._approvals, self._history = parts, approvals, history
         self._new_id, self._clock = new_id, wall_clock
         self._running: dict[str, _Running] = {}
+        self._finishing: set[asyncio.Task[None]] = set()
 
     async def run(self, assignment: Assignment) -> AsyncGenerator[dict[str, Any], None]:
         """Have an agent do a task, and tell of it; first `{event: "run", id, ...}`, last `{event: "end", ...}`.
@@ -89,7 +90,7 @@ class Crew:
             BusyError: too many run already.
             StorageError: the history could not be begun; nothing ran.
         """
-        if len(self._running) >= MAX_RUNNING:
+        if len(self.running()) >= MAX_RUNNING:
             raise BusyError(f"{MAX_RUNNING} agents are at work", retry_after_s=30)
         one = self._begin(assignment)
         run_id = one.row.id
@@ -100,12 +101,17 @@ class Crew:
             while (event := await one.events.get()) is not None:
                 await self._keep(one, event)
                 yield told(event)
+                if isinstance(event, Ended):
+                    return  # what is still tidied up, nobody has to wait for
         finally:
-            one.work.cancel()
-            try:
-                await asyncio.shield(self._finish(one))
-            finally:
-                self._running.pop(run_id, None)
+            has_ended = one.row.state != "running"
+            if not has_ended:
+                one.work.cancel()
+            finishing = asyncio.create_task(self._finish(one), name=f"finish run {run_id}")
+            self._finishing.add(finishing)
+            finishing.add_done_callback(self._finishing.discard)
+            if not has_ended:
+                await asyncio.shield(finishing)
 
     async def stop(self, run_id: str) -> None:
         """Stop a run.
@@ -114,7 +120,7 @@ class Crew:
             NotFoundError: none of that id is going on.
         """
         one = self._running.get(run_id)
-        if one is None or one.work.done():
+        if one is None or one.row.state != "running" or one.work.done():
             raise NotFoundError(
                 f"no run {run_id[:40]!r} is going on", hint="`mycoswarm-node agent runs` shows what is."
             )
@@ -123,15 +129,15 @@ class Crew:
 
     def running(self) -> tuple[RunRow, ...]:
         """What is going on now, the newest first."""
-        return tuple(one.row for one in reversed(self._running.values()))
+        return tuple(one.row for one in reversed(self._running.values()) if one.row.state == "running")
 
     async def close(self) -> None:
         """Stop all runs."""
         works = {one.work for one in self._running.values()}
         for work in works:
             work.cancel()
-        if works:
-            await asyncio.wait(works, timeout=STOP_S)
+        if works or self._finishing:
+            await asyncio.wait({*works, *self._finishing}, timeout=STOP_S)
 
     def _begin(self, assignment: Assignment) -> _Running:
         profile, run_id = assignment.profile, self._new_id()
@@ -152,14 +158,14 @@ class Crew:
 
     async def _work(self, run_id: str, assignment: Assignment, events: "asyncio.Queue[AgentEvent | None]") -> Ended:
         def wait(plea: Plea) -> None:
-            events.put_nowait(ApprovalAwaited(plea.request_id, plea.task, plea.destination, plea.rule))
+            events.put_nowait(ApprovalAwaited(plea.request_id, plea.task, plea.destination, plea.rule, plea.detail))
 
         party = Party(run_id, self._parts, events.put_nowait)
         with self._approvals.watch(f"{run_id}-", wait):
             return await party.go(assignment.profile, assignment.task, assignment.asker, assignment.earlier)
 
     async def _finish(self, one: _Running) -> None:
-        """Wait for the end, and keep what was not told any more."""
+        """Wait for the end, and keep what was not told any more. A node that is gone may take a while to tidy up."""
         await asyncio.wait({one.work})
         while not one.events.empty():
             event = one.events.get_nowait()
@@ -169,6 +175,7 @@ class Crew:
             await self._end(replace(one.row, state="stopped" if one.work.cancelled() else "failed"))
         if not one.work.cancelled() and (error := one.work.exception()) is not None:
             log.error("run %s failed: a bug of ours", one.row.id, exc_info=error)
+        self._running.pop(one.row.id, None)
 
     async def _keep(self, one: _Running, event: AgentEvent) -> None:
         """Write what the history is to hold. That it cannot be written ends no run."""

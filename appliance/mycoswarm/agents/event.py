@@ -52,12 +52,13 @@ class CallEnded:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalAwaited:
-    """The owner is asked. `approval` is what `approvals allow` takes."""
+    """The owner is asked. `approval` is what `approvals allow` takes. `detail`: a tool's arguments."""
 
     approval: str
     task: str
     destination: str
     rule: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from mycoswarm.api.departure import EventStream, while_present
 from mycoswarm.api.refusal import bug, error_body
 from mycoswarm.api.visitor import envelope_of
 from mycoswarm.base.errors import InputError, SwarmError
+from mycoswarm.store.apikey import Key
 from mycoswarm.store.run import RunRow
 from mycoswarm.wire.tool import ToolSpec
 
@@ -72,19 +73,14 @@ class Past(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmployerServices:
-    """What the routes need. `specs`: the tools there are, as a function, for they may change."""
+    """What the routes need. `specs`: the tools there are, as a function, for they may change. `admit` counts a run
+    against its key's limits; it raises BusyError where one is reached."""
 
     team: Bench
     crew: Work
     runs: Past
-    specs: "Specs"
-
-
-class Specs(Protocol):
-    """The tools there are."""
-
-    def __call__(self) -> tuple[ToolSpec, ...]:
-        """All of them."""
+    specs: Callable[[], tuple[ToolSpec, ...]]
+    admit: Callable[[Key | None], None] = lambda key: None
 
 
 def employer_routes(services: EmployerServices) -> list[Route]:
@@ -128,7 +124,9 @@ class _Desk:
 
     async def run(self, request: Request) -> Response:
         """Wait for the run to have begun, so that early errors get their own status; then stream."""
-        events = self._with.crew.run(await self._assignment(request))
+        assignment = await self._assignment(request)
+        self._with.admit(request.scope["state"]["key"])
+        events = self._with.crew.run(assignment)
         first = await while_present(request.receive, _first(events))
         if first is None:
             await events.aclose()

@@ -53,6 +53,8 @@ class Performance:
     def _approval(self, event: dict[str, Any], agent: str) -> None:
         self._close()
         say(f"{_before(agent)}{event['task']} would go to {event['destination']}; the rule {event['rule']} asks you.")
+        if event["detail"]:
+            say(event["detail"])
         allowed = self.says_yes or click.confirm("Allow it?", default=False)
         try:
             self.call.ask("POST", f"/api/approvals/{quote(event['approval'], safe='')}", {"allow": allowed})

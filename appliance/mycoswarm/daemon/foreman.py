@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
 
 from mycoswarm.agents.crew import Crew
 from mycoswarm.agents.party import Parts
@@ -15,6 +16,7 @@ from mycoswarm.api.employer import EmployerServices
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.life import Chat
 from mycoswarm.daemon.home import Home
+from mycoswarm.store.apikey import Key
 
 FOLDER_NAME = "agents"
 
@@ -33,10 +35,14 @@ class Foreman:
             wall_clock=time.time,
         )
 
-    def services(self) -> EmployerServices:
+    def services(self, admit: Callable[[Key | None], None]) -> EmployerServices:
         """What the owner's routes for agents and runs need."""
         return EmployerServices(
-            team=self._team, crew=self._crew, runs=self._home.runs, specs=lambda: (*self._toolbox.specs(), SPAWN)
+            team=self._team,
+            crew=self._crew,
+            runs=self._home.runs,
+            specs=lambda: (*self._toolbox.specs(), SPAWN),
+            admit=admit,
         )
 
     async def close(self) -> None:

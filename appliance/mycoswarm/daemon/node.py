@@ -170,7 +170,7 @@ class Node:
         if self._standing.decides:
             toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
             foreman = Foreman(home, chat, cabinet.approvals, toolbox)
-            owner += counter_routes(cabinet.counter(around, foreman.services()))
+            owner += counter_routes(cabinet.counter(around, foreman.services(cabinet.admit)))
             owner += self._workroom.owner_routes(toolbox)
             stops.append(foreman.close)  # first of all, so that runs end as stopped
             await enter(Listener(console_app(services, owner), sockets))
