@@ -16,6 +16,7 @@ from mycoswarm.routing.reach import HARMLESS
 from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.wire.tool import ToolCall
 
+Routes = list[Route]
 Refuse = Callable[[None, SwarmError], Awaitable[None]]
 
 
@@ -48,6 +49,11 @@ class ToolStream:
         await send({"type": "http.response.body", "body": b""})
 
 
+def stream_routes(stream: ToolStream) -> Routes:
+    """What the peer listener gets."""
+    return [Route("/peer/tools", stream, methods=["POST"])]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolDesk:
     """What the owner's routes need. `doctor` says what protects this node; `toolbox` None: it is a worker."""
@@ -57,7 +63,7 @@ class ToolDesk:
     new_id: Callable[[], str]
 
 
-def tool_routes(desk: ToolDesk) -> list[Route]:
+def tool_routes(desk: ToolDesk) -> Routes:
     """Build the routes under `/api/tools`, and `/api/doctor`."""
 
     async def doctor(given: Given, by: str) -> Any:

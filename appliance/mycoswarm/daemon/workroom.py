@@ -5,13 +5,11 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from starlette.routing import Route
-
 from mycoswarm.agents.porter import Carry, Reach
 from mycoswarm.agents.toolbox import Toolbox, ToolServices
 from mycoswarm.api.explanation import explanation_of
 from mycoswarm.api.peer import Caller
-from mycoswarm.api.tooling import ToolDesk, ToolStream, tool_routes
+from mycoswarm.api.tooling import Routes, ToolDesk, ToolStream, stream_routes, tool_routes
 from mycoswarm.base.errors import InputError
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
@@ -43,11 +41,11 @@ class Workroom:
             )
         )
 
-    def peer_routes(self, who: Callable[[bytes], Caller | None]) -> list[Route]:
+    def peer_routes(self, who: Callable[[bytes], Caller | None]) -> Routes:
         """For the peer listener."""
-        return [Route("/peer/tools", ToolStream(self._workshop, who, self._notary.refuse), methods=["POST"])]
+        return stream_routes(ToolStream(self._workshop, who, self._notary.refuse))
 
-    def owner_routes(self, toolbox: Toolbox | None) -> list[Route]:
+    def owner_routes(self, toolbox: Toolbox | None) -> Routes:
         """For the owner; `toolbox` None on a worker."""
         return tool_routes(ToolDesk(doctor=self._doctor, toolbox=toolbox, new_id=lambda: secrets.token_hex(8)))
 

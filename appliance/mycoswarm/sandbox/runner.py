@@ -7,6 +7,7 @@ good: it gives up root, sets its limits, and may be read by no other process.
 import ctypes
 import os
 import resource
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mycoswarm.sandbox.papers import Papers
 from mycoswarm.sandbox.timepiece import tell_time
 from mycoswarm.sandbox.toolset import TOOLS
 
+_CAPABILITIES = struct.pack("Ii", 0x20080522, 0)  # linux/capability.h: version 3, this process
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 36, 38  # linux/prctl.h
 
 
@@ -78,6 +80,7 @@ def bind(task: Task) -> None:
         os.setresuid(task.user_id, task.user_id, task.user_id)
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # the change of user has set it anew
+            ctypes.CDLL(None).capset(_CAPABILITIES, bytes(24))  # it leaves the inheritable ones
     limits = [
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, bounds.cpu_s),
