@@ -93,7 +93,7 @@ class Parts:
     speak: Speak
     profile: Callable[[str], Awaitable[Profile]]
     left: Callable[[Agent], None] = lambda agent: None
-    tool_s: float = 120.0
+    tool_s: float = 600.0  # the owner may be asked first; each tool has a limit of its own besides
 
 
 class Party:
