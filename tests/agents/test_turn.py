@@ -13,7 +13,7 @@ from mycoswarm.agents.event import CallBegun, CallEnded, Ended, StepBegun, StepE
 from mycoswarm.agents.purse import Budget
 from mycoswarm.agents.quotation import MAX_CHARACTERS
 from mycoswarm.agents.turn import MAX_CALLS, MAX_SAME
-from mycoswarm.base.errors import RefusedError, RingError
+from mycoswarm.base.errors import InputError, RefusedError, RingError
 from mycoswarm.wire.tool import ToolCall
 from rings import until
 
@@ -102,6 +102,12 @@ def test_an_error_of_the_model_ends_the_run_with_its_code_and_what_was_said() ->
     ended = asyncio.run(one.run())
     assert (ended.end, ended.code, ended.answer) == ("error", "node_lost", "It ")
     assert "cable" in (ended.message or "")
+
+
+def test_talk_that_no_longer_fits_the_models_context_ends_so() -> None:
+    full = InputError("the prompt has 9000 tokens", code="context_length_exceeded")
+    ended = asyncio.run(trial(says(call("add", a=1, b=1)), [full]).run())
+    assert (ended.end, ended.code) == ("context", "context_length_exceeded") and "9000" in (ended.message or "")
 
 
 def test_an_answer_that_breaks_off_is_an_error() -> None:

@@ -22,6 +22,7 @@ from mycoswarm.wire.tool import ToolCall, ToolResult, ToolSpec
 
 MAX_CALLS = 16  # in one step; a model that wants more has lost its way
 MAX_SAME = 3  # the same call with the same arguments ends a run the third time
+FULL = "context_length_exceeded"  # the code of a prompt that no longer fits
 
 Message = dict[str, Any]
 
@@ -86,7 +87,8 @@ class Pursuit:
             self._means.tell(self._ended("cancelled", code="cancelled", message="the run was stopped"))
             raise
         except SwarmError as error:
-            ended = self._ended("error", code=error.code, message=f"{error.message}. {error.hint}")
+            end: End = "context" if error.code == FULL else "error"
+            ended = self._ended(end, code=error.code, message=f"{error.message}. {error.hint}")
         except Exception as exc:
             if isinstance(exc, TimeoutError) and limit.expired():
                 ended = self._ended("time")
