@@ -8,10 +8,11 @@ from typing import Any, Protocol
 from starlette.routing import Route
 
 from mycoswarm.agents.toolbox import Errand, Toolbox
-from mycoswarm.api.body import Given, json_route, maybe_text, only, text
+from mycoswarm.api.body import Given, json_route, maybe_text, only, text, texts
 from mycoswarm.api.peer import Caller, Duplex, peer_error
 from mycoswarm.base.errors import InputError, SwarmError, TrustError
 from mycoswarm.chat.job import Asker
+from mycoswarm.routing.clause import is_label
 from mycoswarm.routing.reach import HARMLESS
 from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.wire.tool import ToolCall
@@ -73,9 +74,13 @@ def tool_routes(desk: ToolDesk) -> Routes:
         return {"tools": [_shown(name) for name in TOOLS]}
 
     async def run(given: Given, by: str) -> Any:
-        only(given, "name", "arguments", "run")
+        only(given, "name", "arguments", "run", "labels")
         run_id = maybe_text(given, "run") or desk.new_id()
-        return await _run(_toolbox(desk), text(given, "name"), given.get("arguments", {}), run_id)
+        labels = frozenset(texts(given, "labels"))
+        if wrong := [label for label in labels if not is_label(label)]:
+            raise InputError(f"{wrong[0][:40]!r} is no label")
+        asker = Asker(added=labels)
+        return await _run(_toolbox(desk), text(given, "name"), given.get("arguments", {}), run_id, asker)
 
     return [
         json_route("doctor", "GET", doctor),
@@ -84,13 +89,13 @@ def tool_routes(desk: ToolDesk) -> Routes:
     ]
 
 
-async def _run(toolbox: Toolbox, name: str, arguments: Any, run_id: str) -> dict[str, Any]:
+async def _run(toolbox: Toolbox, name: str, arguments: Any, run_id: str, asker: Asker) -> dict[str, Any]:
     """One call by hand, in a workspace for it alone."""
     if not run_id.isalnum() or not run_id.isascii() or len(run_id) > 64 or run_id != run_id.lower():
         raise InputError("a run's id has 1 to 64 small letters and digits")
     if not isinstance(arguments, dict):
         raise InputError("arguments must be a JSON object")
-    errand = Errand(asker=Asker(), run_id=run_id, workspace_id=run_id)
+    errand = Errand(asker=asker, run_id=run_id, workspace_id=run_id)
     try:
         result = await toolbox.perform(ToolCall(run_id, name, json.dumps(arguments)), errand)
     finally:

@@ -49,10 +49,13 @@ def list_tools(folder: Path, as_json: bool) -> None:
 @tool.command("run")
 @click.argument("name")
 @click.argument("arguments", default="{}")
+@click.option(
+    "--label", "labels", multiple=True, help="A label that the call brings, which only narrows; may be repeated."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 @guarded
-def run_tool(folder: Path, name: str, arguments: str, as_json: bool) -> None:
+def run_tool(folder: Path, name: str, arguments: str, labels: tuple[str, ...], as_json: bool) -> None:
     """Run the tool NAME once with ARGUMENTS, a JSON object ("-" reads it from stdin), in a workspace of its own."""
     try:
         given = json.loads(sys.stdin.read() if arguments == "-" else arguments)
@@ -60,7 +63,7 @@ def run_tool(folder: Path, name: str, arguments: str, as_json: bool) -> None:
         raise InputError(
             f"the arguments are no JSON: {exc}", hint='Write them like \'{"path": "notes.txt"}\'.'
         ) from exc
-    told = _Trial(Call(folder), name, given).run()
+    told = _Trial(Call(folder), name, {"arguments": given, "labels": list(labels)}).run()
     if as_json:
         show_json(told)
     else:
@@ -73,7 +76,7 @@ def run_tool(folder: Path, name: str, arguments: str, as_json: bool) -> None:
 class _Trial:
     """One call that may have to wait for the owner, who sits here."""
 
-    def __init__(self, call: Call, name: str, given: Any) -> None:
+    def __init__(self, call: Call, name: str, given: dict[str, Any]) -> None:
         self._call, self._name, self._given = call, name, given
         self._run_id = secrets.token_hex(8)
         self._told: dict[str, Any] | SwarmError | None = None
@@ -98,7 +101,7 @@ class _Trial:
     def _ask(self) -> None:
         path = f"/api/tools/{quote(self._name, safe='')}"
         try:
-            body = {"arguments": self._given, "run": self._run_id}
+            body = {**self._given, "run": self._run_id}
             self._told = self._call.ask("POST", path, body, timeout_s=RUN_S)
         except SwarmError as error:
             self._told = error
