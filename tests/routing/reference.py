@@ -237,7 +237,7 @@ def can_send(asked: Asked, step: Step, swarm: SwarmState) -> bool:
     endpoint = next((one for one in swarm.endpoints if one.name == name), None)
     return (
         endpoint is not None
-        and asked.task in ("chat", "completion", "embedding")
+        and asked.task in ("chat", "completion", "agent", "embedding")
         and not wanted.nodes
         and wanted.mode == "any"
         and wanted.stages is None

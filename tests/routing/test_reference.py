@@ -107,7 +107,7 @@ def may_reach(world: World, *, unasked: bool = False) -> set[str]:
             continue
         if isinstance(step.done, Run):
             found |= {node.node_id for node in world.swarm.nodes if allowed(node, step)}
-        elif world.asked.task in ("chat", "completion", "embedding"):
+        elif world.asked.task in ("chat", "completion", "agent", "embedding"):
             found.add(step.done.name)
     return found
 
@@ -180,11 +180,8 @@ def test_the_reach_by_rules_alone_is_what_the_reference_allows(seed: int) -> Non
         assert reach.rule == (rule.name if rule else None)
         if rule is not None and limit is rule and reach.outlet in ("run", "external"):
             first = unwrapped(rule.then)
-            assert (reach.outlet == "run") == isinstance(first, Run) or world.asked.task not in (
-                "chat",
-                "completion",
-                "embedding",
-            )
+            goes_out = world.asked.task in ("chat", "completion", "agent", "embedding")
+            assert (reach.outlet == "run") == isinstance(first, Run) or not goes_out
 
 
 def test_a_swarm_without_nodes_refuses() -> None:

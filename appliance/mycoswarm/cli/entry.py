@@ -12,10 +12,11 @@ from mycoswarm.cli.warden import keep
 # Command -> the module that holds it. `stage` is internal and not listed.
 COMMANDS = {
     "adopt": "enrol",
+    "agent": "troupe",
     "approvals": "outside",
     "ask": "talk",
     "bench": "timing",
-    "chat": "talk",
+    "chat": "parlour",
     "demo": "demo",
     "detect": "survey",
     "doctor": "checkup",

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from mycoswarm.api.employer import EmployerServices
 from mycoswarm.api.governance import GovernanceServices
 from mycoswarm.api.rules import RuleServices
 from mycoswarm.base.errors import EndpointError
@@ -56,8 +57,8 @@ class Cabinet:
         named = self._keeper.rules().endpoints()
         return {one.name: one.models for one in self._home.endpoints.entries() if one.name in named}
 
-    def governance(self, around: Surroundings) -> GovernanceServices:
-        """What the owner's routes for rules, endpoints and approvals need."""
+    def governance(self, around: Surroundings, employer: EmployerServices) -> GovernanceServices:
+        """What the owner's routes need for rules, endpoints and approvals, and for agents, which are made elsewhere."""
         directory = Directory(self._home.endpoints, rules=self._keeper.rules, wall_clock=time.time, probe=self._probe)
         rehearsal = rehearsal_of(around)
         return GovernanceServices(
@@ -68,6 +69,7 @@ class Cabinet:
             ),
             endpoints=directory,
             approvals=self.approvals,
+            employer=employer,
         )
 
     def surroundings(

@@ -31,6 +31,7 @@ from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import Cabinet
 from mycoswarm.daemon.directory import endpoint_states
+from mycoswarm.daemon.foreman import Foreman
 from mycoswarm.daemon.home import STAGE_ARGV, Home
 from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
@@ -139,21 +140,19 @@ class Node:
             self._discovery = await enter(self._discover())
         self._steward.watch(self._discovery)
         await enter(self._contacts)
-        watch = asyncio.create_task(self._border.watch(self._notary.barred), name="watch the border")
-        look = asyncio.create_task(self._pace.look(), name="look at the machine")
-        for task in (watch, look):
-            self._stack.push_async_callback(_cancel, task)
+        for work in (self._border.watch(self._notary.barred), self._pace.look()):
+            self._stack.push_async_callback(_cancel, asyncio.create_task(work))
         await self._open_console()
 
     async def _open_console(self) -> None:
         home, enter = self._home, self._stack.enter_async_context
         outlook = self._outlook()
-        rings = await enter(RingPool(self._open_ring, idle_s=home.settings.idle_s))
-        self._rings = rings
+        self._rings = rings = await enter(RingPool(self._open_ring, idle_s=home.settings.idle_s))
         keeper = await enter(Keeper(home.rules, swarm=lambda: outlook.swarm(None)))
         cabinet = Cabinet(home, self._notary, keeper, self._border)
         around = self._surroundings(cabinet, outlook)
         chat = Chat(around, rings)
+        stops = [chat.stop, rings.stop]  # before the listeners: open answers end with a typed error
         if self._standing.decides:
             sockets = self._own(self._site.bind_console())
         services = ConsoleServices(
@@ -170,14 +169,17 @@ class Node:
         auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
         owner += chronicle_routes(self._archivist, auditor)
         if self._standing.decides:
-            owner += governance_routes(cabinet.governance(around))
-            owner += self._workroom.owner_routes(self._workroom.toolbox(around, cabinet.approvals, self._reach))
+            toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
+            foreman = Foreman(home, chat, cabinet.approvals, toolbox)
+            owner += governance_routes(cabinet.governance(around, foreman.services(cabinet.admit)))
+            owner += self._workroom.owner_routes(toolbox)
+            stops.append(foreman.close)  # first of all, so that runs end as stopped
             await enter(Listener(console_app(services, owner), sockets))
         else:
             owner += [*worker_routes(), *self._workroom.owner_routes(None)]
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
-        self._stack.push_async_callback(chat.stop)  # before the listeners: open answers end with a typed error
-        self._stack.push_async_callback(rings.stop)
+        for stop in stops:
+            self._stack.push_async_callback(stop)
 
     # What the parts ask of each other
 

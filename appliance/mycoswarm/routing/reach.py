@@ -13,7 +13,7 @@ from mycoswarm.routing.clause import View, view_of
 from mycoswarm.routing.rule import Rule, RuleSet
 from mycoswarm.routing.snapshot import EMBEDDING, Asked, SwarmState
 
-ENDPOINT_TASKS = ("chat", "completion", EMBEDDING)
+ENDPOINT_TASKS = ("chat", "completion", "agent", EMBEDDING)  # an agent asks a model as a chat does
 TOOL = "tool:"  # what the task of a tool's call begins with
 HARMLESS = frozenset(  # tools that run unasked by any rule; the two that write do so in the run's own workspace only
     {"calculator", "clock", "list_nodes", "explain_route"}
