@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from mycoswarm.api.completion import USUAL_WAITS, Completions, Waits
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
+from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway
 from mycoswarm.base.errors import StorageError
 from mycoswarm.store.apikey import Key
@@ -102,6 +103,7 @@ async def console(
     async with asyncio.timeout(30), bench.chat() as chat:
         services = ConsoleServices(
             completions=Completions(chat, lambda: 1234.5, bench.new_id, admit=lambda key: None, waits=waits),
+            embeddings=Embeddings(chat, bench.new_id, admit=lambda key: None, body_s=waits.body_s),
             doorway=Doorway(
                 names=lambda: frozenset({"127.0.0.1", "localhost", "::1", "attic.local"}),
                 check=KEYS.get,

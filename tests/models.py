@@ -124,13 +124,18 @@ def write_random_model(
     tied: bool | None = None,
     quantisation: GGMLQuantizationType = GGMLQuantizationType.Q8_0,
     template: str | None = TEMPLATE,
+    control: tuple[str, ...] = (),
     rope_factors: bool | None = None,
     context: int = 2048,
     seed: int = 0,
+    pooling: int | None = None,
+    is_causal: bool = True,
 ) -> Path:
     """Write a GGUF of random weights; the defaults are those of `SHAPES`.
 
     `experts=4` on "llama" makes a mixture of experts. `sliding_window` is for architectures with windows.
+    `control` are texts of further control tokens, in the place of words from token 261 on.
+    `pooling` is llama.cpp's number.
     `rope_factors` adds tensors that belong to no layer and that every shard needs (llama, mistral3, granite, phi3).
     """
     shape = SHAPES[arch]
@@ -150,7 +155,11 @@ def write_random_model(
     )
     writer = _Writer(Path(path), plan, seed)
     _add_keys(writer, sliding_window, context)
-    _add_tokenizer(writer, template)
+    if pooling is not None:
+        writer.file.add_pooling_type(gguf.PoolingType(pooling))
+    if not is_causal:
+        writer.file.add_causal_attention(False)
+    _add_tokenizer(writer, template, control)
     writer.matrix("token_embd.weight", vocab, width, scale=1.0)
     has_factors = shape.has_rope_factors if rope_factors is None else rope_factors
     if has_factors and arch == "phi3":
@@ -216,16 +225,17 @@ def _add_keys(writer: _Writer, sliding_window: int | None, context: int) -> None
         file.add_logit_scale(0.0625)
 
 
-def _add_tokenizer(writer: _Writer, template: str | None) -> None:
+def _add_tokenizer(writer: _Writer, template: str | None, control: tuple[str, ...]) -> None:
     file, vocab = writer.file, writer.plan.vocab
     special = [b"<unk>", b"<s>", b"</s>", b"<|im_start|>", b"<|im_end|>"]
     tokens = special + [b"<0x%02X>" % byte for byte in range(256)]
     kinds = [2, 3, 3, 3, 3] + [6] * 256
     words = [b"%s%d" % (b"\xe2\x96\x81w" if index % 2 else b"w", index) for index in range(vocab - len(tokens))]
     assert len(tokens) + len(words) == vocab, "the vocabulary must hold at least 261 tokens"
+    words[: len(control)] = [text.encode() for text in control]
     file.add_tokenizer_model("llama")
     file.add_token_list(tokens + words)
-    file.add_token_types(kinds + [1] * len(words))
+    file.add_token_types(kinds + [3] * len(control) + [1] * (len(words) - len(control)))
     file.add_token_scores([-float(index) for index in range(vocab)])
     file.add_bos_token_id(1)
     file.add_eos_token_id(4)

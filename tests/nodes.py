@@ -102,9 +102,11 @@ class Swarm:
         return await dial_as(as_name, [self.addresses[node_id]])
 
     @asynccontextmanager
-    async def ring(self, *cuts: tuple[str, int], **how: object) -> AsyncIterator[Ring]:
+    async def ring(
+        self, *cuts: tuple[str, int], conditions: Conditions = CONDITIONS, **how: object
+    ) -> AsyncIterator[Ring]:
         ring = await Ring.open(
-            self.plan(*cuts),
+            self.plan(*cuts, conditions=conditions),
             connect=self.connect,
             seal=seal,
             swarm_id="swarm",

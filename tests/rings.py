@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,10 +21,10 @@ from mycoswarm.routing.rule import DEFAULT_RULE, RuleSet
 from mycoswarm.routing.snapshot import EndpointState, Narrowing, NodeState, SwarmState, WarmRing
 from mycoswarm.stage.pool import Opening, RingPool
 from mycoswarm.wire.line import decode_order, encode_line
-from mycoswarm.wire.order import Generate
+from mycoswarm.wire.order import Embed, Generate
 from mycoswarm.wire.plan import Conditions, RingPlan
-from mycoswarm.wire.report import AnyReport, Finished, Piece, TokenLogprob, TopLogprob
-from mycoswarm.wire.request import Generation, Prompt, Sampling
+from mycoswarm.wire.report import AnyReport, Finished, Piece, TokenLogprob, TopLogprob, Vector
+from mycoswarm.wire.request import Embedding, Generation, Prompt, Sampling, Work
 from mycoswarm.wire.ticket import Warrant
 
 TOKENS = ("Three", " small", " rings", " answer", ",", " one", " by", " one", ".")
@@ -71,6 +72,7 @@ class FakeRing:
         self.gate = asyncio.Event()
         self.gate.set()
         self.generations: list[Generation] = []
+        self.embeddings: list[Embedding] = []
         self.warrants: list[Warrant] = []
         self.ends: list[str] = []
         self.is_closed = False
@@ -90,19 +92,19 @@ class FakeRing:
         self.is_closed = True
         self._lost = self._lost or lost_at(self.plan.head.node_id, "closed", "ring_closed")
 
-    async def generate(
-        self, generation: Generation, warrant: Warrant, lifetime_s: float
-    ) -> AsyncGenerator[AnyReport, None]:
-        """Speak the script, under the limits that were asked for."""
-        order = Generate(generation=generation)
+    async def generate(self, work: Work, warrant: Warrant, lifetime_s: float) -> AsyncGenerator[AnyReport, None]:
+        """Speak the script, under the limits that were asked for; or embed, where the plan is for that."""
+        order = Embed(embedding=work) if isinstance(work, Embedding) else Generate(generation=work)
         assert decode_order(encode_line(order).rstrip(b"\n")) == order  # it can travel
-        self.generations.append(generation)
+        assert isinstance(work, Embedding) == (self.plan.conditions.pooling is not None)
+        self.embeddings += [work] if isinstance(work, Embedding) else []
+        self.generations += [work] if isinstance(work, Generation) else []
         self.warrants.append(warrant)
         end = "cancelled"
         try:
             if self._lost:
                 raise self._lost
-            async for report in self._speak(generation):
+            async for report in self._embed(work) if isinstance(work, Embedding) else self._speak(work):
                 yield report
             end = "finished"
         except SwarmError as error:
@@ -110,6 +112,23 @@ class FakeRing:
             raise
         finally:
             self.ends.append(end)
+
+    async def _embed(self, embedding: Embedding) -> AsyncIterator[AnyReport]:
+        """A vector of `vector_of` for each text; a token for each of its characters."""
+        for index, text in enumerate(embedding.inputs):
+            await asyncio.sleep(0)
+            await self.gate.wait()
+            self._fail_at(index)
+            yield Vector(request_id=embedding.request_id, index=index, values=struct.pack("<3f", *vector_of(text)))
+        count = sum(map(len, embedding.inputs))
+        yield Finished(request_id=embedding.request_id, reason="stop", prompt_tokens=count, completion_tokens=0)
+
+    def _fail_at(self, count: int) -> None:
+        if count in self.faults:
+            error = self.faults.pop(count)
+            if isinstance(error, RingError):
+                self._lost = error
+            raise error
 
     async def _speak(self, generation: Generation) -> AsyncIterator[AnyReport]:
         sampling, request_id = generation.sampling, generation.request_id
@@ -126,11 +145,7 @@ class FakeRing:
                 break
             await asyncio.sleep(0)
             await self.gate.wait()
-            if token_id in self.faults:
-                error = self.faults.pop(token_id)
-                if isinstance(error, RingError):
-                    self._lost = error
-                raise error
+            self._fail_at(token_id)
             token = self.tokens[token_id]
             logprobs = _logprobs(token_id, token, sampling) if sampling.top_logprobs is not None else None
             yield Piece(request_id=request_id, text=token[: cut - said], token_ids=(token_id,), logprobs=logprobs)
@@ -138,6 +153,11 @@ class FakeRing:
         yield Finished(
             request_id=request_id, reason=reason, prompt_tokens=7, completion_tokens=count, seed=sampling.seed or 99
         )
+
+
+def vector_of(text: str) -> tuple[float, float, float]:
+    """What the scripted rings make of a text."""
+    return 0.6, -0.8, float(len(text))
 
 
 def _logprobs(token_id: int, token: str, sampling: Sampling) -> tuple[TokenLogprob, ...]:
@@ -158,13 +178,14 @@ class Bench:
     """
 
     nodes: tuple[NodeState, ...] = (node("attic"), node("cellar"))
+    facts: ModelFacts = FACTS
     rules: RuleSet = field(default_factory=lambda: RuleSet.of((DEFAULT_RULE,)))
     request_s: float = 30.0
     ring_for: Callable[[RingPlan], FakeRing] = FakeRing
     rings: list[FakeRing] = field(default_factory=list)
     notes: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)
     endpoints: tuple[EndpointState, ...] = ()
-    relay: Callable[[Dispatch, Job], AsyncGenerator[Reached | Piece | Finished, None]] | None = None
+    relay: Callable[[Dispatch, Job], AsyncGenerator[Reached | Piece | Vector | Finished, None]] | None = None
     approvals: Approvals = field(default_factory=lambda: Approvals(lambda: 1000.0))
     spent: list[tuple[str, int]] = field(default_factory=list)
     keeps_prompts: bool = False
@@ -177,7 +198,7 @@ class Bench:
         """The one model there is."""
         if reference != FACTS.name:
             raise NotFoundError(f"no node holds {reference[:50]!r}")
-        return FACTS
+        return self.facts
 
     def new_id(self) -> str:
         """A number of its own."""
@@ -188,7 +209,7 @@ class Bench:
         return [body for each, body, _ in self.notes if each == kind]
 
     def _swarm(self, digest: str | None) -> SwarmState:
-        warm = tuple(WarmRing(ring.plan.model_digest, ring.shape, ring.reach) for ring in self.pool.warm())
+        warm = tuple(WarmRing(ring.plan.model_digest, ring.shape, ring.reach, ring.embeds) for ring in self.pool.warm())
         holders = {digest: frozenset({self.nodes[0].node_id})} if digest else {}
         return SwarmState("attic", self.nodes, holders, warm, self.endpoints)
 
@@ -199,7 +220,7 @@ class Bench:
         self.notes.append((kind, dict(body), request_id))
         return f"digest {len(self.notes)}"
 
-    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
+    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Vector | Finished, None]:
         assert self.relay is not None, "no endpoint was to be asked"
         return self.relay(dispatch, job)
 

@@ -33,8 +33,8 @@ def text(**fields: Any) -> Question:
 
 UNSUPPORTED = {
     "n": 2,
-    "tools": [{"type": "function", "function": {"name": "f"}}],
-    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "tools": [{"type": "web_search"}],
+    "tool_choice": {"type": "allowed_tools"},
     "functions": [{"name": "f"}],
     "function_call": "auto",
     "modalities": ["audio"],
@@ -138,7 +138,7 @@ def test_messages_become_what_templates_expect() -> None:
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "content": "noon", "tool_call_id": "c1"},
     )
-    assert question.job.characters == len("be brief") + len("noon")
+    assert question.job.characters == len("be brief") + len("{}") + len("noon")
 
 
 def test_the_route_header_narrows() -> None:

@@ -25,11 +25,11 @@ from mycoswarm.routing.decision import Dispatch
 from mycoswarm.routing.rule import Rule, RuleSet
 from mycoswarm.routing.snapshot import EndpointState
 from mycoswarm.wire.plan import RingPlan
-from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.report import Finished, Piece, Vector
 from rings import TEXT, Bench, FakeRing, job, lost_at, node, until
 
 RACK = EndpointState("rack", "LAN")
-Relay = Callable[[Dispatch, Job], AsyncGenerator[Reached | Piece | Finished, None]]
+Relay = Callable[[Dispatch, Job], AsyncGenerator[Reached | Piece | Vector | Finished, None]]
 
 
 async def heard(chat: Chat, one: Job) -> list[Event]:
@@ -252,5 +252,26 @@ def test_the_ledger_holds_the_prompt_only_where_the_owner_wants_it() -> None:
             async with bench.chat() as chat:
                 await heard(chat, job())
             assert ("heliotrope" in json.dumps(bench.notes)) is keeps
+
+    asyncio.run(main())
+
+
+def test_texts_to_embed_go_to_the_endpoint_of_their_rule_and_their_tokens_are_counted() -> None:
+    async def relay(dispatch: Dispatch, one: Job) -> AsyncGenerator[Reached | Piece | Vector | Finished, None]:
+        yield Reached("LAN", "192.168.1.9:8000")
+        for index, _ in enumerate(one.inputs):
+            yield Vector(request_id=one.request_id, index=index, values=bytes(8))
+        yield Finished(request_id=one.request_id, reason="stop", prompt_tokens=3, completion_tokens=0)
+
+    async def main() -> None:
+        rule = Rule(name="vectors", when=When(task="embedding"), then=External(name="rack"))
+        bench = Bench(rules=rules(rule), endpoints=(RACK,), relay=relay, keeps_prompts=True)
+        texts = Job(request_id="r1", model="spore", task="embedding", inputs=("a", "b"), asker=Asker(key_name="desk"))
+        async with bench.chat() as chat:
+            events = await heard(chat, texts)
+            assert [event.index for event in events if isinstance(event, Vector)] == [0, 1]
+        assert bench.spent == [("desk", 3)] and bench.rings == []
+        (row,) = bench.rows("decision")
+        assert (row["endpoint"], row["asked"]["task"], row["prompt"]) == ("rack", "embedding", ["a", "b"])
 
     asyncio.run(main())

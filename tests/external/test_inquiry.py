@@ -12,6 +12,7 @@ from mycoswarm.base.errors import InputError
 from mycoswarm.chat.job import Asker
 from mycoswarm.external.inquiry import inquiry
 from mycoswarm.wire.request import MAX_TOP_LOGPROBS, Prompt, Sampling
+from mycoswarm.wire.tool import ToolChoice
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 MESSAGES = st.lists(
@@ -66,6 +67,22 @@ def test_only_fields_of_openai_are_named_where_nothing_else_is_wanted() -> None:
 def test_tools_are_passed_on() -> None:
     tool = {"type": "function", "function": {"name": "clock"}}
     assert body_of(Prompt(messages=ASK.messages, tools=(tool,)))["tools"] == [tool]
+
+
+def test_how_to_choose_among_tools_is_passed_on_and_read_back() -> None:
+    schema = {"type": "object", "properties": {"place": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "clock", "description": "Time.", "parameters": schema}}
+    prompt = Prompt(messages=ASK.messages, tools=(tool,))
+    for choice in (
+        ToolChoice(),
+        ToolChoice(is_parallel=False),
+        ToolChoice(mode="required"),
+        ToolChoice(mode="required", name="clock"),
+    ):
+        body = inquiry("spore", prompt, Sampling(), choice)
+        job = read_chat(body, ENVELOPE).job
+        assert (job.prompt, job.choice) == (prompt, choice)
+    assert "tool_choice" not in json.loads(inquiry("spore", prompt, Sampling(), ToolChoice()))
 
 
 def test_a_schema_is_asked_for_strictly_and_any_json_plainly() -> None:

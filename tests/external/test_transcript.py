@@ -27,12 +27,12 @@ def stream(*chunks: Any, done: bool = True) -> bytes:
 
 
 def read(
-    data: bytes, *, step: int | None = None, is_streamed: bool = True, top: int | None = None
-) -> tuple[list[Piece], Finished]:
-    made = Transcript(RACK, "r1", top_logprobs=top, event_bytes=10_000)
+    data: bytes, *, step: int | None = None, is_streamed: bool = True, top: int | None = None, **more: Any
+) -> tuple[list[Any], Finished]:
+    made = Transcript(RACK, "r1", top_logprobs=top, event_bytes=10_000, **more)
     if not is_streamed:
         return list(made.whole(data)), made.finished()
-    pieces: list[Piece] = []
+    pieces: list[Any] = []
     for at in range(0, len(data), step or len(data) or 1):
         pieces += made.feed(data[at : at + (step or len(data))])
     if not made.is_over:

@@ -177,7 +177,7 @@ def test_chat_takes_lines_and_its_own_words(at: Path) -> None:
     said = type_in(at, "chat", "--temperature", "0", "--max-tokens", "12", lines=lines)
     assert said.code == 0
     assert said.err.count("ran on") == 2 and "route solo" in said.err and "model gpt-9" in said.err
-    assert "There are /model NAME" in said.err and "never" not in said.out
+    assert "There are /agent NAME" in said.err and "never" not in said.out
 
 
 def test_a_chat_survives_a_turn_that_fails(at: Path) -> None:

@@ -127,6 +127,22 @@ def test_what_no_node_can_do_goes_to_the_endpoint_that_the_rule_names(fleet: Fle
     assert "sk-rack-secret" not in shown and "sk-rack-secret" not in logs_of(fleet)
 
 
+def test_texts_to_embed_go_to_the_endpoint_and_private_ones_do_not(fleet: Fleet, rack: Rack) -> None:
+    with client(fleet, "vectors", labels=["public"]) as anybody:
+        raw = anybody.embeddings.with_raw_response.create(model="big", input=["Hello!", "Hi"])
+        told = raw.parse()
+        assert [one.embedding for one in told.data] == [[6, 1], [2, 1]] and told.usage.prompt_tokens == 5
+        assert raw.headers["x-mycoswarm-nodes"] == "rack" and b"Hello!" in rack.heard[-1]
+        assert told.model_extra["mycoswarm"]["endpoint"] == {"name": "rack", "model": "big"}
+    before = len(rack.heard)
+    with client(fleet, "secret vectors", labels=["private"]) as diary:
+        with pytest.raises(openai.APIStatusError):
+            diary.embeddings.create(model="big", input="Zanzibar")
+        told = diary.embeddings.create(model="spore", input="Zanzibar")
+        assert told.model_extra["mycoswarm"]["nodes"] == ["worker-1"]
+    assert len(rack.heard) == before
+
+
 def test_an_endpoint_that_leads_back_here_ends_after_one_turn(fleet: Fleet) -> None:
     call = fleet.coordinator.call
     key = call.ask("POST", "/api/keys", {"name": "mirror"})["key"]

@@ -5,16 +5,18 @@ import re
 import msgspec
 
 from house.tree import ROOT
+from mycoswarm.api.employer import EmployerServices
 from mycoswarm.api.governance import GovernanceServices, governance_routes
 from mycoswarm.api.rules import RuleServices
 
 PAGE = (ROOT / "docs" / "console.md").read_text(encoding="utf-8")
 
 
-def test_every_address_of_rules_endpoints_and_approvals_is_listed() -> None:
+def test_every_address_is_listed() -> None:
     nothing = msgspec.UNSET  # never called
     rules = RuleServices(desk=nothing, explain=nothing, replay=nothing)  # type: ignore[arg-type]  # routes only
-    services = GovernanceServices(rules=rules, endpoints=nothing, approvals=nothing)  # type: ignore[arg-type]  # as above
+    employer = EmployerServices(team=nothing, crew=nothing, runs=nothing, specs=nothing, admit=nothing)  # type: ignore[arg-type]  # as above
+    services = GovernanceServices(rules=rules, endpoints=nothing, approvals=nothing, employer=employer)  # type: ignore[arg-type]  # as above
     for route in governance_routes(services):
         path = re.sub(r"\{name[^}]*\}", "NAME", re.sub(r"\{id[^}]*\}", "ID", route.path))
         last = path.rpartition("/")[2]

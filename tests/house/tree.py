@@ -19,6 +19,7 @@ LAYERS = {
     "stage": 4,
     "store": 4,
     "external": 4,
+    "sandbox": 4,
     "chat": 5,
     "agents": 6,
     "api": 7,

@@ -179,7 +179,7 @@ def modes(asked: Asked, step: Step) -> tuple[bool, bool]:
     policies = {one.split for one in (step.done, step.bound) if isinstance(one, Run)}
     return (
         "split required" not in policies and wanted.mode != "split" and wanted.stages in (None, 1),
-        "solo" not in policies and wanted.mode != "solo" and wanted.stages != 1,
+        "solo" not in policies and wanted.mode != "solo" and wanted.stages != 1 and asked.task != "embedding",
     )
 
 
@@ -191,6 +191,8 @@ def serves(ring: WarmRing, nodes: list[NodeState], asked: Asked, step: Step, loa
         if node_id not in ids or first != edge or (last not in load.cuts and last != len(load.layer_bytes)):
             return False
         edge = last
+    if ring.embeds != (asked.task == "embedding"):
+        return False
     if ring.model_digest != asked.model_digest or edge != len(load.layer_bytes):
         return False
     for node in swarm.nodes:
@@ -235,7 +237,7 @@ def can_send(asked: Asked, step: Step, swarm: SwarmState) -> bool:
     endpoint = next((one for one in swarm.endpoints if one.name == name), None)
     return (
         endpoint is not None
-        and asked.task in ("chat", "completion")
+        and asked.task in ("chat", "completion", "agent", "embedding")
         and not wanted.nodes
         and wanted.mode == "any"
         and wanted.stages is None

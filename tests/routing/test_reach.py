@@ -135,7 +135,7 @@ def test_where_nothing_can_be_carried_out_all_reasons_are_told_and_the_first_one
         (asked(narrowing=Narrowing(stages=2)), "narrows to nodes"),
         (asked(narrowing=Narrowing(within="LAN")), "stays within LAN"),
         (asked(narrowing=Narrowing(without=frozenset({"cloud"}))), "failed while"),
-        (Asked("m", "d", "embedding", 1), "chats and completions"),
+        (Asked("m", "d", "images", 1), "chats, completions, embeddings and agents' requests"),
     ],
 )
 def test_an_endpoint_gets_no_request_that_narrows_past_it(request_: Asked, fault: str) -> None:
@@ -186,4 +186,5 @@ def test_a_node_or_endpoint_that_only_the_rule_names_counts_by_its_name() -> Non
 def test_denied_and_unmatched_requests_reach_nothing() -> None:
     assert reach(asked(), rest(Deny())) == Reach("rest", None, "deny")
     assert reach(asked()) == Reach(None, None, "refuse")
-    assert reach(Asked("m", "d", "embedding", 1), rest(CLOUD)).outlet == "refuse"
+    assert reach(Asked("m", "d", "images", 1), rest(CLOUD)).outlet == "refuse"
+    assert reach(Asked("m", "d", "embedding", 1), rest(CLOUD)).outlet == "external"

@@ -24,10 +24,11 @@ def site(
     narrowing: Narrowing = Narrowing(),
     warm: tuple[WarmRing, ...] = (),
     holders: frozenset[str] | None = None,
+    task: str = "chat",
 ) -> Site | Nowhere:
     held = holders if holders is not None else frozenset(one.node_id for one in nodes)
     swarm = SwarmState(nodes[0].node_id, nodes, {"d": held}, warm)
-    return Siting(Asked("m", "d", "chat", 1, narrowing), LOAD, run, limit, swarm).choose()
+    return Siting(Asked("m", "d", task, 1, narrowing), LOAD, run, limit, swarm).choose()
 
 
 def names(found: Site | Nowhere) -> list[str]:
@@ -184,3 +185,38 @@ def test_a_node_is_out_for_the_first_reason_that_there_is() -> None:
         "it is outside, and the request itself stays within LAN",
         "it was lost while this request ran",
     ]
+
+
+def test_embeddings_are_made_by_one_node_with_the_whole_model_or_not_at_all() -> None:
+    nodes = (node("a", 300), node("b", 300))
+    assert sorted(names(site(*nodes))) == ["a", "b"]
+    assert why(site(*nodes, task="embedding")) == (
+        "out_of_memory",
+        "it fits no allowed node whole, and a model that embeds is not split",
+    )
+    assert names(site(node("a"), node("b"), task="embedding")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("run", "narrowing"),
+    [
+        (Run(split="split required"), Narrowing()),
+        (Run(), Narrowing(mode="split")),
+        (Run(), Narrowing(stages=2)),
+    ],
+)
+def test_embeddings_from_a_split_model_are_refused_with_the_reason(run: Run, narrowing: Narrowing) -> None:
+    found = site(node("a"), node("b"), run=run, narrowing=narrowing, task="embedding")
+    assert why(found) == ("cannot_split", "one node with the whole model makes embeddings, and a split is asked for")
+
+
+def test_a_ring_that_chats_does_not_embed_and_one_that_embeds_does_not_chat() -> None:
+    shape = (("id-b", 0, 4),)
+    nodes, chats, embeds = (node("a"), node("b")), WarmRing("d", shape), WarmRing("d", shape, embeds=True)
+    for warm, task, chosen in (
+        (chats, "chat", "b"),
+        (chats, "embedding", "a"),
+        (embeds, "embedding", "b"),
+        (embeds, "chat", "a"),
+    ):
+        assert names(site(*nodes, warm=(warm,), task=task)) == [chosen]

@@ -51,7 +51,7 @@ def fault(expect: dict[str, Any], **request: Any) -> str | None:
         ({"at": "2024-01-01T23:00:00+00:00"}, {"outcome": "run", "rule": "night", "only": ["tower", "outside"]}),
         ({"at": "2024-01-01T23:00:00+02:00"}, {"outcome": "run", "rule": "rest"}),
         ({"characters": 8000}, {"outcome": "external", "endpoint": "vllm", "never": ["outside"]}),
-        ({"characters": 8000, "task": "embedding"}, {"outcome": "run", "rule": "long"}),
+        ({"characters": 8000, "task": "tool:clock"}, {"outcome": "run", "rule": "long"}),
         ({"key": "lena"}, {"outcome": "deny", "rule": "kids"}),
         ({"client": "192.168.9.4"}, {"outcome": "run", "only": ["attic"]}),
         ({"labels": ["public"]}, {"outcome": "ask", "endpoint": "cloud", "only": ["outside"]}),

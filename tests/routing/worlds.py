@@ -170,7 +170,8 @@ class Maker:
         bounds = [0, *sorted(draw.sample(range(1, LAYERS), len(taken) - 1)), LAYERS]
         shape = tuple((node.node_id, bounds[i], bounds[i + 1]) for i, node in enumerate(taken))
         reach = {node.node_id: draw.choice((node.place, node.place, *PLACES)) for node in taken if self.some(0.8)}
-        return WarmRing(draw.choice(("d", "d", "d", "e")), shape[: None if self.some(0.9) else 1], reach)
+        digest, embeds = draw.choice((("d", False), ("d", False), ("d", True), ("e", False)))
+        return WarmRing(digest, shape[: None if self.some(0.9) else 1], reach, embeds)
 
     def asked(self, has_model: bool = True) -> Asked:
         """Draw a request."""

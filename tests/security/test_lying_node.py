@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mycoswarm.base.errors import ProtocolError, RingError
-from mycoswarm.stage.ring import MAX_TOKEN_BYTES, Ring
+from mycoswarm.stage.hearsay import MAX_TOKEN_BYTES
+from mycoswarm.stage.ring import Ring
 from mycoswarm.swarm.server import PeerServer, bind
 from mycoswarm.swarm.tls import server_context
 from mycoswarm.wire.line import MAX_LINE_BYTES, LineSplitter, decode_order, encode_line

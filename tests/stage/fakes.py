@@ -62,9 +62,11 @@ class FakeVocabulary:
                 parts.append(self._texts.index(text) if part == text else part)
         return parts
 
-    def token_bytes(self, token: int) -> bytes:
+    def token_bytes(self, token: int, shown: frozenset[str] = frozenset()) -> bytes:
         if token >= FIRST_CHARACTER:
             return bytes((token - FIRST_CHARACTER,))
+        if self._texts[token] in shown:
+            return self._texts[token].encode()
         return b"" if token < self._n_control else self._texts[token].encode()
 
     def is_end(self, token: int) -> bool:

@@ -103,10 +103,12 @@ class Stand:
 
 
 @asynccontextmanager
-async def stand(n_stages: int = 1, **conditions) -> AsyncIterator[Stand]:
+async def stand(
+    n_stages: int = 1, *, say: Callable[[list[int]], int] = echo_backwards, **conditions
+) -> AsyncIterator[Stand]:
     c = Conditions(**{"n_ctx": 200, "n_ubatch": 8, "n_seq_max": 3} | conditions)
     vocabulary = FakeVocabulary(template=TEMPLATE)
-    engine = FakeEngine(echo_backwards, vocabulary=vocabulary, n_ctx=c.n_ctx, n_ubatch=c.n_ubatch)
+    engine = FakeEngine(say, vocabulary=vocabulary, n_ctx=c.n_ctx, n_ubatch=c.n_ubatch)
     ring = FakeRing(n_stages)
     worker = Worker()
     samplers: list[FakeSampler] = []

@@ -8,6 +8,7 @@ from mycoswarm.stage.loop import Loop, Loopback
 from mycoswarm.wire.frame import Remove, Step
 from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.request import Generation, Prompt, Sampling
+from stage.fakes import FakeVocabulary
 from stage.stand import play, stand, until_idle
 
 
@@ -57,6 +58,21 @@ def test_answers_at_once_are_those_of_each_alone(n_stages, n_ubatch):
                 assert (s.text(request_id), end.reason) == (text[::-1], "stop")
             widest = max(len(set(step.sequences.tolist())) for step in s.ring.steps)
             assert widest > 1  # they did share steps
+
+    play(scene)
+
+
+def test_control_tokens_are_text_where_the_request_says_so():
+    start, end = 1, FakeVocabulary().end_id
+
+    async def scene():
+        async with stand(say=lambda tokens: end if tokens[-1] == start else start) as s:
+            for name, shown in (("a", ()), ("b", ("<|im_start|>", "<|im_end|>"))):
+                s.head.admit(name)
+                sampling = Sampling(shown=shown)
+                s.head.generate(Generation(request_id=name, prompt=Prompt(text="hal"), sampling=sampling))
+                assert (await s.ended(name)).completion_tokens == 2
+            assert (s.text("a"), s.text("b")) == ("", "<|im_start|>")
 
     play(scene)
 

@@ -66,6 +66,12 @@ def test_user_defined_tokens_are_shown(spore: Vocabulary) -> None:
     assert join(spore, ids) == b"<tool_call>{}</tool_call>"
 
 
+def test_control_tokens_are_shown_where_their_text_is_asked_for(spore: Vocabulary) -> None:
+    (start,) = spore.tokenize("<|im_start|>", special=True)
+    assert spore.token_bytes(start) == b"" == spore.token_bytes(start, frozenset({"<|im_end|>"}))
+    assert spore.token_bytes(start, frozenset({"<|im_start|>"})) == b"<|im_start|>"
+
+
 def test_half_a_character_is_bytes(pieces: Vocabulary) -> None:
     ids = pieces.tokenize("é", special=False)
     assert [pieces.token_bytes(token) for token in ids[-2:]] == [b"\xc3", b"\xa9"]

@@ -1,4 +1,7 @@
-"""The owner's routes for requests that wait for a yes. No prompt text passes here."""
+"""The owner's routes for requests that wait for a yes.
+
+No prompt text passes here; of a tool's call its arguments do, or a yes would be blind.
+"""
 
 from typing import Any, Protocol
 

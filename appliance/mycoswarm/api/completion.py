@@ -12,19 +12,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from mycoswarm.api.departure import EventStream, while_present
+from mycoswarm.api.provenance import Provenance
 from mycoswarm.api.question import Question, read_chat, read_completion
 from mycoswarm.api.refusal import bug, error_body, error_response
-from mycoswarm.api.visitor import envelope_of
-from mycoswarm.base.errors import InputError, SwarmError
+from mycoswarm.api.visitor import BODY_S, envelope_of, whole_body
+from mycoswarm.base.errors import SwarmError
 from mycoswarm.chat.failing import plainly
 from mycoswarm.chat.job import Decided, Event
 from mycoswarm.chat.life import Chat
-from mycoswarm.routing.decision import Dispatch
+from mycoswarm.routing.decision import Decision
 from mycoswarm.store.apikey import Key
-from mycoswarm.swarm.place import PLACES
 from mycoswarm.wire.report import Finished, Piece, TokenLogprob
+from mycoswarm.wire.tool import ToolCall
 
 log = logging.getLogger(__name__)
+_WORKING = b": still working\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -37,7 +39,7 @@ class Waits:
     clients from giving up.
     """
 
-    body_s: float = 60.0
+    body_s: float = BODY_S
     patience_s: float = 10.0
     keep_alive_s: float = 5.0
 
@@ -47,37 +49,40 @@ USUAL_WAITS = Waits()
 
 @dataclass(slots=True)
 class _Answer:
-    """Gathers one answer, and words it as chat or as text completion. `decided`: of every try, the last one counts."""
+    """Gathers one answer, and words it as chat or as text completion."""
 
     question: Question
     created: int
     text: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     token_characters: int = 0
+    calls: list[ToolCall] = field(default_factory=list)
     finished: Finished | None = None
-    decided: list[Decided] = field(default_factory=list)
+    provenance: Provenance = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.provenance = Provenance(self.question.job.request_id)
 
     @property
     def is_chat(self) -> bool:
         return self.question.job.task == "chat"
 
     @property
-    def ran(self) -> str:
-        """The furthest place that has read the prompt, in all tries."""
-        return max((decided.place for decided in self.decided), key=PLACES.index)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every node and endpoint that has read the prompt, in all tries."""
-        return tuple(dict.fromkeys(name for decided in self.decided for name in decided.names))
+    def reason(self) -> str:
+        """Why the answer ended, in OpenAI's words."""
+        if self.finished and self.finished.reason == "length":
+            return "length"
+        return "tool_calls" if self.calls else "stop"
 
     def take(self, event: Event) -> None:
         if isinstance(event, Decided):
-            self.decided.append(event)
+            self.provenance.take(event)
         elif isinstance(event, Piece):
             self.text.append(event.text)
             self.logprobs += event.logprobs or ()
-        else:
+        elif isinstance(event, ToolCall):
+            self.calls.append(event)
+        elif isinstance(event, Finished):
             self.finished = event
 
     def frame(self, choices: list[dict[str, Any]], *, streamed: bool) -> dict[str, Any]:
@@ -97,33 +102,23 @@ class _Answer:
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def mycoswarm(self) -> dict[str, Any]:
-        """What we add beside OpenAI's fields: where it ran and how fast. Clients ignore what they do not know.
-
-        `earlier_stages` had begun the answer and were lost; they have seen the prompt too.
-        """
-        extra: dict[str, Any] = {"receipt": self.question.job.request_id}
-        if self.decided:
-            last = self.decided[-1].decision
-            extra |= {"ran": self.ran, "nodes": list(self.names)}
-            extra["rule"] = last.rule
-            extra["reason"] = last.explanation.reason
-            extra["stages"] = _stages(self.decided[-1])
-            extra["earlier_stages"] = [_stages(decided) for decided in self.decided[:-1]]
-            if isinstance(last, Dispatch):
-                extra["endpoint"] = {"name": last.endpoint.name, "model": last.model}
-            else:
-                extra["predicted_tokens_per_s"] = last.tokens_per_s
+        """What we add beside OpenAI's fields: where it ran and how fast. Clients ignore what they do not know."""
+        extra, last = self.provenance.shown(), self.provenance.last
+        if last is not None and isinstance(last.decision, Decision):
+            extra["predicted_tokens_per_s"] = last.decision.tokens_per_s
         if self.finished:
             extra["seed"] = self.finished.seed
             extra["timing"] = msgspec.to_builtins(self.finished.timing) if self.finished.timing else None
         return extra
 
     def whole(self) -> dict[str, Any]:
-        text, reason = "".join(self.text), _reason(self.finished)
+        text = "".join(self.text)
         wanted = self.question.job.sampling.top_logprobs is not None
-        choice: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": None}
+        choice: dict[str, Any] = {"index": 0, "finish_reason": self.reason, "logprobs": None}
         if self.is_chat:
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+            if self.calls:
+                choice["message"] |= {"content": text or None, "tool_calls": [_call(call) for call in self.calls]}
             choice["logprobs"] = (
                 {"content": [_chat_logprob(e) for e in self.logprobs], "refusal": None} if wanted else None
             )
@@ -148,6 +143,19 @@ class _Answer:
             if logprobs:
                 choice["logprobs"] = _text_logprobs(list(logprobs), self.token_characters)
                 self.token_characters += sum(len(_text(entry.token)) for entry in logprobs)
+        return self._streamed(choice)
+
+    def call_chunks(self) -> list[dict[str, Any]]:
+        """The newest call as clients put it together: its name first, then its arguments."""
+        index, call = len(self.calls) - 1, _call(self.calls[-1])
+        name = {"index": index, **call, "function": {**call["function"], "arguments": ""}}
+        arguments = {"index": index, "function": {"arguments": call["function"]["arguments"]}}
+        deltas = [{"tool_calls": [part]} for part in (name, arguments)]
+        return [
+            self._streamed({"index": 0, "finish_reason": None, "logprobs": None, "delta": delta}) for delta in deltas
+        ]
+
+    def _streamed(self, choice: dict[str, Any]) -> dict[str, Any]:
         frame = self.frame([choice], streamed=True)
         return {**frame, "usage": None} if self.question.include_usage else frame
 
@@ -179,14 +187,14 @@ class Completions:
         read = read_chat if is_chat else read_completion
         envelope = envelope_of(request, self._new_id())
         self._admit(request.scope["state"]["key"])
-        question = read(await _body(request, self._waits.body_s), envelope)
+        question = read(await whole_body(request, self._waits.body_s), envelope)
         answer, events = _Answer(question, int(self._clock())), self._chat.answer(question.job)
         work = _begin(answer, events, self._waits) if question.stream else _gather(answer, events)
         try:
             response = await while_present(request.receive, work)
         except SwarmError as error:
             refusal = error_response(error)
-            refusal.headers.update(_headers(answer))  # what was refused or broke has its rows too
+            refusal.headers.update(answer.provenance.headers())  # what was refused or broke has its rows too
             return refusal
         if response is None:
             log.info("the client of request %s left", question.job.request_id)
@@ -194,20 +202,12 @@ class Completions:
         return response
 
 
-async def _body(request: Request, limit_s: float) -> bytes:
-    try:
-        async with asyncio.timeout(limit_s):
-            return await request.body()
-    except TimeoutError as exc:
-        raise InputError(f"the request's body did not arrive in {limit_s:g} s", code="timeout") from exc
-
-
 async def _gather(answer: _Answer, events: AsyncGenerator[Event, None]) -> Response:
     """Answer at once, with the whole text."""
     async with contextlib.aclosing(events):
         async for event in events:
             answer.take(event)
-    return JSONResponse(answer.whole(), headers=_headers(answer))
+    return JSONResponse(answer.whole(), headers=answer.provenance.headers())
 
 
 async def _begin(answer: _Answer, events: AsyncGenerator[Event, None], waits: Waits) -> Response:
@@ -230,7 +230,7 @@ async def _begin(answer: _Answer, events: AsyncGenerator[Event, None], waits: Wa
     except BaseException:
         await _stop(pending, events)
         raise
-    return EventStream(_sse(answer, events, pending, waits.keep_alive_s), _headers(answer))
+    return EventStream(_sse(answer, events, pending, waits.keep_alive_s), answer.provenance.headers())
 
 
 async def _stop(pending: "asyncio.Future[Event | None] | None", events: AsyncGenerator[Event, None]) -> None:
@@ -247,6 +247,8 @@ async def _sse(
     keep_alive_s: float,
 ) -> AsyncGenerator[bytes, None]:
     """The event stream. Closing it closes the work. An error after the status line is an event of its own."""
+    loop = asyncio.get_running_loop()
+    spoke_at = loop.time()
     try:
         if answer.is_chat:
             yield _data(answer.opening())
@@ -254,15 +256,25 @@ async def _sse(
             while not pending.done():
                 await asyncio.wait({pending}, timeout=keep_alive_s)
                 if not pending.done():
-                    yield b": still working\n\n"
+                    yield _WORKING
             event = pending.result()
             if event is None:
                 break
             answer.take(event)
-            if isinstance(event, Piece) and (event.text or event.logprobs):
+            if isinstance(event, Piece) and not (event.text or event.logprobs):
+                if loop.time() - spoke_at > keep_alive_s:  # a long tool call is being written
+                    spoke_at = loop.time()
+                    yield _WORKING
+                pending = asyncio.ensure_future(anext(events, None))
+                continue
+            spoke_at = loop.time()
+            if isinstance(event, Piece):
                 yield _data(answer.chunk(event.text, event.logprobs, None))
+            elif isinstance(event, ToolCall):
+                for chunk in answer.call_chunks():
+                    yield _data(chunk)
             elif isinstance(event, Finished):
-                yield _data({**answer.chunk(None, None, _reason(event)), "mycoswarm": answer.mycoswarm()})
+                yield _data({**answer.chunk(None, None, answer.reason), "mycoswarm": answer.mycoswarm()})
             pending = asyncio.ensure_future(anext(events, None))
         if answer.question.include_usage:
             yield _data({**answer.frame([], streamed=True), "usage": answer.usage()})
@@ -277,38 +289,12 @@ async def _sse(
         await _stop(pending, events)
 
 
-def _headers(answer: _Answer) -> dict[str, str]:
-    """The receipt's number, and which machines saw the prompt."""
-    receipt = answer.question.job.request_id
-    headers = {"x-request-id": receipt, "x-mycoswarm-receipt": receipt}
-    if answer.decided:
-        headers["x-mycoswarm-ran"] = answer.ran
-        headers["x-mycoswarm-nodes"] = _plain(",".join(answer.names))
-        rules = dict.fromkeys(decided.decision.rule for decided in answer.decided)
-        headers["x-mycoswarm-rule"] = _plain(",".join(rules))
-    return headers
-
-
-def _plain(text: str) -> str:
-    """Text as a header can carry it; names come from other machines."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text)
-
-
-def _stages(decided: Decided) -> list[dict[str, Any]]:
-    if isinstance(decided.decision, Dispatch):
-        return []
-    return [
-        {"node": share.node.name, "place": share.node.place, "layers": [share.first, share.last]}
-        for share in decided.decision.placed.shares
-    ]
-
-
 def _data(value: dict[str, Any]) -> bytes:
     return b"data: " + _encode(value) + b"\n\n"
 
 
-def _reason(finished: Finished | None) -> str:
-    return "length" if finished and finished.reason == "length" else "stop"
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _chat_logprob(entry: TokenLogprob) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mycoswarm.api.completion import Completions
+from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway, Gate, bounded
 from mycoswarm.api.refusal import on_bug, on_http_error, on_swarm_error
 from mycoswarm.base.errors import NotFoundError, SwarmError, TrustError
@@ -25,6 +26,7 @@ class ConsoleServices:
     `elsewhere`: models by the names of the endpoints that a rule could send to."""
 
     completions: Completions
+    embeddings: Embeddings
     doorway: Doorway
     models: Callable[[], list[tuple[ModelFacts, tuple[str, ...]]]]
     health: Callable[[], dict[str, Any]]
@@ -76,6 +78,7 @@ def _app(services: ConsoleServices, more: Sequence[Route]) -> Starlette:
             Route("/v1/models/{name:path}", model),
             Route("/v1/chat/completions", services.completions.chat, methods=["POST"]),
             Route("/v1/completions", services.completions.text, methods=["POST"]),
+            Route("/v1/embeddings", services.embeddings.serve, methods=["POST"]),
             *more,
         ],
         exception_handlers={SwarmError: on_swarm_error, HTTPException: on_http_error, Exception: on_bug},
@@ -129,6 +132,8 @@ def _model(facts: ModelFacts, holders: tuple[str, ...]) -> dict[str, Any]:
             "context_tokens": facts.n_ctx_train,
             "file_bytes": facts.file_bytes,
             "splittable": facts.splittable,
+            "pooling": facts.pooling,
+            "embedding_width": facts.n_embd,
             "held_by": list(holders),
         },
     }

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from mycoswarm.routing.allotment import ToolDecision
 from mycoswarm.routing.decision import Decision, Dispatch, Outcome, Refusal
 
 
-def explanation_of(outcome: Outcome) -> dict[str, Any]:
+def explanation_of(outcome: Outcome | ToolDecision) -> dict[str, Any]:
     """A decision or refusal with its reasons.
 
     `limit` is the rule that would match without the labels that the request adds. `passed_rules`: earlier rules, each
@@ -25,6 +26,8 @@ def explanation_of(outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, Refusal):
         return {**shown, "version": outcome.version, "code": outcome.code}
     shown |= {"version": outcome.ground.version, "action": outcome.ground.action, "ask_s": outcome.ground.ask_s}
+    if isinstance(outcome, ToolDecision):
+        return {**shown, "tool_node": outcome.node.name}
     if isinstance(outcome, Dispatch):
         endpoint = outcome.endpoint
         return {**shown, "endpoint": {"name": endpoint.name, "place": endpoint.place, "model": outcome.model}}

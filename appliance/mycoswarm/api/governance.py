@@ -1,4 +1,4 @@
-"""The owner's routes that govern where prompts go: rules, endpoints and approvals, on the node that decides."""
+"""The owner's routes that govern where prompts go, and for agents: on the node that decides."""
 
 from dataclasses import dataclass
 
@@ -8,27 +8,30 @@ from starlette.routing import Route
 
 from mycoswarm.api.approval import ApprovalDesk, approval_routes
 from mycoswarm.api.destination import EndpointDesk, endpoint_routes
+from mycoswarm.api.employer import EmployerServices, employer_routes
 from mycoswarm.api.rules import RuleServices, rule_routes
 from mycoswarm.base.errors import InputError
 
-ROOMS = ("rules", "endpoints", "approvals")
+ROOMS = ("rules", "endpoints", "approvals", "agents", "runs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernanceServices:
-    """What the routes need."""
+    """What the routes need. `employer` None: no agents work here."""
 
     rules: RuleServices
     endpoints: EndpointDesk
     approvals: ApprovalDesk
+    employer: EmployerServices | None = None
 
 
 def governance_routes(services: GovernanceServices) -> list[Route]:
-    """Build the routes under `/api/rules`, `/api/endpoints` and `/api/approvals`."""
+    """Build the routes under `/api/rules`, `/api/endpoints`, `/api/approvals`, `/api/agents` and `/api/runs`."""
     return [
         *rule_routes(services.rules),
         *endpoint_routes(services.endpoints),
         *approval_routes(services.approvals),
+        *([] if services.employer is None else employer_routes(services.employer)),
     ]
 
 
@@ -37,7 +40,7 @@ def worker_routes() -> list[Route]:
 
     async def refuse(request: Request) -> Response:
         raise InputError(
-            "this node is a worker: rules, endpoints and approvals are kept on its coordinator",
+            "this node is a worker: rules, endpoints, approvals and agents are kept on its coordinator",
             hint="Ask there.",
             code="asked_a_worker",
         )

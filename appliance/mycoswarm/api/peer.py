@@ -161,12 +161,12 @@ class _RingStream:
         except SwarmError as exc:
             if isinstance(exc, TrustError):
                 await self._peer.services.host.refuse(None, exc)
-            await _error_response(exc)(scope, receive, send)
+            await peer_error(exc)(scope, receive, send)
             return
         self._peer.rings += 1
         try:
             await send({"type": "http.response.start", "status": 200, "headers": []})
-            await Host(_Duplex(receive, send), self._peer.services.host).run()
+            await Host(Duplex(receive, send), self._peer.services.host).run()
             await send({"type": "http.response.body", "body": b""})
         except OSError as exc:
             _log.debug("the coordinator left: %s", exc)
@@ -174,7 +174,7 @@ class _RingStream:
             self._peer.rings -= 1
 
 
-class _Duplex:
+class Duplex:
     """An ASGI request and response as a channel."""
 
     def __init__(self, receive: Any, send: Any) -> None:
@@ -204,9 +204,10 @@ async def _in_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SwarmError)
-    return _error_response(error)
+    return peer_error(error)
 
 
-def _error_response(error: SwarmError) -> Response:
+def peer_error(error: SwarmError) -> Response:
+    """What a node of the swarm is answered where its request does not hold."""
     _log.info("a peer's request was refused: %s", error.message)
     return Response(encode_line(describe(error)), status_code=error.status, media_type="application/json")

@@ -1,10 +1,13 @@
 """OpenAI's request bodies, checked once at the edge and turned into a `Job`. What is not supported is named."""
 
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from mycoswarm.base.errors import InputError, UnsupportedError
+from mycoswarm.api.objection import MAX_DEPTH, is_shallow, unsupported, wrong
+from mycoswarm.api.offer import read_calls, read_tools
+from mycoswarm.base.errors import InputError
 from mycoswarm.chat.job import Asker, Job
 from mycoswarm.routing.clause import is_label, is_word
 from mycoswarm.routing.snapshot import Narrowing
@@ -16,7 +19,6 @@ MAX_STOPS = 16
 MAX_LABELS = 16
 MAX_MODEL = 256  # characters, as in rules
 MAX_ROUTE = 4096  # characters: the ledger keeps what it says
-MAX_DEPTH = 64  # of JSON handed on to templates and grammars, which walk it recursively
 MAX_TOKEN_ID = 2**31 - 1  # llama.cpp's token type
 ROLES = {"system", "developer", "user", "assistant", "tool"}
 # Taken and without effect here: they ask for nothing that changes an answer.
@@ -61,6 +63,9 @@ class _ChatBody(_Shared, frozen=True, kw_only=True):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    tools: list[Any] = []
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool = True
 
 
 class _CompletionBody(_Shared, frozen=True, kw_only=True):
@@ -68,7 +73,7 @@ class _CompletionBody(_Shared, frozen=True, kw_only=True):
     logprobs: int | None = None
 
 
-_Body = TypeVar("_Body", bound=_Shared)
+_Body = TypeVar("_Body", bound=msgspec.Struct)
 _MODES: dict[str, Literal["any", "solo", "split"]] = {"any": "any", "solo": "solo", "split": "split"}
 
 
@@ -95,16 +100,20 @@ def read_chat(body: bytes, envelope: Envelope) -> Question:
         InputError: not JSON, a missing or wrong field; says which.
         UnsupportedError: a field or value that this software does not serve.
     """
-    given = _read(body, _ChatBody)
+    given = read_fields(body, _ChatBody)
     if not given.messages or len(given.messages) > MAX_MESSAGES:
-        raise _wrong("messages", f"messages must hold 1 to {MAX_MESSAGES} messages")
+        raise wrong("messages", f"messages must hold 1 to {MAX_MESSAGES} messages")
     messages = tuple(_message(index, message) for index, message in enumerate(given.messages))
     if given.top_logprobs is not None and not given.logprobs:
-        raise _wrong("top_logprobs", "top_logprobs needs logprobs: true")
+        raise wrong("top_logprobs", "top_logprobs needs logprobs: true")
     top = (given.top_logprobs or 0) if given.logprobs else None
     limit = given.max_completion_tokens if given.max_completion_tokens is not None else given.max_tokens
-    characters = sum(len(message["content"]) for message in messages)
-    job = _job(given, "chat", Prompt(messages=messages), top, limit, characters, envelope)
+    tools, choice = read_tools(given.tools, given.tool_choice, given.parallel_tool_calls)
+    if tools and given.response_format not in (None, {"type": "text"}):
+        raise unsupported("response_format", "response_format beside tools is not supported")
+    prompt = Prompt(messages=messages, tools=tools)
+    job = _job(given, "chat", prompt, top, limit, _characters(prompt), envelope)
+    job = replace(job, choice=choice)
     return Question(job=job, stream=given.stream, include_usage=_include_usage(given))
 
 
@@ -115,10 +124,10 @@ def read_completion(body: bytes, envelope: Envelope) -> Question:
         InputError: not JSON, a missing or wrong field; says which.
         UnsupportedError: a field or value that this software does not serve.
     """
-    given = _read(body, _CompletionBody)
+    given = read_fields(body, _CompletionBody)
     prompts = [given.prompt] if isinstance(given.prompt, str) else given.prompt
     if len(prompts) != 1:
-        raise _unsupported("prompt", f"prompt holds {len(prompts)} texts; one request is one text")
+        raise unsupported("prompt", f"prompt holds {len(prompts)} texts; one request is one text")
     # OpenAI's default for this endpoint is 16 tokens; clients rely on it.
     limit = given.max_tokens if given.max_tokens is not None else 16
     text = prompts[0]
@@ -177,7 +186,13 @@ def read_labels(text: str) -> frozenset[str]:
     return labels
 
 
-def _read(body: bytes, kind: type[_Body]) -> _Body:
+def read_fields(body: bytes, kind: type[_Body]) -> _Body:
+    """Read a body's fields; what asks for nothing is left out.
+
+    Raises:
+        InputError: not JSON, a missing or wrong field; says which.
+        UnsupportedError: a field or value that this software does not serve.
+    """
     try:
         raw = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -188,7 +203,7 @@ def _read(body: bytes, kind: type[_Body]) -> _Body:
     known = {field.name for field in msgspec.structs.fields(kind)}
     for name in sorted(set(raw) - known):
         if name not in _HARMLESS or raw[name] not in _HARMLESS[name]:
-            raise _unsupported(name, f"{name[:80]!r} is not supported")
+            raise unsupported(name, f"{name[:80]!r} is not supported")
     try:
         return msgspec.convert({name: raw[name] for name in known & set(raw)}, kind)
     except msgspec.ValidationError as exc:
@@ -201,47 +216,39 @@ def _message(index: int, message: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in message.items() if value is not None}
     for name in sorted(set(kept) - _MESSAGE):
         if kept[name] != []:  # empty lists of annotations and the like come back with an answer of ours
-            raise _unsupported(f"{where}.{name}", f"{where}.{name[:80]} is not supported")
+            raise unsupported(f"{where}.{name}", f"{where}.{name[:80]} is not supported")
     role, content = kept.get("role"), kept.get("content")
     if not isinstance(role, str) or role not in ROLES:
         known = ", ".join(sorted(ROLES))
-        raise _wrong(f"{where}.role", f"{where}.role is {str(role)[:40]!r}; it must be one of {known}")
+        raise wrong(f"{where}.role", f"{where}.role is {str(role)[:40]!r}; it must be one of {known}")
     if isinstance(content, list):
         content = "".join(_part(where, part) for part in content)
     if content is None and not kept.get("tool_calls"):
-        raise _wrong(f"{where}.content", f"{where}.content is missing")
+        raise wrong(f"{where}.content", f"{where}.content is missing")
     if content is not None and not isinstance(content, str):
-        raise _wrong(f"{where}.content", f"{where}.content must be text")
+        raise wrong(f"{where}.content", f"{where}.content must be text")
     for name in ("name", "tool_call_id"):
         if not isinstance(kept.get(name, ""), str):
-            raise _wrong(f"{where}.{name}", f"{where}.{name} must be text")
-    calls = kept.get("tool_calls", [])
-    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls) or not _is_shallow(calls):
-        raise _wrong(f"{where}.tool_calls", f"{where}.tool_calls must be a list of tool calls")
+            raise wrong(f"{where}.{name}", f"{where}.{name} must be text")
+    if "tool_calls" in kept:
+        kept["tool_calls"] = read_calls(where, kept["tool_calls"])
     more = {name: kept[name] for name in ("name", "tool_calls", "tool_call_id") if kept.get(name)}
     return {"role": "system" if role == "developer" else role, "content": content or "", **more}
+
+
+def _characters(prompt: Prompt) -> int:
+    """How much text a chat's prompt is: what is said, what was called, and the tools."""
+    messages = prompt.messages or ()
+    called = [call["function"]["arguments"] for message in messages for call in message.get("tool_calls", ())]
+    offered = [msgspec.json.encode(tool).decode() for tool in prompt.tools]
+    return sum(map(len, (*(message["content"] for message in messages), *called, *offered)))
 
 
 def _part(where: str, part: Any) -> str:
     kind, text = (part.get("type"), part.get("text")) if isinstance(part, dict) else (type(part).__name__, None)
     if kind != "text" or not isinstance(text, str):
-        raise _unsupported(f"{where}.content", f"{where}.content holds a part of type {str(kind)[:40]!r}; only text")
+        raise unsupported(f"{where}.content", f"{where}.content holds a part of type {str(kind)[:40]!r}; only text")
     return text
-
-
-def _is_shallow(value: Any) -> bool:
-    """Whether JSON is nested at most `MAX_DEPTH` deep; counted without recursion."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
-            return True
-    return False
 
 
 def _job(
@@ -255,7 +262,7 @@ def _job(
 ) -> Job:
     # Rules match it sign by sign, and the owner reads it where he is asked.
     if not is_word(given.model, MAX_MODEL) or given.model != given.model.strip():
-        raise _wrong("model", f"model must be a name of 1 to {MAX_MODEL} visible characters with no space at its ends")
+        raise wrong("model", f"model must be a name of 1 to {MAX_MODEL} visible characters with no space at its ends")
     stops = (given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ())
     sampling = Sampling(
         temperature=_within("temperature", given.temperature, 0, 2, 1.0),
@@ -273,7 +280,7 @@ def _job(
         max_tokens=None if limit is None else int(_within("max_tokens", limit, 1, 1 << 24, 1)),
     )
     if len(sampling.stop) > MAX_STOPS:
-        raise _wrong("stop", f"stop holds {len(stops)} strings; at most {MAX_STOPS}")
+        raise wrong("stop", f"stop holds {len(stops)} strings; at most {MAX_STOPS}")
     return Job(
         request_id=envelope.request_id,
         model=given.model,
@@ -290,7 +297,7 @@ def _within(name: str, value: float | None, low: float, high: float, default: fl
     if value is None:
         return default
     if not low <= value <= high:
-        raise _wrong(name, f"{name} is {str(value)[:40]}; it must be from {low} to {high}")
+        raise wrong(name, f"{name} is {str(value)[:40]}; it must be from {low} to {high}")
     return value
 
 
@@ -298,7 +305,7 @@ def _biases(given: dict[str, float]) -> dict[int, float]:
     biases = {}
     for text, bias in given.items():
         if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= MAX_TOKEN_ID):
-            raise _wrong("logit_bias", f"logit_bias names {text[:40]!r}, which is no token id")
+            raise wrong("logit_bias", f"logit_bias names {text[:40]!r}, which is no token id")
         biases[int(text)] = _within("logit_bias", bias, -100, 100, 0.0)
     return biases
 
@@ -310,29 +317,17 @@ def _schema(given: dict[str, Any] | None) -> dict[str, Any] | None:
     if kind == "json_object":
         return {}
     if kind != "json_schema":
-        raise _unsupported("response_format", f"response_format of type {str(kind)[:40]!r} is not supported")
+        raise unsupported("response_format", f"response_format of type {str(kind)[:40]!r} is not supported")
     schema = (given or {}).get("json_schema", {})
     schema = schema.get("schema") if isinstance(schema, dict) else None
-    if not isinstance(schema, dict) or not _is_shallow(schema):
+    if not isinstance(schema, dict) or not is_shallow(schema):
         field = "response_format.json_schema.schema"
-        raise _wrong(field, f"{field} must be a JSON schema, nested at most {MAX_DEPTH} deep")
+        raise wrong(field, f"{field} must be a JSON schema, nested at most {MAX_DEPTH} deep")
     return schema
 
 
 def _include_usage(given: _Shared) -> bool:
     options = given.stream_options or {}
     for name in sorted(set(options) - {"include_usage", "include_obfuscation"}):
-        raise _unsupported(f"stream_options.{name}", f"stream_options.{name[:80]} is not supported")
+        raise unsupported(f"stream_options.{name}", f"stream_options.{name[:80]} is not supported")
     return options.get("include_usage", False) is True
-
-
-def _wrong(field: str, message: str) -> InputError:
-    error = InputError(message)
-    error.param = field[:80]
-    return error
-
-
-def _unsupported(field: str, message: str) -> UnsupportedError:
-    error = UnsupportedError(message)
-    error.param = field[:80]
-    return error

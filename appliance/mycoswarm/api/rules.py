@@ -10,6 +10,7 @@ from mycoswarm.api.body import Given, json_route, maybe_count, maybe_text, most,
 from mycoswarm.api.explanation import explanation_of
 from mycoswarm.api.question import read_route
 from mycoswarm.base.errors import InputError
+from mycoswarm.routing.allotment import ToolDecision
 from mycoswarm.routing.decision import Outcome
 from mycoswarm.routing.snapshot import Narrowing
 
@@ -85,7 +86,7 @@ class RuleServices:
     see `Hindsight.replay` in daemon/hindsight.py."""
 
     desk: RuleDesk
-    explain: Callable[[Any, Narrowing], Awaitable[Outcome]]
+    explain: Callable[[Any, Narrowing], Awaitable[Outcome | ToolDecision]]
     replay: Callable[[int, list[Any] | None], Awaitable[dict[str, Any]]]
 
 

@@ -1,5 +1,7 @@
-"""Who asks, as the console's door found out: the key, its owner's labels, the address, and what the request adds."""
+"""Who asks, as the console's door found out: the key, its owner's labels, the address, and what the request adds; and
+what they send."""
 
+import asyncio
 import re
 
 from starlette.requests import Request
@@ -9,6 +11,7 @@ from mycoswarm.base.errors import InputError
 from mycoswarm.chat.job import Asker
 from mycoswarm.store.apikey import Key
 
+BODY_S = 60.0  # for a whole body to arrive
 HERE = "127.0.0.1"  # where the owner's socket is
 MAX_VIA = 400  # characters: a request that has passed two dozen daemons goes no further anyway
 _RUN = re.compile(r"[0-9a-zA-Z-]{1,64}")  # of a daemon, as swarm/card.py names it
@@ -32,6 +35,19 @@ def envelope_of(request: Request, request_id: str) -> Envelope:
     )
     route = "; ".join(request.headers.getlist("x-mycoswarm-route"))
     return Envelope(request_id=request_id, asker=asker, route=route)
+
+
+async def whole_body(request: Request, limit_s: float) -> bytes:
+    """The request's body.
+
+    Raises:
+        InputError: it did not arrive in time.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            return await request.body()
+    except TimeoutError as exc:
+        raise InputError(f"the request's body did not arrive in {limit_s:g} s", code="timeout") from exc
 
 
 def _read_via(text: str) -> tuple[str, ...]:

@@ -141,6 +141,7 @@ class Guard:
         clock: Clock = time.time,
     ) -> None:
         self.is_on_link = is_on_link
+        self.is_installed = False
         self._is_loopback = is_loopback
         self._clock = clock
         self._sources: tuple[Source, ...] = ()
@@ -306,6 +307,7 @@ def install(guard: Guard) -> Guard:
             check(event, arguments)
 
     sys.addaudithook(hook)
+    guard.is_installed = True
     for name, kind, index in (
         ("bind", "bind", 0),
         ("connect", "connect", 0),

@@ -48,6 +48,7 @@ class Settings:
     idle_s: float = _set(300.0, "a loaded model leaves memory after this time without a request")
     request_s: float = _set(600.0, "no answer takes longer than this")
     ledger_prompts: bool = _set(False, "keep the text of every prompt in the ledger of the node that decides")
+    run_history: bool = _set(True, "keep what agents were asked, did and answered, for `agent runs`")
     log_level: str = _set("info", "debug, info, warning or error")
 
 

@@ -32,6 +32,7 @@ _MAX_TEMPLATE_CHARACTERS = 1 << 20  # the longest in use have about 20 thousand
 _MAX_ANSWER_BYTES = 16 << 20
 _MAX_NAME_CHARACTERS = 200
 _F16_BYTES = 2
+_POOLINGS = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}  # llama.h: enum llama_pooling_type
 _MAX_CONTEXT = 1 << 31  # llama.cpp counts positions in int32
 _MAX_WIDTH = 1 << 20  # of heads and their keys; real models stay under a thousand
 _PARSE_S = 30.0  # a header of 256 MiB takes 10 s on a Raspberry Pi 4
@@ -43,7 +44,9 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     `digest` is the SHA-256 of the file. `kv_bytes_per_token` is for an f16 cache of whole length (windows take less).
     `output_bytes` is what the head holds besides its layers; in a tied model that is the token table again. `cuts` are
-    where the model may be cut, empty where it runs whole; `split_reason` says why.
+    where the model may be cut, empty where it runs whole; `split_reason` says why. `pooling`: how the file says that
+    the states of a text's tokens become one vector: mean, cls, last; none or rank, which make no vector of a text; None
+    where it says nothing.
     """
 
     digest: str
@@ -66,6 +69,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     splittable: bool
     split_reason: str
     cuts: tuple[int, ...]
+    pooling: str | None = None
 
 
 class Advance(msgspec.Struct, frozen=True, tag="advance"):
@@ -146,7 +150,13 @@ def read_facts(path: Path, watch: Watcher | None = None) -> ModelFacts:
         splittable=fault is None,
         split_reason=fault or "listed",
         cuts=() if fault else cut_points(n_layer),
+        pooling=_pooling(model.integer(f"{architecture}.pooling_type")),
     )
+
+
+def _pooling(said: int | None) -> str | None:
+    """By llama.cpp's numbers; one that it does not know pools nothing."""
+    return None if said is None else _POOLINGS.get(said, "none")
 
 
 def _layer_bytes(model: Container, n_layer: int) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from mycoswarm.routing.decision import Decision, Dispatch, Refusal
 from mycoswarm.swarm.place import PLACES, Place
 from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.ticket import Warrant
+from mycoswarm.wire.tool import ToolCall
 
 TOKEN_CHARACTERS = 4  # of English in common vocabularies; other languages have fewer
 
@@ -45,6 +46,11 @@ class Account:
         self.tokens += piece.token_ids
         self.said_characters += len(piece.text)
         self.has_spoken = self.has_spoken or bool(piece.text or piece.token_ids)
+
+    def call(self, call: ToolCall) -> None:
+        """A whole tool call has come, from an endpoint."""
+        self.said_characters += len(call.arguments)
+        self.has_spoken = True
 
     def finish(self, report: Finished) -> None:
         """The answer has come to its end."""
@@ -96,7 +102,7 @@ def decision_row(
     else:
         row |= {"outcome": "run", "holder": outcome.holder_id, "nodes": _nodes(outcome)}
     if prompt:
-        row["prompt"] = account.job.prompt.text or list(account.job.prompt.messages or ())
+        row["prompt"] = account.job.prompt.text or list(account.job.prompt.messages or account.job.inputs)
     return row
 
 

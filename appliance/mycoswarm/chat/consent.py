@@ -1,8 +1,9 @@
 """Requests that wait for the owner's yes. Nobody answers in time: that is a no."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ Reader = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plea:
-    """What the owner gets to see of a request: all but its text."""
+    """What the owner gets to see of a request: all but its text; of a tool's call its arguments too (`detail`)."""
 
     request_id: str
     key_name: str | None
@@ -30,6 +31,7 @@ class Plea:
     labels: tuple[str, ...]
     destination: str
     rule: str
+    detail: str = ""
 
 
 @dataclass(slots=True)
@@ -46,6 +48,16 @@ class Approvals:
     def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
         self._clock = wall_clock
         self._waiting: dict[str, _Waiting] = {}
+        self._watching: dict[str, Callable[[Plea], None]] = {}
+
+    @contextlib.contextmanager
+    def watch(self, prefix: str, tell: Callable[[Plea], None]) -> Iterator[None]:
+        """While inside, tell of each request that begins to wait and whose id begins so. One watcher for a prefix."""
+        self._watching[prefix] = tell
+        try:
+            yield
+        finally:
+            del self._watching[prefix]
 
     async def ask(self, plea: Plea, within_s: float) -> str:
         """Wait for the owner; gives who said yes.
@@ -62,6 +74,9 @@ class Approvals:
         now, loop = self._clock(), asyncio.get_running_loop()
         one = _Waiting(plea, now, now + within_s, loop.create_future())
         self._waiting[plea.request_id] = one
+        for prefix, tell in self._watching.items():
+            if plea.request_id.startswith(prefix):
+                tell(plea)
         try:
             async with asyncio.timeout(within_s):
                 allowed, by = await one.answer
@@ -98,6 +113,7 @@ class Approvals:
                 "labels": list(one.plea.labels),
                 "destination": one.plea.destination,
                 "rule": one.plea.rule,
+                **({"detail": one.plea.detail} if one.plea.detail else {}),
             }
             for one in self._waiting.values()
             if not one.answer.done()

@@ -24,8 +24,10 @@ from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.account import Account, decision_row, warrant_of
 from mycoswarm.chat.consent import Consent, destination_of
 from mycoswarm.chat.failing import is_endpoint_lost, may_try_again, nobody_left, plainly, refused, speak_of_names
+from mycoswarm.chat.hearing import Hearing
 from mycoswarm.chat.job import Decided, Event
-from mycoswarm.chat.load import load_of, stage_bytes
+from mycoswarm.chat.load import fitted, load_of, stage_bytes
+from mycoswarm.chat.sheaf import Sheaf
 from mycoswarm.chat.surroundings import Surroundings
 from mycoswarm.external.errand import Reached
 from mycoswarm.routing.decision import Decision, Dispatch, Outcome, Refusal, decide
@@ -36,8 +38,9 @@ from mycoswarm.stage.pool import Opening, RingPool
 from mycoswarm.store.record import DECISION
 from mycoswarm.swarm.place import PLACES
 from mycoswarm.wire.plan import RingPlan, StagePlan
-from mycoswarm.wire.report import Finished, Piece
-from mycoswarm.wire.request import Generation
+from mycoswarm.wire.report import Finished, Piece, Vector
+from mycoswarm.wire.request import Embedding, Generation, Work
+from mycoswarm.wire.tool import ToolCall
 
 MAX_TRIES = 4  # a request survives the loss of three nodes; more than that is not bad luck
 
@@ -64,6 +67,7 @@ class Course:
         self._narrowing = account.job.narrowing
         self._looked_at: tuple[object, ...] = ()
         self._consent = Consent(around.approvals, account.job)
+        self._hearing: Hearing | None = None
 
     async def run(self, limit: asyncio.Timeout) -> None:
         """Try until it is done. While the owner is asked, `limit` waits.
@@ -171,12 +175,15 @@ class Course:
                     if not await self._stands(dispatch):
                         return False
                     self._decided(Decided(dispatch, None, attempt, event.place))
-                elif isinstance(event, Piece):
-                    account.say(event)
-                    self._tell(event)
-                else:
+                elif isinstance(event, Finished):
                     self._finished(event)
                     return True
+                else:
+                    if isinstance(event, Piece):
+                        account.say(event)
+                    elif isinstance(event, ToolCall):
+                        account.call(event)
+                    self._tell(event)
         raise EndpointError("the endpoint ended its answer without saying why")
 
     async def _stream(self, decision: Decision, attempt: int, receipt: str) -> bool:
@@ -184,6 +191,7 @@ class Course:
         was not sent, as it may not go there any more."""
         account, job, facts, shares = self._account, self._account.job, self._account.facts, decision.placed.shares
         assert facts is not None  # nothing is decided to run without
+        hearing = self._hearing = self._hearing or Hearing(job, facts)
         plan = self._plan(decision, facts)
         place = max((share.node.place for share in shares), key=PLACES.index)
         self._decided(Decided(decision, plan, attempt, place))
@@ -193,18 +201,23 @@ class Course:
             node_bytes=stage_bytes(load_of(facts, plan.conditions), plan),
             room={share.node.node_id: usable_bytes(share.node) or 0 for share in shares},
         )
-        generation = Generation(
-            request_id=job.request_id, prompt=job.prompt, sampling=job.sampling, continued=tuple(account.tokens)
-        )
+        work, sheaf = _work(account, hearing), Sheaf(len(job.inputs))
         async with lent as ring:
             if not await self._stands(decision):
                 return False
-            async with contextlib.aclosing(ring.generate(generation, warrant, self._around.request_s)) as reports:
+            async with contextlib.aclosing(ring.generate(work, warrant, self._around.request_s)) as reports:
                 async for report in reports:
                     if isinstance(report, Piece):
                         account.say(report)
+                        for event in hearing.hear(report):
+                            self._tell(event)
+                    elif isinstance(report, Vector):
+                        sheaf.take(report)
                         self._tell(report)
                     elif isinstance(report, Finished):
+                        sheaf.end(report)
+                        for event in hearing.end(report):
+                            self._tell(event)
                         self._around.grade(plan, facts, report)
                         self._finished(report)
                         return True
@@ -221,8 +234,11 @@ class Course:
     def _plan(self, decision: Decision, facts: ModelFacts) -> RingPlan:
         """The plan of a decision: that of the warm ring where there is one of this shape."""
         shape = tuple((share.node.node_id, share.first, share.last) for share in decision.placed.shares)
+        conditions = self._around.conditions(facts, tuple(node_id for node_id, _, _ in shape))
+        conditions = fitted(conditions, facts, self._account.job.task)
         for ring in self._rings.warm():
-            if ring.plan.model_digest == facts.digest and ring.shape == shape:
+            same = ring.plan.model_digest == facts.digest and ring.plan.conditions.pooling == conditions.pooling
+            if same and ring.shape == shape:
                 return ring.plan
         return RingPlan(
             ring_id=self._around.new_id(),
@@ -230,8 +246,18 @@ class Course:
             n_layer=facts.n_layer,
             holder_id=decision.holder_id,
             stages=tuple(StagePlan(node_id=node_id, first=first, last=last) for node_id, first, last in shape),
-            conditions=self._around.conditions(facts, tuple(node_id for node_id, _, _ in shape)),
+            conditions=conditions,
         )
+
+
+def _work(account: Account, hearing: Hearing) -> Work:
+    """What the head is asked to do. Vectors are few and quickly made again; an answer goes on after its tokens."""
+    job = account.job
+    if job.inputs:
+        return Embedding(request_id=job.request_id, inputs=job.inputs, dimensions=job.dimensions)
+    return Generation(
+        request_id=job.request_id, prompt=job.prompt, sampling=hearing.sampling, continued=tuple(account.tokens)
+    )
 
 
 def _lost(error: SwarmError, outcome: Decision | Dispatch, account: Account) -> frozenset[str] | None:

@@ -6,8 +6,9 @@ from mycoswarm.routing.decision import Decision, Dispatch
 from mycoswarm.routing.snapshot import Narrowing
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import RingPlan
-from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.report import Finished, Piece, Vector
 from mycoswarm.wire.request import Prompt, Sampling
+from mycoswarm.wire.tool import AS_IT_LIKES, ToolCall, ToolChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +29,23 @@ class Asker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One request, checked at the edge. `characters` counts the prompt's text."""
+    """One request, checked at the edge. `characters` counts the prompt's text. `choice` is for the prompt's tools.
+
+    Where the task is embedding, the texts are `inputs`, there is no prompt, and `dimensions` is how wide the vectors
+    are to be, where the asker says so.
+    """
 
     request_id: str
     model: str
     task: str
-    prompt: Prompt
-    sampling: Sampling
+    prompt: Prompt = field(default_factory=Prompt)
+    sampling: Sampling = field(default_factory=Sampling)
+    inputs: tuple[str, ...] = ()
+    dimensions: int | None = None
     narrowing: Narrowing = field(default_factory=Narrowing)
     asker: Asker = field(default_factory=Asker)
     characters: int = 0
+    choice: ToolChoice = AS_IT_LIKES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +68,4 @@ class Decided:
         return tuple(share.node.name for share in self.decision.placed.shares)
 
 
-Event = Decided | Piece | Finished
+Event = Decided | Piece | ToolCall | Vector | Finished

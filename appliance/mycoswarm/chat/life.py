@@ -15,7 +15,7 @@ from mycoswarm.base.errors import BusyError, NotFoundError, SwarmError, Unreacha
 from mycoswarm.chat.account import Account
 from mycoswarm.chat.course import Course, Question
 from mycoswarm.chat.job import Event, Job
-from mycoswarm.chat.load import load_of
+from mycoswarm.chat.load import fitted, load_of
 from mycoswarm.chat.surroundings import Surroundings
 from mycoswarm.routing.decision import Outcome, decide
 from mycoswarm.routing.snapshot import Asked, Narrowing
@@ -51,6 +51,7 @@ class Chat:
 
         Raises:
             InputError: this node decides nothing.
+            ModelError: texts are to be embedded, and the model makes no vector of one.
         """
         account, _ = self._begin(job)
         question = self._question(account, job.narrowing)
@@ -150,7 +151,7 @@ class Chat:
             client=asker.client,
             at=account.at,
         )
-        load = load_of(facts, self._around.conditions(facts, ids)) if facts else None
+        load = load_of(facts, fitted(self._around.conditions(facts, ids), facts, job.task)) if facts else None
         return asked, load, self._around.rules(), swarm
 
     def _make_sure_of_room(self, key_name: str | None) -> None:

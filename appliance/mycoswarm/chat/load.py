@@ -1,11 +1,36 @@
-"""What a model costs in bytes under given conditions: what placement reckons with."""
+"""Under which conditions a model does a task, and what it costs then in bytes: what placement reckons with."""
 
+from typing import get_args
+
+from mycoswarm.base.errors import ModelError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.routing.placement import Load
-from mycoswarm.wire.plan import Conditions, RingPlan
+from mycoswarm.routing.snapshot import EMBEDDING
+from mycoswarm.wire.plan import Conditions, Pooling, RingPlan, embedding_under
 
 F32_BYTES = 4
+EMBEDDED_TOKENS = 2048  # of one text at most: scores of all against all, which grow with the square, stay small
 BUFFER_ROWS = 24  # activations of n_embd floats that llama.cpp's graph holds per token, measured with margin
+
+
+def fitted(conditions: Conditions, facts: ModelFacts, task: str) -> Conditions:
+    """The conditions for a task. A text to embed is one step, as long as the context or `EMBEDDED_TOKENS`.
+
+    Where the file does not say how to pool, it is the mean.
+
+    Raises:
+        ModelError: the model makes no vector of a text.
+    """
+    if task != EMBEDDING:
+        return conditions
+    pooling = next((each for each in get_args(Pooling) if each == (facts.pooling or "mean")), None)
+    if pooling is None:
+        raise ModelError(
+            f"{facts.name} makes no vector of a text: its file says pooling {facts.pooling}",
+            hint="Use a model for embeddings.",
+            code="no_embeddings",
+        )
+    return embedding_under(conditions, pooling, min(conditions.n_ctx, EMBEDDED_TOKENS))
 
 
 def load_of(facts: ModelFacts, conditions: Conditions) -> Load:

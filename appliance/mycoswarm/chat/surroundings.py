@@ -12,7 +12,8 @@ from mycoswarm.routing.decision import Dispatch
 from mycoswarm.routing.rule import RuleSet
 from mycoswarm.routing.snapshot import SwarmState
 from mycoswarm.wire.plan import Conditions, RingPlan
-from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.report import Finished, Piece, Vector
+from mycoswarm.wire.tool import ToolCall
 
 
 class Models(Protocol):
@@ -25,8 +26,11 @@ class Models(Protocol):
 class Relay(Protocol):
     """Has an endpoint answer; the errand of external/errand.py."""
 
-    def __call__(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
-        """`Reached` before the prompt is sent, then `Piece`s, last `Finished`. Raises SwarmError."""
+    def __call__(
+        self, dispatch: Dispatch, job: Job
+    ) -> AsyncGenerator[Reached | Piece | ToolCall | Vector | Finished, None]:
+        """`Reached` before the prompt is sent, then `Piece`s and calls, or `Vector`s; last `Finished`. Raises
+        SwarmError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

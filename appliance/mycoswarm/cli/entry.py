@@ -12,12 +12,14 @@ from mycoswarm.cli.warden import keep
 # Command -> the module that holds it. `stage` is internal and not listed.
 COMMANDS = {
     "adopt": "enrol",
+    "agent": "troupe",
     "approvals": "outside",
     "ask": "talk",
     "bench": "timing",
-    "chat": "talk",
+    "chat": "parlour",
     "demo": "demo",
     "detect": "survey",
+    "doctor": "checkup",
     "endpoints": "outside",
     "expel": "enrol",
     "init": "enrol",
@@ -31,6 +33,7 @@ COMMANDS = {
     "run": "running",
     "stage": "child",
     "token": "enrol",
+    "tool": "handiwork",
     "version": "edition",
 }
 

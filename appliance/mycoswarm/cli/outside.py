@@ -146,6 +146,8 @@ def watch(folder: Path) -> None:
             known.add(one["id"])
             who, model, task, characters, labels, where, rule, left = _row(one)[1:]
             say(f"\n{who} asks {model} ({task}, {characters} characters, labels: {labels or 'none'}).")
+            if one.get("detail"):
+                say(f"With: {one['detail']}")
             say(f"It would go to {where}, by the rule {rule}. Time left: {left}.")
             try:
                 _answer(call, one["id"], allowed=click.confirm("Allow it?", default=False))

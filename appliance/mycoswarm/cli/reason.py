@@ -28,6 +28,8 @@ def _outcome(told: dict[str, Any]) -> str:
     if told.get("endpoint"):
         endpoint = told["endpoint"]
         return f"It would go to the endpoint {endpoint['name']} ({endpoint['place']}) as {endpoint['model']}."
+    if told.get("tool_node"):
+        return f"The tool would run on {told['tool_node']}."
     placed = ", ".join(f"{s['node']} layers [{s['layers'][0]}, {s['layers'][1]})" for s in told["stages"])
     return f"It would run on {placed}, at about {told['predicted_tokens_per_s']:.0f} tokens/s."
 

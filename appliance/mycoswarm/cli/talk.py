@@ -1,4 +1,4 @@
-"""`ask` and `chat`: prompts from the terminal, with where each one ran."""
+"""`ask`: a prompt from the terminal, with where it ran; and the streams that `chat` and others hear."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from mycoswarm.base.errors import RingError, SwarmError
+from mycoswarm.base.errors import RingError
 from mycoswarm.cli.call import SILENCE_S, Call, as_error, decode
 from mycoswarm.cli.draft import words
 from mycoswarm.cli.reason import show_reasons
-from mycoswarm.cli.screen import complain, guarded, note, out, say, show_json, write
+from mycoswarm.cli.screen import guarded, note, say, show_json, write
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ def stream_chat(
     Raises:
         SwarmError: what the daemon said; `RingError` where the answer ends without its end.
     """
-    headers = _headers(route, labels)
+    headers = beside(route, labels)
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
     for line in call.stream("POST", path, asked, headers):
         if not line.startswith(b"data: "):
@@ -74,14 +74,15 @@ def where(reply: Reply) -> str:
     return f"ran on {named}{far}{speed}; rule: {told.get('rule', 'unknown')}{receipt}"
 
 
-def _headers(route: str | None, labels: Iterable[str]) -> dict[str, str]:
+def beside(route: str | None, labels: Iterable[str]) -> dict[str, str]:
+    """The headers of what is said beside a request."""
     said = {"x-mycoswarm-route": route, "x-mycoswarm-labels": ", ".join(labels)}
     return {name: text for name, text in said.items() if text}
 
 
-def _options(command: Any) -> Any:
-    """The options that both commands share."""
-    options = (
+def options(command: Any) -> Any:
+    """Give a command the options that `ask` and `chat` share."""
+    shared = (
         click.option("--model", default="spore", show_default=True, help="Which model answers."),
         click.option("--route", help='Narrow where it may run: "solo", "split; stages=2", "nodes=attic".'),
         click.option("--label", "labels", multiple=True, help="Add this label; again for another. Labels only narrow."),
@@ -90,7 +91,7 @@ def _options(command: Any) -> Any:
         click.option("--seed", type=int, help="The same seed gives the same answer."),
         click.option("--system", help="A system prompt."),
     )
-    for option in reversed(options):  # the last one put on is shown first
+    for option in reversed(shared):  # the last one put on is shown first
         command = option(command)
     return command
 
@@ -103,7 +104,7 @@ def _body(model: str, system: str | None, prompt: str, **sampling: Any) -> dict[
 
 @click.command()
 @click.argument("prompt", nargs=-1, required=True)
-@_options
+@options
 @click.option("--json", "as_json", is_flag=True, help="The whole answer as JSON.")
 @click.option("--explain", is_flag=True, help="Show where it would run and why; send nothing.")
 @click.pass_obj
@@ -126,7 +127,7 @@ def ask(
         _explain(call, {**body, "route": route, "labels": words(labels)}, as_json)
         return
     if as_json:
-        headers = _headers(route, words(labels))
+        headers = beside(route, words(labels))
         show_json(call.ask("POST", "/v1/chat/completions", body, headers, timeout_s=SILENCE_S))
         return
     reply = Reply()
@@ -142,62 +143,3 @@ def _explain(call: Call, body: dict[str, Any], as_json: bool) -> None:
         show_json(told)
     else:
         show_reasons(told)
-
-
-@click.command()
-@_options
-@click.pass_obj
-@guarded
-def chat(
-    folder: Path, /, model: str, route: str | None, labels: tuple[str, ...], system: str | None, **sampling: Any
-) -> None:
-    """Chat in the terminal. /model NAME, /route TEXT, /label L, /new and /quit; Ctrl-C stops an answer."""
-    call, added = Call(folder), words(labels)
-    start = [{"role": "system", "content": system}] if system else []
-    messages: list[dict[str, str]] = list(start)
-    given = {k: v for k, v in sampling.items() if v is not None}
-    note(f"model {model}; /quit ends")
-    while True:
-        try:
-            line = out.input("> ").strip()
-        except (EOFError, KeyboardInterrupt):
-            say()
-            return
-        word, _, rest = line.partition(" ")
-        if word == "/quit":
-            return
-        if word == "/new":
-            messages = list(start)
-        elif word == "/model":
-            model = rest.strip() or model
-            note(f"model {model}")
-        elif word == "/route":
-            route = rest.strip() or None
-            note(f"route {route or 'as the rules say'}")
-        elif word == "/label":
-            added = words((rest,))
-            note(f"labels {', '.join(added) or 'none added'}")
-        elif word.startswith("/"):
-            note("There are /model NAME, /route TEXT, /label L, /new and /quit.")
-        elif line:
-            asked = [*messages, {"role": "user", "content": line}]
-            answer = _turn(call, {"model": model, "messages": asked, **given}, route, added)
-            if answer:
-                messages = [*asked, {"role": "assistant", "content": answer}]
-
-
-def _turn(call: Call, body: dict[str, Any], route: str | None, labels: list[str]) -> str:
-    """One answer, or as much of it as came; an error is said, and the chat goes on."""
-    reply = Reply()
-    try:
-        for text in stream_chat(call, body, reply, route, labels=labels):
-            write(text)
-        say()
-        note(where(reply))
-    except KeyboardInterrupt:
-        say()
-        note("stopped")
-    except SwarmError as error:
-        say()
-        complain(error)
-    return reply.text

@@ -7,6 +7,7 @@ nodes only addresses of our own networks are opened, and those that the owner na
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 from mycoswarm.base.egress import Barred, Guard, packed
 from mycoswarm.base.errors import InputError
@@ -49,6 +50,13 @@ class Border:
     def endpoint(self, purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[None]:
         """Open the way to an endpoint that a rule named or that the owner registers, once it is proved where it is."""
         return self._guard.permitted(purpose, addresses=addresses, names=names)
+
+    def shown(self) -> dict[str, Any]:
+        """What is open now beyond this machine, by purpose."""
+        opened: dict[str, int] = {}
+        for permit in self._guard.permits():
+            opened[permit.purpose] = opened.get(permit.purpose, 0) + len(permit.addresses) + len(permit.names)
+        return {"active": self._guard.is_installed, "open": opened}
 
     async def watch(self, note: Callable[[Barred], Awaitable[None]]) -> None:
         """Hand on what was refused, for as long as it runs."""

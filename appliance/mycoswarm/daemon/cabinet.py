@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from mycoswarm.api.employer import EmployerServices
 from mycoswarm.api.governance import GovernanceServices
 from mycoswarm.api.rules import RuleServices
 from mycoswarm.base.errors import EndpointError
@@ -21,14 +22,16 @@ from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook
 from mycoswarm.daemon.rehearsal import Rehearsal
-from mycoswarm.external.errand import Reached, models_of, relay
+from mycoswarm.external.errand import Reached, embed, models_of, relay
 from mycoswarm.external.target import Limits, Passage, Target
 from mycoswarm.routing.decision import Dispatch
 from mycoswarm.routing.rule import RuleSet, read_rule
 from mycoswarm.store.apikey import Key
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import Conditions, RingPlan
-from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.report import Finished, Piece, Vector
+from mycoswarm.wire.request import Embedding
+from mycoswarm.wire.tool import ToolCall
 
 MAX_VIA = 8  # daemons that one request may pass
 
@@ -38,7 +41,7 @@ class Cabinet:
 
     def __init__(self, home: Home, notary: Notary, keeper: Keeper, border: Border) -> None:
         self._home, self._notary, self._keeper, self._border = home, notary, keeper, border
-        self._approvals = Approvals()
+        self.approvals = Approvals()
 
     def admit(self, key: Key | None) -> None:
         """Count a request against its key's limits; the owner has none.
@@ -54,16 +57,10 @@ class Cabinet:
         named = self._keeper.rules().endpoints()
         return {one.name: one.models for one in self._home.endpoints.entries() if one.name in named}
 
-    def governance(self, around: Surroundings) -> GovernanceServices:
-        """What the owner's routes for rules, endpoints and approvals need."""
+    def governance(self, around: Surroundings, employer: EmployerServices) -> GovernanceServices:
+        """What the owner's routes need for rules, endpoints and approvals, and for agents, which are made elsewhere."""
         directory = Directory(self._home.endpoints, rules=self._keeper.rules, wall_clock=time.time, probe=self._probe)
-        rehearsal = Rehearsal(
-            swarm=around.swarm,
-            models=around.models,
-            rules=around.rules,
-            conditions=around.conditions,
-            wall_clock=around.wall_clock,
-        )
+        rehearsal = rehearsal_of(around)
         return GovernanceServices(
             rules=RuleServices(
                 desk=self._keeper,
@@ -71,7 +68,8 @@ class Cabinet:
                 replay=lambda last, rules: self._replay(last, rules, around),
             ),
             endpoints=directory,
-            approvals=self._approvals,
+            approvals=self.approvals,
+            employer=employer,
         )
 
     def surroundings(
@@ -88,7 +86,7 @@ class Cabinet:
             conditions=conditions,
             note=self._notary.note,
             relay=self._relay,
-            approvals=self._approvals,
+            approvals=self.approvals,
             grade=grade,
             spend=lambda key_name, tokens: self._home.allowances.spend(key_name, tokens, time.time()),
             new_id=lambda: secrets.token_hex(8),
@@ -109,7 +107,9 @@ class Cabinet:
         key = self._home.keys.find(asker.key_name)
         return key is not None and key.made_at == asker.issued_at
 
-    def _relay(self, dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
+    def _relay(
+        self, dispatch: Dispatch, job: Job
+    ) -> AsyncGenerator[Reached | Piece | ToolCall | Vector | Finished, None]:
         name = dispatch.endpoint.name
         known, secret = self._home.endpoints.registered(name)
         if (known.added_at, known.place) != (dispatch.endpoint.since, dispatch.endpoint.place):
@@ -132,7 +132,17 @@ class Cabinet:
             secret=secret,
             via=(*job.asker.via, self._home.instance_id),
         )
-        return relay(target, job.prompt, job.sampling, request_id=job.request_id, passage=self._passage())
+        if job.inputs:
+            texts = Embedding(request_id=job.request_id, inputs=job.inputs, dimensions=job.dimensions)
+            return embed(target, texts, self._passage())
+        return relay(
+            target,
+            job.prompt,
+            job.sampling,
+            choice=job.choice,
+            request_id=job.request_id,
+            passage=self._passage(),
+        )
 
     async def _probe(self, name: str, url: str, secret: str | None, place: Place) -> tuple[str, ...]:
         return await models_of(Target(name=name, url=url, place=place, secret=secret), self._passage())
@@ -140,3 +150,14 @@ class Cabinet:
     def _passage(self) -> Passage:
         limits = Limits(whole_s=self._home.settings.request_s)
         return Passage(permit=self._border.endpoint, limits=limits, place=self._border.place)
+
+
+def rehearsal_of(around: Surroundings) -> Rehearsal:
+    """Decides on examples as this chat decides on requests."""
+    return Rehearsal(
+        swarm=around.swarm,
+        models=around.models,
+        rules=around.rules,
+        conditions=around.conditions,
+        wall_clock=around.wall_clock,
+    )

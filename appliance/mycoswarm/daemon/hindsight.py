@@ -58,7 +58,7 @@ class _Decision(msgspec.Struct):
 
     attempt: int
     asked: _Asked
-    outcome: Literal["run", "external", "refused"]
+    outcome: Literal["run", "external", "tool", "refused"]
     rule: str | None
     action: int = 0
     code: str | None = None
@@ -120,7 +120,7 @@ def _read(row: Row) -> _Decision | None:
 
 def _past(decision: _Decision) -> Past:
     asked, route = decision.asked, decision.asked.route
-    went = tuple(node.id for node in decision.nodes) if decision.outcome == "run" else ()
+    went = tuple(node.id for node in decision.nodes) if decision.outcome in ("run", "tool") else ()
     return Past(
         asked=Asked(
             model=asked.model,

@@ -27,6 +27,7 @@ from mycoswarm.store.database import Store
 from mycoswarm.store.endpoint import Endpoints
 from mycoswarm.store.ledger import Ledger
 from mycoswarm.store.rulebook import RuleBook
+from mycoswarm.store.run import Runs
 from mycoswarm.store.speed import Speeds
 from mycoswarm.swarm.card import new_instance_id
 from mycoswarm.swarm.identity import Identity
@@ -108,6 +109,7 @@ class Home:
     endpoints: Endpoints
     ledger: Ledger
     allowances: Allowances
+    runs: Runs
     speeds: Speeds
     shelf: ShelfView
     pieces: PieceStore
@@ -146,6 +148,7 @@ def open_home(settings: Settings) -> Iterator[Home]:
                 endpoints=Endpoints(store),
                 ledger=ledger,
                 allowances=Allowances(store),
+                runs=Runs(store, time.time()),
                 speeds=speeds,
                 shelf=ShelfView(Shelf(folder / "models")),
                 pieces=PieceStore(folder / "pieces"),

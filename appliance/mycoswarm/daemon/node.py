@@ -15,6 +15,7 @@ from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
 from mycoswarm.api.disclosure import disclosure_routes
+from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway
 from mycoswarm.api.governance import governance_routes, worker_routes
 from mycoswarm.api.listener import Listener
@@ -30,6 +31,7 @@ from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import Cabinet
 from mycoswarm.daemon.directory import endpoint_states
+from mycoswarm.daemon.foreman import Foreman
 from mycoswarm.daemon.home import STAGE_ARGV, Home
 from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
@@ -39,6 +41,7 @@ from mycoswarm.daemon.profile import Profile
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
+from mycoswarm.daemon.workroom import Workroom
 from mycoswarm.stage.delivery import Delivery
 from mycoswarm.stage.host import HostServices
 from mycoswarm.stage.pool import OpenedRing, Opening, RingPool
@@ -79,6 +82,7 @@ class Node:
         self._discovery: Discovery | None = None
         self._steward: Steward
         self._notary = Notary(home.ledger)
+        self._workroom = Workroom(home, standing, self._notary, border)
         self._archivist = Archivist(home.ledger, standing, name=lambda: home.identity.name)
 
     async def __aenter__(self) -> Self:
@@ -117,7 +121,8 @@ class Node:
         )
         sockets = self._own(self._site.bind_peer())
         routes = membership_routes(lambda: standing.roster()[0], self._accept, self._cut)
-        app = peer_app(self._peer_services(), [*routes, *disclosure_routes(self._who, self._archivist)])
+        routes += [*disclosure_routes(self._who, self._archivist), *self._workroom.peer_routes(self._who)]
+        app = peer_app(self._peer_services(), routes)
         serving = server_context(standing.certificate_pem, key_pem, standing.authority_pem)
         self._server = await enter(PeerServer(app, serving, sockets))  # type: ignore[arg-type]  # starlette types its ASGI more widely
         parts = Parts(
@@ -135,25 +140,24 @@ class Node:
             self._discovery = await enter(self._discover())
         self._steward.watch(self._discovery)
         await enter(self._contacts)
-        watch = asyncio.create_task(self._border.watch(self._notary.barred), name="watch the border")
-        look = asyncio.create_task(self._pace.look(), name="look at the machine")
-        for task in (watch, look):
-            self._stack.push_async_callback(_cancel, task)
+        for work in (self._border.watch(self._notary.barred), self._pace.look()):
+            self._stack.push_async_callback(_cancel, asyncio.create_task(work))
         await self._open_console()
 
     async def _open_console(self) -> None:
         home, enter = self._home, self._stack.enter_async_context
         outlook = self._outlook()
-        rings = await enter(RingPool(self._open_ring, idle_s=home.settings.idle_s))
-        self._rings = rings
+        self._rings = rings = await enter(RingPool(self._open_ring, idle_s=home.settings.idle_s))
         keeper = await enter(Keeper(home.rules, swarm=lambda: outlook.swarm(None)))
         cabinet = Cabinet(home, self._notary, keeper, self._border)
         around = self._surroundings(cabinet, outlook)
         chat = Chat(around, rings)
+        stops = [chat.stop, rings.stop]  # before the listeners: open answers end with a typed error
         if self._standing.decides:
             sockets = self._own(self._site.bind_console())
         services = ConsoleServices(
             completions=Completions(chat, time.time, lambda: secrets.token_hex(12), admit=cabinet.admit),
+            embeddings=Embeddings(chat, lambda: secrets.token_hex(12), admit=cabinet.admit),
             doorway=Doorway(
                 names=lambda: self._site.names(home.identity.name), check=home.keys.check, note=self._note_key
             ),
@@ -165,13 +169,17 @@ class Node:
         auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
         owner += chronicle_routes(self._archivist, auditor)
         if self._standing.decides:
-            owner += governance_routes(cabinet.governance(around))
+            toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
+            foreman = Foreman(home, chat, cabinet.approvals, toolbox)
+            owner += governance_routes(cabinet.governance(around, foreman.services(cabinet.admit)))
+            owner += self._workroom.owner_routes(toolbox)
+            stops.append(foreman.close)  # first of all, so that runs end as stopped
             await enter(Listener(console_app(services, owner), sockets))
         else:
-            owner += worker_routes()
+            owner += [*worker_routes(), *self._workroom.owner_routes(None)]
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
-        self._stack.push_async_callback(chat.stop)  # before the listeners: open answers end with a typed error
-        self._stack.push_async_callback(rings.stop)
+        for stop in stops:
+            self._stack.push_async_callback(stop)
 
     # What the parts ask of each other
 

@@ -9,9 +9,17 @@ from typing import Any
 from mycoswarm.base.egress import Barred
 from mycoswarm.base.errors import SwarmError
 from mycoswarm.store.ledger import Ledger
-from mycoswarm.store.record import EGRESS, REFUSED_TICKET, TICKET, refused_row, ticket_row
+from mycoswarm.store.record import (
+    EGRESS,
+    REFUSED_TICKET,
+    TICKET,
+    TOOL_TICKET,
+    refused_row,
+    ticket_row,
+    tool_ticket_row,
+)
 from mycoswarm.wire.report import Barred as Report
-from mycoswarm.wire.ticket import Sealed, Ticket
+from mycoswarm.wire.ticket import Sealed, Ticket, ToolTicket
 
 MAX_REFUSALS = 60  # rows a minute of each kind; who asks in a loop, or announces false addresses, must fill no disk
 MINUTE_S = 60.0
@@ -69,6 +77,14 @@ class Notary:
             StorageError: it could not be written, so the work must not begin.
         """
         await asyncio.to_thread(self.note, TICKET, ticket_row(sealed, ticket), ticket.request_id)
+
+    async def record_tool(self, sealed: Sealed, ticket: ToolTicket) -> None:
+        """The same for a tool's ticket.
+
+        Raises:
+            StorageError: it could not be written, so the tool must not run.
+        """
+        await asyncio.to_thread(self.note, TOOL_TICKET, tool_ticket_row(sealed, ticket), ticket.run_id)
 
     async def barred(self, what: Barred | Report) -> None:
         """Keep that the egress guard refused something, in this process or in a stage; of a flood as with `refuse`."""

@@ -59,7 +59,7 @@ class Outlook:
             nodes=tuple(self._node(entry, freed.get(entry.node_id, 0)) for entry in entries),
             holders={digest: holders} if digest else {},
             endpoints=self._from.endpoints(),
-            warm=tuple(WarmRing(ring.plan.model_digest, ring.shape, ring.reach) for ring in rings),
+            warm=tuple(WarmRing(ring.plan.model_digest, ring.shape, ring.reach, ring.embeds) for ring in rings),
         )
 
     def models(self) -> list[tuple[ModelFacts, tuple[str, ...]]]:

@@ -89,5 +89,6 @@ def _shown(facts: ModelFacts, holders: tuple[str, ...]) -> dict[str, Any]:
         "context_tokens": facts.n_ctx_train,
         "splittable": facts.splittable,
         "split_reason": facts.split_reason,
+        "pooling": facts.pooling,
         "held_by": list(holders),
     }

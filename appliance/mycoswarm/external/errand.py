@@ -1,4 +1,4 @@
-"""The errands of this room: have an endpoint answer a prompt, and ask which models it has.
+"""The errands of this room: have an endpoint answer a prompt or embed texts, and ask which models it has.
 
 Covered: nothing of a prompt or key is sent before the place is proved, the connection stands and (https) the name is
 proved; it goes to that address only; every wait and size is bounded; the key is in no error, repr or log line. Not
@@ -17,10 +17,13 @@ from mycoswarm.external.conduit import Conduit, Head, connect
 from mycoswarm.external.inquiry import inquiry
 from mycoswarm.external.target import Passage, Site, Target, check_secret, read_url
 from mycoswarm.external.transcript import Transcript
+from mycoswarm.external.vectors import embedding_body, read_vectors
 from mycoswarm.external.whereabouts import prove
 from mycoswarm.swarm.place import Place
-from mycoswarm.wire.report import Finished, Piece
-from mycoswarm.wire.request import Prompt, Sampling
+from mycoswarm.wire.report import Finished, Piece, Vector
+from mycoswarm.wire.request import Embedding, Prompt, Sampling
+from mycoswarm.wire.tool import AS_IT_LIKES, ToolCall, ToolChoice
+from mycoswarm.wire.toolcall import MAX_CALLS
 
 ERROR_BYTES = 64 << 10  # of an error's body that are read
 MAX_MODELS = 1000
@@ -44,9 +47,15 @@ class _Models(msgspec.Struct, frozen=True):
 
 
 async def relay(
-    target: Target, prompt: Prompt, sampling: Sampling, *, request_id: str, passage: Passage
-) -> AsyncGenerator[Reached | Piece | Finished, None]:
-    """Have an endpoint answer: `Reached`, then `Piece`s without token ids, then `Finished`.
+    target: Target,
+    prompt: Prompt,
+    sampling: Sampling,
+    *,
+    request_id: str,
+    passage: Passage,
+    choice: ToolChoice = AS_IT_LIKES,
+) -> AsyncGenerator[Reached | Piece | ToolCall | Finished, None]:
+    """Have an endpoint answer: `Reached`, then `Piece`s without token ids and tool calls, then `Finished`.
 
     Nothing of the prompt is sent before `Reached` has been taken and the next event is asked for. Closing the
     generator closes the connection at once.
@@ -58,7 +67,7 @@ async def relay(
         EndpointError: it is not where or what it was registered as, refuses, fails, is silent or breaks off.
         EgressError: this process may not go there.
     """
-    body = inquiry(target.model, prompt, sampling)
+    body = inquiry(target.model, prompt, sampling, choice)
     with await _reach(target, read_url(target.url), passage) as conduit:
         yield Reached(conduit.spot.place, conduit.spot.address)
         head = await conduit.ask("POST", "/completions" if prompt.messages is None else "/chat/completions", body)
@@ -68,6 +77,8 @@ async def relay(
             request_id,
             top_logprobs=sampling.top_logprobs,
             event_bytes=passage.limits.event_bytes,
+            offered=frozenset(tool["function"]["name"] for tool in prompt.tools),
+            most_calls=MAX_CALLS if choice.is_parallel else 1,
         )
         if head.kind == "text/event-stream":
             while not transcript.is_over:
@@ -79,6 +90,27 @@ async def relay(
         else:
             raise garbled(target, "neither JSON nor an event stream")
     yield transcript.finished()
+
+
+async def embed(
+    target: Target, embedding: Embedding, passage: Passage
+) -> AsyncGenerator[Reached | Vector | Finished, None]:
+    """Have an endpoint embed texts: `Reached`, then a `Vector` for each, then `Finished`; else as `relay`.
+
+    Raises:
+        InputError: the URL, key or a text is wrong.
+        UnreachableError: the endpoint cannot be looked up or connected to; nothing was sent.
+        BusyError: it says so (429).
+        EndpointError: it is not where or what it was registered as, refuses, fails, is silent or answers otherwise.
+        EgressError: this process may not go there.
+    """
+    body = embedding_body(target.model, embedding)
+    with await _reach(target, read_url(target.url), passage) as conduit:
+        yield Reached(conduit.spot.place, conduit.spot.address)
+        await _check(target, conduit, await conduit.ask("POST", "/embeddings", body))
+        answer = await conduit.read_all(passage.limits.body_bytes)
+    for report in read_vectors(target, embedding, answer):
+        yield report
 
 
 async def models_of(target: Target, passage: Passage) -> tuple[str, ...]:
@@ -121,7 +153,7 @@ async def _check(target: Target, conduit: Conduit, head: Head) -> None:
     raise complaint(target, head.status, body, head.retry_after)
 
 
-async def _read_on(transcript: Transcript, conduit: Conduit) -> Iterator[Piece]:
+async def _read_on(transcript: Transcript, conduit: Conduit) -> Iterator[Piece | ToolCall]:
     """The pieces of the stream's next bytes. Where its end has been told, losing the connection breaks it no more."""
     if transcript.has_reason:
         conduit.hurry()

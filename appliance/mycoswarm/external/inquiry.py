@@ -6,13 +6,14 @@ import msgspec
 
 from mycoswarm.base.errors import InputError
 from mycoswarm.wire.request import Prompt, Sampling
+from mycoswarm.wire.tool import AS_IT_LIKES, ToolChoice
 
 _USUAL = Sampling()
 # Not OpenAI's, and an unknown field is an error there: named (as llama.cpp does) only where they change the answer.
 _MORE = ("top_k", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty")
 
 
-def inquiry(model: str, prompt: Prompt, sampling: Sampling) -> bytes:
+def inquiry(model: str, prompt: Prompt, sampling: Sampling, choice: ToolChoice = AS_IT_LIKES) -> bytes:
     """Write the JSON body of a chat completion, or of a text completion where the prompt is a text.
 
     `temperature` and `top_p` are always named: servers have defaults of their own, some by model.
@@ -25,7 +26,7 @@ def inquiry(model: str, prompt: Prompt, sampling: Sampling) -> bytes:
     if prompt.messages is not None:
         body["messages"] = prompt.messages
         if prompt.tools:
-            body["tools"] = prompt.tools
+            body |= _calling(prompt, choice)
     elif prompt.text is not None:
         body["prompt"] = prompt.text
     else:
@@ -50,6 +51,18 @@ def inquiry(model: str, prompt: Prompt, sampling: Sampling) -> bytes:
         return msgspec.json.encode(body)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as exc:
         raise InputError("the request cannot be written as JSON") from exc
+
+
+def _calling(prompt: Prompt, choice: ToolChoice) -> dict[str, Any]:
+    """The tools; how to choose among them only where it is not as servers do by themselves."""
+    body: dict[str, Any] = {"tools": prompt.tools}
+    if choice.name is not None:
+        body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+    elif choice.mode == "required":
+        body["tool_choice"] = "required"
+    if not choice.is_parallel:
+        body["parallel_tool_calls"] = False
+    return body
 
 
 def _format(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """An endpoint's answer, streamed or in one piece, as our own pieces: body bytes in, `Piece`s out. No sockets.
 
-What a piece cannot carry is not passed on: a model's reasoning in a field of its own (`reasoning_content`) is left out,
-and a tool call is a typed error.
+A model's reasoning in a field of its own (`reasoning_content`) is left out. Tool calls come out whole, at the answer's
+end, with ids of ours and under the same terms as those of our own models: of an offered tool, and with an object in
+JSON for arguments; others become text. A call where no tool was offered is a typed error.
 """
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -13,11 +15,23 @@ from mycoswarm.base.errors import EndpointError
 from mycoswarm.external.complaint import broken_off, garbled, in_answer
 from mycoswarm.external.sse import EventParser
 from mycoswarm.external.target import Target
+from mycoswarm.wire.cursor import MAX_VALUE_CHARACTERS
+from mycoswarm.wire.dialect import is_arguments
 from mycoswarm.wire.report import Count, Finished, Piece, TokenLogprob, TopLogprob
+from mycoswarm.wire.tool import ToolCall, call_id
+from mycoswarm.wire.toolcall import MAX_CALLS
 
 MAX_CHARACTERS = 8 << 20  # of one answer, which may be held in memory whole: two million tokens
 UNKNOWN_TOKEN = -1  # an endpoint says what a token reads like, not its number
-_REASONS = {"stop": "stop", "eos": "stop", "stop_sequence": "stop", "length": "length", "max_tokens": "length"}
+_REASONS = {
+    "tool_calls": "stop",
+    "function_call": "stop",
+    "stop": "stop",
+    "eos": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+}
 
 _Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
@@ -41,10 +55,22 @@ class _Logprobs(msgspec.Struct, frozen=True):
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
+class _Function(msgspec.Struct, frozen=True):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Called(msgspec.Struct, frozen=True):
+    """A tool call, or a part of one: those of one index are one."""
+
+    index: Count | None = None
+    function: _Function = _Function()
+
+
 class _Said(msgspec.Struct, frozen=True):
     content: str | None = None
     refusal: str | None = None
-    tool_calls: list[Any] | None = None
+    tool_calls: list[_Called] | None = None
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -82,8 +108,20 @@ class Transcript:
     before an error are not lost with it.
     """
 
-    def __init__(self, target: Target, request_id: str, *, top_logprobs: int | None, event_bytes: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        request_id: str,
+        *,
+        top_logprobs: int | None,
+        event_bytes: int,
+        offered: frozenset[str] = frozenset(),
+        most_calls: int = MAX_CALLS,
+    ) -> None:
+        """`offered` are the names of the tools that the endpoint was told of; `most_calls` are passed on."""
         self._target, self._request_id, self._top = target, request_id, top_logprobs
+        self._offered, self._most_calls = offered, most_calls
+        self._calls: dict[int, tuple[str, str]] = {}  # by the endpoint's index: name, arguments so far
         self._events = EventParser(event_bytes)
         self._reason: str | None = None
         self._usage = _Usage()
@@ -95,7 +133,7 @@ class Transcript:
         """Whether the endpoint has said how the answer ends, so that all text is there."""
         return self._reason is not None
 
-    def feed(self, data: bytes) -> Iterator[Piece]:
+    def feed(self, data: bytes) -> Iterator[Piece | ToolCall]:
         """Take the stream's next bytes.
 
         Raises:
@@ -103,7 +141,7 @@ class Transcript:
         """
         yield from self._read(self._events.feed(data))
 
-    def end(self) -> Iterator[Piece]:
+    def end(self) -> Iterator[Piece | ToolCall]:
         """The stream was ended in order.
 
         Raises:
@@ -114,7 +152,7 @@ class Transcript:
             raise broken_off(self._target, "its answer has no end")
         self.is_over = True
 
-    def whole(self, body: bytes) -> Iterator[Piece]:
+    def whole(self, body: bytes) -> Iterator[Piece | ToolCall]:
         """Read an answer in one piece, as servers send it that ignore `stream`.
 
         Raises:
@@ -124,6 +162,7 @@ class Transcript:
         if choice is None:
             raise garbled(self._target, "no choice in it")
         yield from self._choose(choice)
+        yield from self._called()
         self.is_over = True
 
     def finished(self) -> Finished:
@@ -137,12 +176,13 @@ class Transcript:
             cached_tokens=details.cached_tokens or 0,
         )
 
-    def _read(self, events: list[bytes]) -> Iterator[Piece]:
+    def _read(self, events: list[bytes]) -> Iterator[Piece | ToolCall]:
         for event in events:
             if self.is_over:
                 break
             if event.strip() == b"[DONE]":
                 self.is_over = True
+                yield from self._called()
             elif choice := self._choice(event):
                 yield from self._choose(choice)
 
@@ -158,14 +198,10 @@ class Transcript:
             self._usage = chunk.usage
         return next((choice for choice in chunk.choices or () if choice.index == 0), None)
 
-    def _choose(self, choice: _Choice) -> Iterator[Piece]:
+    def _choose(self, choice: _Choice) -> Iterator[Piece | ToolCall]:
         said = choice.delta or choice.message or _Said()
-        if said.tool_calls:
-            raise EndpointError(
-                f"endpoint {self._target.name} answered with a tool call, which cannot be passed on",
-                hint="Send the request without tools, or to a model of the swarm.",
-                code="endpoint_tool_call",
-            )
+        if self._reason is None:
+            self._call(said.tool_calls or ())
         text = said.content or said.refusal or choice.text or ""
         self._said_characters += len(text)
         if self._said_characters > MAX_CHARACTERS:
@@ -177,6 +213,32 @@ class Transcript:
             yield Piece(request_id=self._request_id, text=text, token_ids=(), logprobs=logprobs or None)
         if choice.finish_reason and self._reason is None:
             self._reason = self._ended(choice.finish_reason)
+            yield from self._called()
+
+    def _call(self, parts: Sequence[_Called]) -> None:
+        """Gather calls, bounded."""
+        for number, part in enumerate(parts):
+            if not self._offered:
+                raise EndpointError(
+                    f"endpoint {self._target.name} answered with a tool call, and no tool was offered",
+                    code="endpoint_tool_call",
+                )
+            index = number if part.index is None else part.index
+            name, arguments = self._calls.get(index, ("", ""))
+            name, arguments = name or part.function.name or "", arguments + (part.function.arguments or "")
+            if len(name) + len(arguments) > MAX_VALUE_CHARACTERS or len(self._calls) > MAX_CALLS:
+                raise garbled(self._target, "tool calls without end")
+            self._calls[index] = name, arguments
+
+    def _called(self) -> Iterator[Piece | ToolCall]:
+        """The calls, once they are whole."""
+        gathered, self._calls = list(self._calls.values()), {}
+        for number, (name, arguments) in enumerate(gathered[: self._most_calls]):
+            if name in self._offered and is_arguments(arguments := arguments or "{}"):
+                yield ToolCall(call_id(self._request_id, number), name, arguments)
+            else:
+                text = f'{{"name": {json.dumps(name)}, "arguments": {arguments}}}'
+                yield Piece(request_id=self._request_id, text=text, token_ids=())
 
     def _ended(self, reason: str) -> str:
         if reason in _REASONS:

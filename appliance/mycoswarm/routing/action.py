@@ -24,7 +24,8 @@ class Run(
     """Run on the adopted nodes that all given parts name, under this split policy.
 
     `nodes`: names or ids, one of them. `tags` and `facts`: all of them. `places`: how far away a node may be. `prefer`:
-    names or ids in the order in which to try them before all others.
+    names or ids in the order in which to try them before all others. `sandbox`, of tools: "optional" lets one run where
+    the node has no sandbox.
     """
 
     nodes: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class Run(
     places: tuple[Place, ...] = ("this-machine", "LAN")
     split: SplitPolicy = "split allowed"
     prefer: tuple[str, ...] = ()
+    sandbox: Literal["required", "optional"] = "required"
 
     def fault(self, node: NodeState) -> str | None:
         """Say why the node is not among those this action names, or None where it is."""
@@ -54,7 +56,8 @@ class Run(
         """The action in the owner's words."""
         named = [*self.nodes, *(f"tag {tag}" for tag in self.tags), *self.facts]
         where = ", ".join(named) if named else "any adopted node"
-        return f"run on {where} ({', '.join(self.places)}; {self.split})"
+        bare = "; tools without a sandbox too" if self.sandbox == "optional" else ""
+        return f"run on {where} ({', '.join(self.places)}; {self.split}{bare})"
 
 
 class External(

@@ -175,7 +175,7 @@ class _Case:
     def _endpoint_fault(self, endpoint: EndpointState) -> str | None:
         wanted, name = self._asked.narrowing, endpoint.name
         if self._asked.task not in ENDPOINT_TASKS:
-            return f"an endpoint takes chats and completions, not {self._asked.task}"
+            return f"an endpoint takes chats, completions, embeddings and agents' requests, not {self._asked.task}"
         if wanted.nodes or wanted.mode != "any" or wanted.stages is not None:
             return "the request itself narrows to nodes of the swarm"
         if wanted.within is not None and PLACES.index(endpoint.place) > PLACES.index(wanted.within):

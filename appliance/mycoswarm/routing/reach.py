@@ -11,9 +11,14 @@ from typing import Literal
 from mycoswarm.routing.action import Action, Ask, Deny, External, Run, unwrapped
 from mycoswarm.routing.clause import View, view_of
 from mycoswarm.routing.rule import Rule, RuleSet
-from mycoswarm.routing.snapshot import Asked, SwarmState
+from mycoswarm.routing.snapshot import EMBEDDING, Asked, SwarmState
 
-ENDPOINT_TASKS = ("chat", "completion")
+ENDPOINT_TASKS = ("chat", "completion", "agent", EMBEDDING)  # an agent asks a model as a chat does
+TOOL = "tool:"  # what the task of a tool's call begins with
+HARMLESS = frozenset(  # tools that run unasked by any rule; the two that write do so in the run's own workspace only
+    {"calculator", "clock", "list_nodes", "explain_route"}
+    | {"read_file", "write_file", "edit_file", "list_files", "search_files"}
+)
 
 Outlet = Literal["run", "external", "ask", "deny", "refuse"]
 
@@ -93,6 +98,14 @@ def ways_of(action: Action, limit: Rule | None) -> tuple[Way, ...]:
     return tuple(found)
 
 
+def needs_yes(asked: Asked, match: Match) -> bool:
+    """Whether this is a tool that can do harm, and not every rule that counts here names tools in its `task`."""
+    if not asked.task.startswith(TOOL) or asked.task.removeprefix(TOOL) in HARMLESS:
+        return False
+    counting = [rule for rule in (match.rule, match.limit) if rule is not None]
+    return not all((rule.when.task or "").startswith(TOOL) for rule in counting)
+
+
 def reach_of(asked: Asked, rules: RuleSet, swarm: SwarmState) -> Reach:
     """Say what a request may reach. What it narrows itself, but for its labels, is left out of account."""
     match = match_of(asked, rules)
@@ -113,7 +126,7 @@ def reach_of(asked: Asked, rules: RuleSet, swarm: SwarmState) -> Reach:
     outlet: Outlet = "run" if isinstance(way.done, Run) else "external"
     return Reach(
         *names,
-        outlet="ask" if way.ask_s is not None else outlet,
+        outlet="ask" if way.ask_s is not None or needs_yes(asked, match) else outlet,
         endpoint=way.done.name if isinstance(way.done, External) else None,
         first=first,
         spots=tuple(dict.fromkeys(spot for _, spots in ways for spot in spots)),

@@ -134,6 +134,8 @@ class Siting:
         solo_allowed, split_allowed = self._solo_allowed(), self._split_allowed()
         if not able:
             return None, "no node that the rule and the request allow can work now", "refused_by_rules"
+        if self._asked.embeds and not solo_allowed:
+            return None, "one node with the whole model makes embeddings, and a split is asked for", "cannot_split"
         if not (solo_allowed or split_allowed):
             mode = repr(wanted.mode) + _stages(wanted.stages)
             said = " and, without the labels that the request adds, ".join(map(repr, policies))
@@ -142,7 +144,8 @@ class Siting:
         if solo_allowed and whole:
             return whole, "it fits one node, and a ring would not make one stream faster", ""
         if not split_allowed:
-            return None, "it fits no allowed node whole, and splitting is not allowed here", "out_of_memory"
+            why = "a model that embeds is not split" if self._asked.embeds else "splitting is not allowed here"
+            return None, f"it fits no allowed node whole, and {why}", "out_of_memory"
         if not load.cuts:
             asks = "a split is asked for" if not solo_allowed else "it fits no allowed node whole"
             return None, f"this model cannot be split, and {asks}", "cannot_split"
@@ -202,7 +205,7 @@ class Siting:
 
     def _reachable(self, one: WarmRing) -> Placed | None:
         """A loaded ring of this model over able nodes, with connections that go no further than is allowed now."""
-        if one.model_digest != self._asked.model_digest:
+        if one.model_digest != self._asked.model_digest or one.embeds != self._asked.embeds:
             return None
         far = {node_id: place for node_id, place in one.reach.items() if PLACES.index(place) > 0}
         for node in self._swarm.nodes:
@@ -220,7 +223,8 @@ class Siting:
 
     def _split_allowed(self) -> bool:
         wanted = self._asked.narrowing
-        return wanted.mode != "solo" and wanted.stages != 1 and "solo" not in self._policies()
+        may = wanted.mode != "solo" and wanted.stages != 1 and not self._asked.embeds
+        return may and "solo" not in self._policies()
 
 
 def _rank(ring: Placed) -> tuple[float, list[tuple[str, int]]]:

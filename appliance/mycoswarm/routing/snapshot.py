@@ -6,6 +6,8 @@ from typing import Literal
 
 from mycoswarm.swarm.place import Place
 
+EMBEDDING = "embedding"  # the one task that no ring of several stages does
+
 Fact = str | int | float | bool
 
 
@@ -36,12 +38,14 @@ class NodeState:
 class WarmRing:
     """A ring that is loaded, or being loaded, now. `shape`: (node id, first layer, last layer) in ring order.
 
-    `reach`: by node id, the furthest place over which its connections may go; nothing is known of others.
+    `reach`: by node id, the furthest place over which its connections may go; nothing is known of others. `embeds`: it
+    makes embeddings, and nothing else; others make none.
     """
 
     model_digest: str
     shape: tuple[tuple[str, int, int], ...]
     reach: Mapping[str, Place] = field(default_factory=dict)
+    embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +107,8 @@ class Asked:
     added: frozenset[str] = frozenset()
     client: str | None = None
     at: float = 0.0
+
+    @property
+    def embeds(self) -> bool:
+        """Whether vectors are wanted: they are made by one node that holds the whole model."""
+        return self.task == EMBEDDING

@@ -33,8 +33,8 @@ class LastLayers(Protocol):
 class Vocabulary(Words, Protocol):
     """What a head needs of a vocabulary; stage/vocabulary.py is the real one."""
 
-    def token_bytes(self, token: int) -> bytes:
-        """Bytes that a token adds to an answer."""
+    def token_bytes(self, token: int, shown: frozenset[str] = frozenset()) -> bytes:
+        """Bytes that a token adds to an answer; those of control tokens of these texts are shown."""
 
     def is_end(self, token: int) -> bool:
         """Whether a token ends an answer."""

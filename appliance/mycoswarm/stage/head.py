@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import NoReturn
 
@@ -140,7 +141,7 @@ class Head:
             generation.request_id,
             stop=sampling.stop,
             max_tokens=sampling.max_tokens,
-            token_bytes=vocabulary.token_bytes,
+            token_bytes=partial(vocabulary.token_bytes, shown=frozenset(sampling.shown)),
             is_end=vocabulary.is_end,
         )
         request = self._requests[generation.request_id] = _Request(generation, answer)

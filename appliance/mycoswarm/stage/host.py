@@ -24,7 +24,7 @@ from mycoswarm.stage.supervisor import Launch, StageProcess, load_limit_s
 from mycoswarm.swarm.dial import Address
 from mycoswarm.swarm.place import place_of
 from mycoswarm.wire.line import LineSplitter, decode_order, encode_line
-from mycoswarm.wire.order import Admit, AnyOrder, Cancel, Configure, Generate, Join, Open, Ping
+from mycoswarm.wire.order import Admit, AnyOrder, Cancel, Configure, Embed, Generate, Join, Open, Ping
 from mycoswarm.wire.plan import RingPlan
 from mycoswarm.wire.report import AnyReport, Barred, Failed, Finished, Joined, Nonce, Pong, Progress, Ready
 from mycoswarm.wire.ticket import Sealed, Ticket
@@ -159,6 +159,8 @@ class Host:
                     await self._admit(request_id, order)
                 case Generate(generation=generation):
                     await self._generate(generation.request_id, order)
+                case Embed(embedding=embedding):
+                    await self._generate(embedding.request_id, order)
                 case Cancel(request_id=request_id):
                     if self._permits.dismiss(request_id):
                         await self._end_request(request_id)
@@ -192,7 +194,7 @@ class Host:
         await self._services.record(order.ticket, ticket)
         await stage.tell(Admit(request_id=request_id))
 
-    async def _generate(self, request_id: str, order: Generate) -> None:
+    async def _generate(self, request_id: str, order: Generate | Embed) -> None:
         if not self._is_head:
             raise ProtocolError("only a ring's head generates")
         if self._permits.is_admitted(request_id):

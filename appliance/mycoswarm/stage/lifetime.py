@@ -12,24 +12,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mycoswarm.base.egress import Guard
 from mycoswarm.base.errors import ProtocolError, RingError, SetupError, SwarmError
 from mycoswarm.catalog.table import Table
+from mycoswarm.stage.clerk import Clerk
 from mycoswarm.stage.engine import Engine
 from mycoswarm.stage.equipment import equip
 from mycoswarm.stage.failure import describe
 from mycoswarm.stage.head import Head
 from mycoswarm.stage.hop import Hops, Identity, Terms
 from mycoswarm.stage.loop import Loop, Loopback
+from mycoswarm.stage.pooled import PooledModel
 from mycoswarm.stage.relay import Relay, Work
 from mycoswarm.stage.worker import Worker
 from mycoswarm.swarm.server import bind
 from mycoswarm.swarm.tls import ephemeral_certificate
-from mycoswarm.wire.order import Admit, AnyOrder, Cancel, Configure, Generate, Join, Ping
+from mycoswarm.wire.order import Admit, AnyOrder, Cancel, Configure, Embed, Generate, Join, Ping
 from mycoswarm.wire.report import Admitted, AnyReport, Joined, Pong, Progress, Ready
-from mycoswarm.wire.request import Generation
+from mycoswarm.wire.request import Embedding, Generation
 
 CONFIGURE_S = 30.0
 JOIN_S = 3600.0  # the slowest stage of the ring may be fetching its pieces; losing the coordinator closes stdin anyway
@@ -37,10 +39,11 @@ PROGRESS_S = 0.5
 BIND_TRIES = 8  # one port for all addresses: it may be taken on the second
 
 Report = Callable[[AnyReport], None]
+_Work = TypeVar("_Work", Generation, Embedding)
 
 
 class Driver(Protocol):
-    """What a stage does once it is joined: a relay or a head."""
+    """What a stage does once it is joined: a relay, a head or a clerk."""
 
     def admit(self, request_id: str) -> None:
         """A request has a ticket."""
@@ -59,7 +62,7 @@ class Driver(Protocol):
 class Loaded:
     """What loading gives."""
 
-    engine: Engine
+    engine: Engine | PooledModel
     table: Table | None
     load_s: float
 
@@ -146,7 +149,9 @@ class Stage:
                     self._ready_driver().admit(request_id)
                     self._report(Admitted(request_id=request_id))
                 case Generate(generation=generation):
-                    self._generate(generation)
+                    self._begin(self._ready_driver().generate, generation)
+                case Embed(embedding=embedding):
+                    self._begin(self._clerk().embed, embedding)
                 case Cancel(request_id=request_id):
                     self._ready_driver().cancel(request_id)
                 case SwarmError() as error:
@@ -154,13 +159,19 @@ class Stage:
                 case order:
                     raise ProtocolError(f"an order {type(order).__name__} came out of place")
 
-    def _generate(self, generation: Generation) -> None:
+    def _begin(self, begin: Callable[[_Work], None], work: _Work) -> None:
         try:
-            self._ready_driver().generate(generation)
+            begin(work)
         except RingError:
             raise
         except SwarmError as exc:
-            self._report(describe(exc, request_id=generation.request_id))
+            self._report(describe(exc, request_id=work.request_id))
+
+    def _clerk(self) -> Clerk:
+        driver = self._ready_driver()
+        if not isinstance(driver, Clerk):
+            raise ProtocolError("texts to embed were given to a ring that does not embed")
+        return driver
 
     def _ready_driver(self) -> Driver:
         if self._driver is None:
@@ -226,6 +237,8 @@ class Stage:
 
     def _make_driver(self, configure: Configure, loaded: Loaded, loop: Loop) -> Driver:
         plan = configure.plan
+        if isinstance(loaded.engine, PooledModel):
+            return Clerk(loaded.engine, self._worker, self._report)
         if configure.index == len(plan.stages) - 1:
             equipment = equip(loaded.engine, self._worker)
             return Head(equipment, loop, plan.conditions, n_stages=len(plan.stages), report=self._report)
@@ -253,13 +266,17 @@ def _load(configure: Configure, tell: Callable[[float], None]) -> Loaded:
     plan = configure.plan
     stage, is_alone = plan.stages[configure.index], len(plan.stages) == 1
     started = time.monotonic()
+    paths = [Path(path) for path in configure.shard_paths]
+    if plan.conditions.pooling is not None:
+        pooled = PooledModel.open(paths, plan.conditions, n_layer=plan.n_layer, gpu=configure.gpu, on_progress=tell)
+        return Loaded(pooled, None, time.monotonic() - started)
     table = None
     if configure.index == 0 and not is_alone:
         if configure.table_path is None:
             raise ProtocolError("the first stage was given no token table")
         table = Table.open(Path(configure.table_path), configure.table_scale)
     engine = Engine.open(
-        [Path(path) for path in configure.shard_paths],
+        paths,
         plan.conditions,
         n_layer=stage.last - stage.first,
         is_head=configure.index == len(plan.stages) - 1,

@@ -1,4 +1,4 @@
-"""The one edge to llama.cpp: typed handles over llama_cpp's low-level functions. Nothing else imports llama_cpp.
+"""The edge to llama.cpp: typed handles over llama_cpp's low-level functions. Of the rest, only pooled.py imports it.
 
 llama.cpp ends its whole process on much that it does not like (a hostile file, a full device, a broken grammar state).
 So this runs in a stage's process only, arguments are checked before they go in, and what comes back as NULL or a
@@ -28,6 +28,7 @@ _DEVICE_LINE = re.compile(r"load_tensors: layer\s+(\d+) assigned to device ([^,\
 _MEMORY_WORDS = re.compile(
     r"out of memory|(?:failed|unable|cannot) to allocate|cannot allocate|bad_alloc", re.IGNORECASE
 )
+_POOLINGS = {None: -1, "mean": 1, "cls": 2, "last": 3}  # llama.h: enum llama_pooling_type
 _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl")  # as llama.cpp's own server
 
 
@@ -105,17 +106,20 @@ class Model:
             raw.llama_model_free(self.handle)
             self.handle = None
 
-    def tokenize(self, text: bytes, *, special: bool) -> list[int]:
-        """Token ids of UTF-8 text, nothing added in front or behind; with `special`, control tokens' texts are parsed.
+    def tokenize(self, text: bytes, *, special: bool, framed: bool = False) -> list[int]:
+        """Token ids of UTF-8 text; with `special`, control tokens' texts are parsed. Nothing is added in front or
+        behind, but with `framed` what the model wants there (bos, cls; eos, sep).
 
         Raises:
             InputError: too long for llama.cpp to count.
         """
-        room = len(text) + 2  # one token per byte and a prefix that some tokenizers add is the most there can be
+        room = (
+            len(text) + 4
+        )  # one token per byte, a prefix that some tokenizers add and the frame: the most there can be
         for _ in range(2):
             ids = np.empty(room, np.int32)
             count = raw.llama_tokenize(
-                self._vocab, text, len(text), _pointer(ids, raw.llama_token), room, False, special
+                self._vocab, text, len(text), _pointer(ids, raw.llama_token), room, framed, special
             )
             if 0 <= count <= room:
                 return [int(token) for token in ids[:count]]
@@ -234,6 +238,7 @@ class Context:
         params.n_threads = params.n_threads_batch = conditions.n_threads
         params.type_k, params.type_v = _cache_type(conditions.type_k), _cache_type(conditions.type_v)
         params.flash_attn_type = int(conditions.flash_attention)  # explicit: "auto" (-1) would ask each stage's devices
+        params.embeddings, params.pooling_type = conditions.pooling is not None, _POOLINGS[conditions.pooling]
         params.kv_unified = True  # else rows are reordered across sequences
         params.swa_full = True  # a sliding window's cache can be cut back and go on
         params.offload_kqv = params.op_offload = gpu
@@ -251,6 +256,9 @@ class Context:
                 raise error
             raise StageError(error.message, last_words=log.last_words(), code="context_refused")
         self._memory = raw.llama_get_memory(self.handle)
+        if not self._memory and conditions.pooling is None:  # an encoder; llama.cpp has no logits of it to give
+            self.close()
+            raise ModelFileError("this model only makes embeddings", code="embeddings_only", hint="Ask another one.")
         self._n_vocab = model.n_vocab
         self.n_ctx = int(raw.llama_n_ctx(self.handle))
 

@@ -10,9 +10,9 @@ from typing import Protocol, Self
 
 from mycoswarm.base.errors import BusyError, RingError, SwarmError
 from mycoswarm.swarm.place import PLACES, Place
-from mycoswarm.wire.plan import RingPlan
+from mycoswarm.wire.plan import Pooling, RingPlan
 from mycoswarm.wire.report import AnyReport
-from mycoswarm.wire.request import Generation
+from mycoswarm.wire.request import Work
 from mycoswarm.wire.ticket import Warrant
 
 SWEEP_S = 1.0
@@ -22,6 +22,7 @@ CLOSE_S = 15.0  # a ring's own closing ends within 7 s, force included; twice th
 log = logging.getLogger(__name__)
 
 Shape = tuple[tuple[str, int, int], ...]  # (node id, first layer, last layer) in ring order
+_Key = tuple[str, Pooling | None, Shape]
 
 
 class OpenedRing(Protocol):
@@ -31,8 +32,8 @@ class OpenedRing(Protocol):
     def lost(self) -> RingError | None:
         """Why the ring broke, or None while it works."""
 
-    def generate(self, generation: Generation, warrant: Warrant, lifetime_s: float) -> AsyncGenerator[AnyReport, None]:
-        """Produce one answer: `Piece`s, then `Finished`. Closing the generator cancels it on every stage."""
+    def generate(self, work: Work, warrant: Warrant, lifetime_s: float) -> AsyncGenerator[AnyReport, None]:
+        """Produce one answer, ended by `Finished`. Closing the generator cancels it on every stage."""
 
     async def close(self) -> None:
         """End the ring on every node."""
@@ -63,6 +64,11 @@ class Warm:
     users: int
     idle_since_s: float
 
+    @property
+    def embeds(self) -> bool:
+        """Whether it makes embeddings, and nothing else."""
+        return self.plan.conditions.pooling is not None
+
 
 @dataclass(slots=True, eq=False)
 class _Entry:
@@ -88,14 +94,14 @@ def shape_of(plan: RingPlan) -> Shape:
 
 
 class RingPool:
-    """Owner of all rings of a coordinator. One ring per (model, shape); opening is shared by all who wait for it.
+    """Owner of all rings of a coordinator. One ring per (model, pooling, shape); opening is shared by all who wait.
 
     `clock` is monotonic, in seconds.
     """
 
     def __init__(self, open_ring: Opener, *, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._open_ring, self._idle_s, self._clock = open_ring, idle_s, clock
-        self._entries: dict[tuple[str, Shape], _Entry] = {}
+        self._entries: dict[_Key, _Entry] = {}
         self._closing: dict[asyncio.Task[None], Mapping[str, int]] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -151,7 +157,7 @@ class RingPool:
         if self._is_closed:
             raise RingError("this node is stopping", hint="Send the request again later.", code="ring_closed")
         plan = opening.plan
-        key = (plan.model_digest, shape_of(plan))
+        key = (plan.model_digest, plan.conditions.pooling, shape_of(plan))
         entry = self._entries.get(key)
         if entry is not None and _goes_further(entry.reach, opening.reach):
             if entry.users:
@@ -203,7 +209,7 @@ class RingPool:
                     if spare < 0:
                         self._retire(key)
 
-    def _retire(self, key: tuple[str, Shape]) -> None:
+    def _retire(self, key: _Key) -> None:
         """Take a ring out of the table and end it in a task of the pool, which no hang-up interrupts."""
         entry = self._entries.pop(key, None)
         if entry is not None:

@@ -40,6 +40,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _MARKS = [chr(code) for code in range(0x10600, 0x10737)]  # Linear A: printable, so `repr` keeps them; nobody writes it
 _SPOKEN = ("content", "reasoning_content")  # the parts of an assistant's message that the model wrote
 _TAG = re.compile(r"</?[a-z][a-z0-9]{0,9}>")
+_ASKS_FOR_NONE = re.compile(r"message(\['content'\]|\.content) is none\s*-?%\}")
 _TAKES_OBJECTS = re.compile(r"arguments\b[^}%]*(tojson|items|is mapping|is string)")
 
 
@@ -279,6 +280,8 @@ def _plain_message(message: Mapping[str, Any], takes_objects: bool, template: st
         plain["role"] = "system"  # OpenAI's newer name for it
     plain["content"] = _plain_content(message.get("content"))
     calls = message.get("tool_calls")
+    if calls and not plain["content"] and _ASKS_FOR_NONE.search(template):
+        plain["content"] = None  # such templates, DeepSeek's among them, leave calls out beside a content that is empty
     if calls and takes_objects:
         plain["tool_calls"] = [_with_objects(call) for call in calls]
     return plain

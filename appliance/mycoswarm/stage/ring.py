@@ -15,11 +15,22 @@ from typing import Any, Self
 
 from mycoswarm.base.errors import InputError, ProtocolError, RingError, SwarmError
 from mycoswarm.stage.failure import lost, revive
+from mycoswarm.stage.hearsay import Hearsay, raise_in
 from mycoswarm.stage.seat import Connect, Grant, Seal, Seat
-from mycoswarm.wire.order import Admit, Cancel, Generate, Join, Neighbour, Open
+from mycoswarm.wire.order import Admit, Cancel, Embed, Generate, Join, Neighbour, Open
 from mycoswarm.wire.plan import RingPlan, plan_fault
-from mycoswarm.wire.report import Admitted, AnyReport, Failed, Finished, Joined, Piece, Progress, Ready
-from mycoswarm.wire.request import Generation
+from mycoswarm.wire.report import (
+    Admitted,
+    AnyReport,
+    Failed,
+    Finished,
+    Joined,
+    Piece,
+    Progress,
+    Ready,
+    Vector,
+)
+from mycoswarm.wire.request import Embedding, Work
 from mycoswarm.wire.ticket import Warrant
 
 SILENT_S = 2.0  # DESIGN 7
@@ -30,41 +41,12 @@ CLOSE_S = 7.0  # a node ends its stage within 6 s, by force if need be
 WORDS_S = 0.25  # for the lost node's own words
 WATCH_S = 0.25
 MAX_LAG_S = 1.0  # this process itself slept: no node can be blamed for that silence
-MAX_TOKEN_BYTES = 4096  # kept of one token: its text, and twenty likely others with their log-probabilities
-PIECE_BYTES = 64  # kept of a piece that says nothing
 RING_LIFETIME_S = 3600.0  # of the opening ticket; every request's ticket extends the ring's life to its own
 REQUEST_LIFETIME_S = 1800.0  # half an hour for one answer
 
 TellProgress = Callable[[str, Progress], None]
 
 _log = logging.getLogger(__name__)
-
-
-class _Request:
-    """One running request: which nodes have admitted it, and what its head said."""
-
-    def __init__(self, n_ctx: int) -> None:
-        self.admitted: dict[str, asyncio.Future[None]] = {}
-        self.news: asyncio.Queue[AnyReport | SwarmError] = asyncio.Queue()  # bounded by `_room_bytes`
-        self._room_bytes = (n_ctx + 1) * MAX_TOKEN_BYTES
-
-    def hear(self, report: Piece | Finished) -> None:
-        """Take what the head says.
-
-        Raises:
-            ProtocolError: it says more than an answer can hold.
-        """
-        if isinstance(report, Piece):
-            self._room_bytes -= PIECE_BYTES + _weight_bytes(report)
-            if self._room_bytes < 0:
-                raise ProtocolError("the head says more than its context can hold")
-        self.news.put_nowait(report)
-
-    def fail(self, error: SwarmError) -> None:
-        """End the request with an error, whatever it waits for."""
-        self.news.put_nowait(error)
-        for future in self.admitted.values():
-            _raise_in(future, error)
 
 
 class Ring:
@@ -78,7 +60,7 @@ class Ring:
         self._ready: dict[str, asyncio.Future[Ready]] = {}
         self._joined: dict[str, asyncio.Future[None]] = {}
         self._moved_s = 0.0  # when some node last said how far it is
-        self._requests: dict[str, _Request] = {}
+        self._requests: dict[str, Hearsay] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers: dict[str, asyncio.Task[None]] = {}
         self._silent: set[str] = set()  # nodes that will not say either when their stage is gone
@@ -135,9 +117,10 @@ class Ring:
         return RingError(self._error.message, hint=self._error.hint, code=self._error.code)
 
     async def generate(
-        self, generation: Generation, warrant: Warrant, lifetime_s: float = REQUEST_LIFETIME_S
+        self, work: Work, warrant: Warrant, lifetime_s: float = REQUEST_LIFETIME_S
     ) -> AsyncGenerator[AnyReport, None]:
-        """Have one answer made: `Piece`s, then `Finished`. Closing the iterator early cancels on every stage.
+        """Have one answer made: `Piece`s, or a `Vector` for each text, then `Finished`. Closing the iterator early
+        cancels on every stage.
 
         Several may run at once. Close the iterator (`contextlib.aclosing`), as leaving it open leaves it running.
 
@@ -146,16 +129,18 @@ class Ring:
             BusyError: the head's queue is full.
             SwarmError: what the head or a node said against this request.
         """
-        request_id = generation.request_id
+        request_id = work.request_id
         if self._error is not None:
             raise self._error
         if request_id in self._requests:
             raise InputError(f"request {request_id} is already running")
-        request = self._requests[request_id] = _Request(self.plan.conditions.n_ctx)
+        request = self._requests[request_id] = Hearsay(work, self.plan)
         is_over = False
         try:
             await self._admit(request_id, request, Grant(self._swarm_id, self.plan, warrant, lifetime_s, request_id))
-            await self._seats[self.plan.head.node_id].tell(Generate(generation=generation))
+            await self._seats[self.plan.head.node_id].tell(
+                Embed(embedding=work) if isinstance(work, Embedding) else Generate(generation=work)
+            )
             while not is_over:
                 async with asyncio.timeout(lifetime_s + ADMIT_S):
                     report = await request.news.get()
@@ -240,7 +225,7 @@ class Ring:
             node_id=node_id, certificate_pem=ready.certificate_pem, addresses=ready.addresses, port=ready.port
         )
 
-    async def _admit(self, request_id: str, request: _Request, grant: Grant) -> None:
+    async def _admit(self, request_id: str, request: Hearsay, grant: Grant) -> None:
         """Show every node a ticket for the request, and wait until all have taken it."""
         loop = asyncio.get_running_loop()
         request.admitted = {node_id: loop.create_future() for node_id in self._seats}
@@ -284,7 +269,7 @@ class Ring:
                 self._suspect(seat, revive(report))
             case Failed(request_id=str(request_id)):
                 self._fail_request(seat, request_id, revive(report))
-            case Piece(request_id=request_id) | Finished(request_id=request_id):
+            case Piece(request_id=request_id) | Vector(request_id=request_id) | Finished(request_id=request_id):
                 if seat.node_id != self.plan.head.node_id:
                     raise ProtocolError(f"node {seat.node_id} is no head and has nothing to say about an answer")
                 if request := self._requests.get(request_id):
@@ -346,7 +331,7 @@ class Ring:
             _log.warning("ring %s is lost: %s", self.plan.ring_id, error.message)
         for waiting in (self._ready, self._joined):
             for future in waiting.values():
-                _raise_in(future, error)
+                raise_in(future, error)
         for request in self._requests.values():
             request.fail(error)
 
@@ -355,12 +340,6 @@ class Ring:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _weight_bytes(piece: Piece) -> int:
-    """About what a piece keeps in memory."""
-    shown = [token for entry in piece.logprobs or () for token in (entry.token, *(other.token for other in entry.top))]
-    return len(piece.text) + 8 * len(piece.token_ids) + sum(PIECE_BYTES + len(token) for token in shown)
 
 
 async def _all(works: Any) -> None:
@@ -374,12 +353,6 @@ async def _all(works: Any) -> None:
 def _set(future: "asyncio.Future[Any]", value: object) -> None:
     if not future.done():
         future.set_result(value)
-
-
-def _raise_in(future: "asyncio.Future[Any]", error: SwarmError) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # nobody may be waiting
 
 
 def _drop(future: "asyncio.Future[Any]") -> None:

@@ -2,7 +2,8 @@
 
 Order, each part only where the request asks for it:
  1. logit bias
- 2. grammar (JSON schema), over all tokens, so that what it lets through is exactly the model's distribution over it
+ 2. grammar (JSON schema or tool calls), over all tokens, so that what it lets through is exactly the model's
+    distribution over it
  3. repeat penalty over the last 64 tokens, the prompt's among them (llama.cpp's and Ollama's meaning)
  4. frequency and presence penalties over all generated tokens, never the prompt's (OpenAI's meaning):
     logit -= count * frequency + (count > 0) * presence
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from mycoswarm.base.errors import InputError, StageError
 from mycoswarm.stage import llama
-from mycoswarm.stage.schema import schema_grammar
+from mycoswarm.stage.schema import form_grammar, schema_grammar
 from mycoswarm.stage.vocabulary import Vocabulary
 from mycoswarm.wire.report import TokenLogprob, TopLogprob
 from mycoswarm.wire.request import Sampling
@@ -48,6 +49,8 @@ class Sampler:
         self._grammar: llama.SamplerPart | None = None
         if sampling.json_schema is not None:
             self._grammar = vocabulary.model.grammar(schema_grammar(sampling.json_schema))
+        elif sampling.call_form is not None:
+            self._grammar = vocabulary.model.grammar(form_grammar(sampling.call_form))
         self._repeats = _penalties(n_vocab, sampling)
         self._truncation: list[llama.SamplerPart] = []
         self._is_greedy = sampling.temperature < GREEDY_BELOW

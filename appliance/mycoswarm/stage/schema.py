@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mycoswarm.base.errors import InputError, UnsupportedError
+from mycoswarm.wire.request import CallForm
 
 MAX_RULES = 5000  # a schema of some hundred properties makes about three rules for each
 MAX_GRAMMAR_BYTES = 1 << 18  # llama.cpp takes 6 s for 50,000 choices, and all answers of the ring wait meanwhile
@@ -65,7 +66,33 @@ def schema_grammar(schema: Mapping[str, Any]) -> str:
     """
     writer = _Writer(schema)
     root = writer.rule(schema, 0) if schema else "object"
-    text = "\n".join([f"root ::= {root}", *writer.rules, _FIXED])
+    return _written(root, writer.rules)
+
+
+def form_grammar(form: CallForm) -> str:
+    """The grammar of an answer that is tool calls and nothing else.
+
+    Raises:
+        UnsupportedError: a tool's schema has a keyword that a grammar cannot keep; the message names it.
+        InputError: not a sound form, or one too large.
+    """
+    if not form.shapes or form.most < 1:
+        raise _bad("it has no tool to call")
+    rules, calls = [], []
+    for number, shape in enumerate(form.shapes):
+        writer = _Writer(shape.schema, f"t{number}r")
+        parts = [*map(_text, shape.before), writer.rule(shape.schema, 0), *map(_text, shape.after)]
+        rules += [*writer.rules, f"t{number} ::= {' space '.join(parts)}"]
+        calls.append(f"t{number}")
+    rules.append(f"call ::= {' | '.join(calls)}")
+    between = " ".join(["space", *(f"{_text(text)} space" for text in form.between), "call"])
+    more = [f"({between}){{0,{form.most - 1}}}"] if form.most > 1 else []
+    ends = [f"space {_text(text)}" for text in form.last]
+    return _written(" ".join([*(f"{_text(text)} space" for text in form.first), "call", *more, *ends]), rules)
+
+
+def _written(root: str, rules: list[str]) -> str:
+    text = "\n".join([f"root ::= {root}", *rules, _FIXED])
     try:
         size = len(text.encode())
     except UnicodeEncodeError as exc:
@@ -78,8 +105,8 @@ def schema_grammar(schema: Mapping[str, Any]) -> str:
 class _Writer:
     """Rules of one schema. Every method gives an expression for one place in the grammar."""
 
-    def __init__(self, root: Mapping[str, Any]) -> None:
-        self._root = root
+    def __init__(self, root: Mapping[str, Any], prefix: str = "r") -> None:
+        self._root, self._prefix = root, prefix
         self._references: dict[str, str] = {}
         self._count = 0
         self.rules: list[str] = []
@@ -106,7 +133,7 @@ class _Writer:
         self._count += 1
         if self._count > MAX_RULES:
             raise _bad(f"its grammar would have more than {MAX_RULES} rules")
-        return f"r{self._count}"
+        return f"{self._prefix}{self._count}"
 
     def _shape(self, schema: Mapping[str, Any], depth: int) -> str:
         shapes = _SHAPES & schema.keys()
@@ -207,6 +234,12 @@ class _Writer:
                 first, later = f"{member} {rest} | {before}", f'("," space {member})? {rest}'
         inside = self._add(first) if first else ""
         return f'"{{" space {inside} "}}" space'
+
+
+def _text(text: str) -> str:
+    """A text as it is."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 def _literal(value: object) -> str:

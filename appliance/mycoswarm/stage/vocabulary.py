@@ -25,17 +25,25 @@ class Vocabulary:
         Raises:
             InputError: not text that can be encoded (lone surrogates), or too long.
         """
-        try:
-            data = text.encode()
-        except UnicodeEncodeError as exc:
-            raise InputError("the text holds half a surrogate pair, which is no character") from exc
-        return self.model.tokenize(data, special=special)
+        return self.model.tokenize(_encoded(text), special=special)
 
-    def token_bytes(self, token: int) -> bytes:
-        """Bytes that a token adds to the answer: none for control tokens; user-defined tokens are shown. They may be
-        half a character."""
+    def frame(self, text: str) -> list[int]:
+        """Token ids of `text` as a whole text, with what the model wants in front and behind; control tokens' texts are
+        taken for plain text.
+
+        Raises:
+            InputError: not text that can be encoded (lone surrogates), or too long.
+        """
+        return self.model.tokenize(_encoded(text), special=False, framed=True)
+
+    def token_bytes(self, token: int, shown: frozenset[str] = frozenset()) -> bytes:
+        """Bytes that a token adds to the answer: none for control tokens, but those of the texts `shown` (the marks of
+        tool calls); user-defined tokens are shown. They may be half a character."""
         self._check(token)
-        return self.model.piece(token, special=False)
+        data = self.model.piece(token, special=False)
+        if not data and shown and (text := self.token_text(token)) in shown:
+            return text.encode()
+        return data
 
     def token_text(self, token: int) -> str:
         """A token's own text, control tokens too: for templates ("<s>"), not for answers."""
@@ -74,3 +82,10 @@ class Vocabulary:
     def _check(self, token: int) -> None:
         if not 0 <= token < self.n_vocab:
             raise InputError(f"there is no token {token}: the model has {self.n_vocab}")
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        raise InputError("the text holds half a surrogate pair, which is no character") from exc

@@ -163,7 +163,7 @@ def pledge_of(row: Row) -> Pledge | None:
     if body is None or not isinstance(asked := body.get("asked"), dict):
         return None
     shares: dict[str, tuple[int, int]] = {}
-    for node in mappings(body.get("nodes")):
+    for node in mappings(body.get("nodes") if body.get("outcome") != "tool" else None):
         node_id, layers = node.get("id"), node.get("layers")
         if not isinstance(node_id, str) or not isinstance(layers, list) or len(layers) != 2:
             return None

@@ -99,6 +99,22 @@ def _endpoints(db: Any) -> None:
     )
 
 
+@_migrations(name="0008 agent runs")
+def _runs(db: Any) -> None:
+    db.execute(
+        "CREATE TABLE runs (id TEXT PRIMARY KEY, agent TEXT NOT NULL, task TEXT NOT NULL, model TEXT NOT NULL,"
+        " asked_by TEXT NOT NULL, labels TEXT NOT NULL, started_at REAL NOT NULL, ended_at REAL,"
+        " state TEXT NOT NULL CHECK (state IN ('running', 'finished', 'failed', 'stopped', 'interrupted')),"
+        " how TEXT, message TEXT, answer TEXT NOT NULL DEFAULT '', steps INTEGER NOT NULL DEFAULT 0,"
+        " prompt_tokens INTEGER NOT NULL DEFAULT 0, completion_tokens INTEGER NOT NULL DEFAULT 0) STRICT"
+    )
+    db.execute("CREATE INDEX runs_started ON runs (started_at)")
+    db.execute(
+        "CREATE TABLE run_events (run_id TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, body TEXT NOT NULL,"
+        " PRIMARY KEY (run_id, number)) STRICT, WITHOUT ROWID"
+    )
+
+
 class Transaction:
     """Several statements that are done together or not at all. Lives only inside `Store.transaction`."""
 

@@ -36,8 +36,12 @@ def exposure_of(
             has_prompt = has_prompt or "prompt" in body
             if isinstance(holder := body.get("holder"), str):
                 holders.setdefault(holder, row.at)
-        elif row.kind == TOOL:
-            node = str(body.get("node", ""))
+        elif row.kind == TOOL and body.get("node") is not None:
+            node = str(body["node"])
+            if any(
+                one["what"] == "tool" and one["id"] == node and one.get("call") == body.get("call") for one in readers
+            ):
+                continue  # its decision has told
             tool = {"what": "tool", "id": node, "name": names.get(node, node), "tool": body.get("name"), "at": row.at}
             readers.append(tool)
     known = {str(reader.get("id")) for reader in readers}
@@ -65,6 +69,12 @@ def _decided(row: Row, body: Mapping[str, Any], reached: frozenset[str] | None) 
         was_reached = None if reached is None else name in reached
         place = body.get("place")
         return [{"what": "endpoint", "id": None, "name": name, "place": place, "was_reached": was_reached, **common}]
+    if body.get("outcome") == "tool":
+        told = {"tool": body.get("tool"), "call": body.get("call"), **common}
+        return [
+            {"what": "tool", "id": node.get("id"), "name": node.get("name"), "place": node.get("place"), **told}
+            for node in mappings(body.get("nodes"))
+        ]
     return [
         {
             "what": "layers",

@@ -5,12 +5,12 @@ A ticket is kept with its exact bytes and the coordinator's signature, so that a
 
 from typing import Any
 
-from mycoswarm.wire.ticket import Sealed, Ticket
+from mycoswarm.wire.ticket import Sealed, Ticket, ToolTicket
 
 # Kinds of rows: those that the coordinator writes of each request, and those of the node that takes its tickets.
 DECISION, ANSWER = "decision", "answer"
 TICKET, REFUSED_TICKET = "ticket", "refused_ticket"
-TOOL = "tool"
+TOOL, TOOL_TICKET = "tool", "tool_ticket"  # how a call ended, on the coordinator; a ticket for one, on its node
 EGRESS = "egress"  # connections that the guard refused
 MAX_KEPT_BYTES = 4096  # of a ticket that does not hold
 
@@ -27,6 +27,24 @@ def ticket_row(sealed: Sealed, ticket: Ticket) -> dict[str, Any]:
         "labels": list(warrant.labels),
         "receipt": warrant.receipt,
         "layers": next([s.first, s.last] for s in ticket.plan.stages if s.node_id == ticket.node_id),
+        "ticket": sealed.body.decode(),
+        "signature": sealed.signature.hex(),
+    }
+
+
+def tool_ticket_row(sealed: Sealed, ticket: ToolTicket) -> dict[str, Any]:
+    """The row of a tool's ticket that holds; the same for a tool as `ticket_row` for layers."""
+    warrant = ticket.warrant
+    return {
+        "tool": ticket.tool,
+        "arguments": ticket.digest,
+        "workspace": ticket.workspace_id,
+        "unconfined": ticket.unconfined,
+        "rule": warrant.rule,
+        "version": warrant.version,
+        "task": warrant.task,
+        "labels": list(warrant.labels),
+        "receipt": warrant.receipt,
         "ticket": sealed.body.decode(),
         "signature": sealed.signature.hex(),
     }

@@ -8,9 +8,9 @@ from typing import Any
 
 from mycoswarm.base.errors import InputError
 from mycoswarm.store.chain import Row
-from mycoswarm.store.record import ANSWER, DECISION, TICKET
+from mycoswarm.store.record import ANSWER, DECISION, TICKET, TOOL, TOOL_TICKET
 
-REQUEST_KINDS = (DECISION, ANSWER, TICKET)  # a request has rows of these on the node that decides or works
+REQUEST_KINDS = (DECISION, ANSWER, TICKET, TOOL_TICKET)  # a request has rows of these on the node that decides or works
 
 
 def body_of(row: Row) -> dict[str, Any] | None:
@@ -43,8 +43,9 @@ def summary_of(request_id: str, rows: Sequence[Row]) -> dict[str, Any]:
     """One request in one line, out of its rows in order. `outcome` None: its end is not in this ledger (yet)."""
     bodies = [(row, body_of(row) or {}) for row in rows]
     decisions = [body for row, body in bodies if row.kind == DECISION]
-    answer: Mapping[str, Any] = next((body for row, body in reversed(bodies) if row.kind == ANSWER), {})
-    tickets = [body for row, body in bodies if row.kind == TICKET]
+    ends = [body for row, body in bodies if row.kind == ANSWER] or [body for row, body in bodies if row.kind == TOOL]
+    answer: Mapping[str, Any] = ends[-1] if ends else {}
+    tickets = [body for row, body in bodies if row.kind in (TICKET, TOOL_TICKET)]
     last: Mapping[str, Any] = decisions[-1] if decisions else tickets[-1] if tickets else {}
     asked = _mapping(last.get("asked"))
     nodes = answer.get("nodes")

@@ -3,7 +3,7 @@
 import msgspec
 
 from mycoswarm.wire.plan import RingPlan
-from mycoswarm.wire.request import Generation
+from mycoswarm.wire.request import Embedding, Generation
 from mycoswarm.wire.ticket import Sealed
 
 
@@ -69,6 +69,12 @@ class Generate(Order, frozen=True, tag="generate"):
     generation: Generation
 
 
+class Embed(Order, frozen=True, tag="embed"):
+    """To the one stage of a ring with pooling, after it has admitted the request."""
+
+    embedding: Embedding
+
+
 class Cancel(Order, frozen=True, tag="cancel"):
     """The client hung up: stop computing for this request on every stage."""
 
@@ -79,4 +85,4 @@ class Ping(Order, frozen=True, tag="ping"):
     """Sign of life; nothing else."""
 
 
-AnyOrder = Open | Configure | Join | Admit | Generate | Cancel | Ping
+AnyOrder = Open | Configure | Join | Admit | Generate | Embed | Cancel | Ping

@@ -1,13 +1,18 @@
 """A ring's plan: which node runs which layers of which model, and the conditions that all stages share."""
 
+from typing import Literal
+
 import msgspec
+
+Pooling = Literal["mean", "cls", "last"]
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What must be equal on all stages for split and whole to agree bit for bit (DESIGN 3.6).
 
     `n_ctx` is the KV cache in tokens, shared by all `n_seq_max` sequences (`kv_unified`). At most `n_ubatch` tokens go
-    into one step. `n_threads` is the count of llama.cpp's CPU threads. Types are ggml names.
+    into one step. `n_threads` is the count of llama.cpp's CPU threads. Types are ggml names. `pooling` makes it a ring
+    of one that embeds texts and does nothing else: how the states of a text's tokens become one vector.
     """
 
     n_ctx: int
@@ -17,6 +22,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     type_k: str = "f16"
     type_v: str = "f16"
     flash_attention: bool = False
+    pooling: Pooling | None = None
 
 
 class StagePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +49,11 @@ class RingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.stages[-1]
 
 
+def embedding_under(conditions: Conditions, pooling: Pooling, n_ctx: int) -> Conditions:
+    """The conditions of a ring that embeds: each text is one sequence in one step, up to the whole of the context."""
+    return msgspec.structs.replace(conditions, n_ctx=n_ctx, n_ubatch=n_ctx, n_seq_max=1, pooling=pooling)
+
+
 def plan_fault(plan: RingPlan) -> str | None:
     """Say what makes a plan impossible, or None where it is sound."""
     if not plan.stages:
@@ -61,4 +72,6 @@ def plan_fault(plan: RingPlan) -> str | None:
     c = plan.conditions
     if not (0 < c.n_ubatch <= c.n_ctx and 0 < c.n_seq_max <= 64 and 0 < c.n_threads <= 512):
         return "the plan's conditions are out of range"
+    if c.pooling is not None and len(plan.stages) > 1:
+        return "a ring that embeds has one stage"
     return None

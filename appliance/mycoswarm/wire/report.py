@@ -4,6 +4,7 @@ from typing import Annotated
 
 import msgspec
 
+MAX_VECTOR_BYTES = 64 << 10  # 16,384 floats; the widest models in use have 8,192
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]  # exact in a double and in SQLite, whoever sent it
 
 
@@ -79,6 +80,15 @@ class Piece(Report, frozen=True, tag="piece"):
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
+class Vector(Report, frozen=True, tag="vector"):
+    """The embedding of input `index`, in their order. `values`: little-endian float32s, a vector of length 1 (or all 0,
+    where the model gave nothing else)."""
+
+    request_id: str
+    index: Count
+    values: Annotated[bytes, msgspec.Meta(min_length=4, max_length=MAX_VECTOR_BYTES)]
+
+
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds on the head's monotonic clock. `step_s` are whole ring steps of decoding (one token each, prefill left
     out), `compute_s` their part inside llama.cpp summed over all stages; `hops` per step."""
@@ -130,4 +140,4 @@ class Barred(Report, frozen=True, tag="barred"):
     count: Count
 
 
-AnyReport = Nonce | Progress | Ready | Joined | Admitted | Piece | Finished | Failed | Pong | Barred
+AnyReport = Nonce | Progress | Ready | Joined | Admitted | Piece | Vector | Finished | Failed | Pong | Barred

@@ -1,10 +1,33 @@
-"""What a head is asked to do: a prompt and how to sample from it. Already checked at the edge; limits stand here."""
+"""What a head is asked to do: a prompt and how to sample from it, or texts to embed. Checked at the edge; limits stand
+here."""
 
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 MAX_TOP_LOGPROBS = 20  # as OpenAI's API
+MAX_INPUTS = 2048  # texts of one embedding request, as OpenAI's API
+
+
+class CallShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tool's call as a grammar lets it through: these texts, JSON that keeps `schema`, and these texts."""
+
+    before: tuple[str, ...]
+    schema: dict[str, Any]
+    after: tuple[str, ...] = ()
+
+
+class CallForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An answer that is 1 to `most` tool calls and nothing else, in a model's own form (wire/dialect.py).
+
+    White space may stand between all texts.
+    """
+
+    shapes: tuple[CallShape, ...]
+    first: tuple[str, ...] = ()
+    between: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+    most: int = 1
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -12,7 +35,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     `stop` strings end the answer and are not part of it. `logit_bias` maps token ids to biases. `top_logprobs`: None
     is no log-probabilities, 0 those of the chosen tokens only. `json_schema` constrains by grammar; an empty object
-    stands for any JSON. `max_tokens` None is up to the context's end.
+    stands for any JSON; `call_form` does so for tool calls. `max_tokens` None is up to the context's end. `shown` are
+    texts of control tokens that come out as text, which others do not.
     """
 
     temperature: float = 1.0
@@ -27,7 +51,13 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     logit_bias: dict[int, float] = {}
     top_logprobs: int | None = None
     json_schema: dict[str, Any] | None = None
+    call_form: CallForm | None = None
+    shown: tuple[str, ...] = ()
     max_tokens: int | None = None
+
+    def calling(self, form: CallForm | None, shown: tuple[str, ...]) -> Self:
+        """The same, where tools may be called."""
+        return msgspec.structs.replace(self, call_form=form, shown=shown)
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,3 +78,14 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     prompt: Prompt
     sampling: Sampling
     continued: tuple[int, ...] = ()
+
+
+class Embedding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Texts to embed, at most `MAX_INPUTS`. `dimensions`: how wide the vectors are to be; a model has one width."""
+
+    request_id: str
+    inputs: tuple[str, ...]
+    dimensions: int | None = None
+
+
+Work = Generation | Embedding

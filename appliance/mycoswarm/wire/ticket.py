@@ -37,6 +37,27 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     request_id: str | None = None
 
 
+class ToolTicket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="ticket", tag="tool"):
+    """Body of a ticket for one call of a tool, or, where `tool` is "release", for the end of a workspace.
+
+    `nonce`, `sequence` and `lifetime_s` as in `Ticket`. `digest` is SHA-256 of the arguments' text in hex. `within_s`:
+    how long the tool may take. `unconfined`: the owner's rule lets it run where there is no sandbox.
+    """
+
+    swarm_id: str
+    node_id: str
+    nonce: str
+    sequence: int
+    lifetime_s: float
+    warrant: Warrant
+    tool: str
+    digest: str
+    run_id: str
+    workspace_id: str
+    within_s: float = 30.0
+    unconfined: bool = False
+
+
 class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Exact body bytes and the coordinator's signature over them. The bytes are kept: nothing is encoded again."""
 

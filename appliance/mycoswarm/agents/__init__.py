@@ -1,0 +1,1 @@
+"""Agents: what a model may do besides speaking."""

@@ -1,0 +1,53 @@
+"""Agents on the node that decides: their files, runs and models, joined with tools and the owner's routes."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+
+from mycoswarm.agents.crew import Crew
+from mycoswarm.agents.party import Parts
+from mycoswarm.agents.persona import Profile
+from mycoswarm.agents.spawn import SPAWN
+from mycoswarm.agents.team import Team
+from mycoswarm.agents.toolbox import Toolbox
+from mycoswarm.agents.voice import Voice
+from mycoswarm.api.employer import EmployerServices
+from mycoswarm.chat.consent import Approvals
+from mycoswarm.chat.life import Chat
+from mycoswarm.daemon.home import Home
+from mycoswarm.store.apikey import Key
+
+FOLDER_NAME = "agents"
+
+
+class Foreman:
+    """Has agents work; `close` stops all runs."""
+
+    def __init__(self, home: Home, chat: Chat, approvals: Approvals, toolbox: Toolbox) -> None:
+        self._home, self._toolbox = home, toolbox
+        self._team, voice = Team(home.folder / FOLDER_NAME), Voice(chat)
+        self._crew = Crew(
+            Parts(toolbox=toolbox, speak=voice, profile=self._profile, left=voice.left),
+            approvals=approvals,
+            history=home.runs if home.settings.run_history else None,
+            new_id=lambda: secrets.token_hex(6),
+            wall_clock=time.time,
+        )
+
+    def services(self, admit: Callable[[Key | None], None]) -> EmployerServices:
+        """What the owner's routes for agents and runs need."""
+        return EmployerServices(
+            team=self._team,
+            crew=self._crew,
+            runs=self._home.runs,
+            specs=lambda: (*self._toolbox.specs(), SPAWN),
+            admit=admit,
+        )
+
+    async def close(self) -> None:
+        """Stop all runs; each is told so."""
+        await self._crew.close()
+
+    async def _profile(self, name: str) -> Profile:
+        return await asyncio.to_thread(self._team.profile, name)

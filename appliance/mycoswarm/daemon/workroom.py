@@ -1,0 +1,110 @@
+"""The node's tools, joined: the workshop that runs them here and, where this node decides, the toolbox over all."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mycoswarm.agents.porter import Carry, Reach
+from mycoswarm.agents.toolbox import Toolbox, ToolServices
+from mycoswarm.api.explanation import explanation_of
+from mycoswarm.api.peer import Caller
+from mycoswarm.api.tooling import Routes, ToolDesk, ToolStream, stream_routes, tool_routes
+from mycoswarm.base.errors import InputError
+from mycoswarm.chat.consent import Approvals
+from mycoswarm.chat.job import Asker
+from mycoswarm.chat.surroundings import Surroundings
+from mycoswarm.daemon.border import Border
+from mycoswarm.daemon.cabinet import rehearsal_of
+from mycoswarm.daemon.home import Home
+from mycoswarm.daemon.notary import Notary
+from mycoswarm.daemon.rehearsal import Rehearsal
+from mycoswarm.daemon.standing import Standing
+from mycoswarm.routing.reach import TOOL
+from mycoswarm.routing.snapshot import Narrowing, SwarmState
+from mycoswarm.sandbox.workshop import Workshop, WorkshopServices
+
+
+class Workroom:
+    """One node's tools under one standing."""
+
+    def __init__(self, home: Home, standing: Standing, notary: Notary, border: Border) -> None:
+        self._home, self._standing, self._notary, self._border = home, standing, notary, border
+        self._workshop = Workshop(
+            WorkshopServices(
+                node_id=home.identity.node_id,
+                swarm_id=standing.swarm_id,
+                folder=home.folder,
+                is_signed=lambda sealed: standing.is_signed(sealed.body, sealed.signature),
+                record=notary.record_tool,
+                refuse=notary.refuse,
+            )
+        )
+
+    def peer_routes(self, who: Callable[[bytes], Caller | None]) -> Routes:
+        """For the peer listener."""
+        return stream_routes(ToolStream(self._workshop, who, self._notary.refuse))
+
+    def owner_routes(self, toolbox: Toolbox | None) -> Routes:
+        """For the owner; `toolbox` None on a worker."""
+        return tool_routes(ToolDesk(doctor=self._doctor, toolbox=toolbox, new_id=lambda: secrets.token_hex(8)))
+
+    def toolbox(self, around: Surroundings, approvals: Approvals, reach: Reach) -> Toolbox:
+        """The tools of the whole swarm, where this node decides: by what its chat decides with."""
+        assert self._standing.sign is not None  # who decides signs
+
+        def swarm() -> SwarmState:
+            return around.swarm(None)
+
+        async def nodes(given: Mapping[str, Any], asker: Asker) -> str:
+            return "\n".join(f"{node.name}: {node.trouble or 'ready'}" for node in swarm().nodes)
+
+        async def explain(given: Mapping[str, Any], asker: Asker) -> str:
+            return await _explained(rehearsal_of(around), given, asker)
+
+        return Toolbox(
+            ToolServices(
+                swarm=swarm,
+                rules=around.rules,
+                note=self._notary.note,
+                approvals=approvals,
+                carry=Carry(reach=reach, sign=self._standing.sign, swarm_id=self._standing.swarm_id),
+                here={"list_nodes": nodes, "explain_route": explain},
+                own_name=lambda: self._home.identity.name,
+                is_known=around.is_known,
+            )
+        )
+
+    async def _doctor(self) -> dict[str, Any]:
+        level = (await self._workshop.jail()).level
+        kept = await asyncio.to_thread(self._workshop.workspaces.count)
+        return {
+            "sandbox": {
+                "level": level.name,
+                "covers": list(level.covers),
+                "lacks": list(level.lacks),
+                "why": level.why,
+                "workspaces": kept,
+            },
+            "egress": self._border.shown(),
+        }
+
+
+async def _explained(rehearsal: Rehearsal, given: Mapping[str, Any], asker: Asker) -> str:
+    """Where a request of this asker could run, in words for a model."""
+    task = given.get("task", "chat")
+    if "model" not in given and not task.startswith(TOOL):
+        raise InputError("explain_route: 'model' is missing", hint="Only tools need none.", code="bad_arguments")
+    request: dict[str, Any] = {
+        "model": given.get("model", "none"),
+        "task": task,
+        "key": asker.key_name,
+        "user": asker.user,
+        "labels": sorted(asker.labels),
+        "added": sorted(asker.added),
+        "client": asker.client or "",
+    }
+    told = explanation_of(await rehearsal.explain(request, Narrowing()))
+    lines = [f"{'allowed' if told['allowed'] else 'refused'} by {told['rule'] or 'no rule'}: {told['reason']}"]
+    lines += [f"{node['name']}: {node['reason']}" for node in told["nodes"]]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Running tools on this node: what they are, the sandbox around them, workspaces, and the tickets they need."""

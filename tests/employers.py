@@ -1,0 +1,83 @@
+"""The owner's routes for agents and runs over a real unix socket and a real database; models and tools by script."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from canned import Model, Tools
+from mycoswarm.agents.crew import Crew
+from mycoswarm.agents.party import Parts
+from mycoswarm.agents.persona import Profile
+from mycoswarm.agents.team import Team
+from mycoswarm.api.approval import approval_routes
+from mycoswarm.api.employer import EmployerServices, employer_routes
+from mycoswarm.api.listener import Listener
+from mycoswarm.api.refusal import on_bug, on_http_error, on_swarm_error
+from mycoswarm.base.errors import SwarmError
+from mycoswarm.base.settings import Settings
+from mycoswarm.chat.consent import Approvals
+from mycoswarm.cli.call import Call
+from mycoswarm.cli.entry import main
+from mycoswarm.daemon.site import Site
+from mycoswarm.store.database import Store
+from mycoswarm.store.run import Runs
+
+
+@dataclass
+class Employer:
+    """What serves, and the parts behind it."""
+
+    folder: Path
+    crew: Crew
+    runs: Runs
+    team: Team
+    approvals: Approvals
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask as the command line does."""
+        return await asyncio.to_thread(Call(self.folder).ask, method, path, body)
+
+    async def command(self, *words: str, text: str | None = None) -> Result:
+        """Run a command, with a text on its stdin."""
+        argv = ["--data", str(self.folder), *words]
+        return await asyncio.to_thread(lambda: CliRunner().invoke(main, argv, input=text))
+
+
+@asynccontextmanager
+async def employer(folder: Path, model: Model, tools: Tools | None = None) -> AsyncIterator[Employer]:
+    """Serve while inside."""
+    store, team, approvals = Store(folder / "node.db"), Team(folder / "agents"), Approvals()
+    runs, box, numbers = Runs(store, 0.0), tools or Tools({"look": str}), iter(range(100))
+
+    async def profile(name: str) -> Profile:
+        return team.profile(name)
+
+    crew = Crew(
+        Parts(toolbox=box, speak=model.speak, profile=profile),
+        approvals=approvals,
+        history=runs,
+        new_id=lambda: f"r{next(numbers)}",
+        wall_clock=lambda: 1000.0,
+    )
+    routes = employer_routes(EmployerServices(team=team, crew=crew, runs=runs, specs=box.specs, admit=lambda key: None))
+    handlers: Any = {SwarmError: on_swarm_error, HTTPException: on_http_error, Exception: on_bug}
+    app = Starlette(routes=[*routes, *approval_routes(approvals)], exception_handlers=handlers)
+
+    async def as_owner(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {}).update(key=None, key_name=None)
+        await app(scope, receive, send)
+
+    try:
+        async with asyncio.timeout(30), Listener(as_owner, [Site(Settings(data_folder=folder), {}).bind_owner()]):
+            yield Employer(folder, crew, runs, team, approvals)
+            await crew.close()
+    finally:
+        store.close()
