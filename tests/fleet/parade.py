@@ -67,6 +67,17 @@ def ledger(call: Call, receipt: str) -> None:
     assert not last.get("findings"), last
 
 
+def tools(call: Call) -> None:
+    """Programs in the sandbox, an agent, vectors; a program that tries to get out, where it may run at all."""
+    call.ask("POST", "/api/tools/calculator", {"arguments": {"expression": "6*7"}})
+    programs = {"name": "programs", "when": {"task": "tool:run_python"}, "then": {"do": "run"}}
+    call.ask("POST", "/api/rules", {"rule": programs, "position": 1})
+    reaching = "import socket; s = socket.socket(); s.settimeout(1); s.connect(('198.51.100.7', 443))"
+    call.ask("POST", "/api/tools/run_python", {"arguments": {"code": reaching}})
+    list(call.stream("POST", "/api/agents/helper/run", {"task": "what is 12 plus 30?"}))
+    call.ask("POST", "/v1/embeddings", {"model": "spore", "input": ["one", "two"]})
+
+
 def main() -> int:
     """All of it."""
     with Rack() as rack, Fleet(workers=2) as fleet:
@@ -76,6 +87,7 @@ def main() -> int:
         call.ask("POST", "/api/keys", {"name": "laptop", "labels": ["private"], "requests_per_minute": 60})
         receipt = prompts(fleet)
         rules(fleet, rack)
+        tools(call)
         ledger(call, receipt)
         fleet.workers[1].process.kill()
         ask(call)
