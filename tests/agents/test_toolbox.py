@@ -1,6 +1,7 @@
 """The toolbox with a way to nodes that is told what to do: homes of workspaces, lost nodes, the ledger, the owner."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from mycoswarm.agents.porter import Carry, Parcel
-from mycoswarm.agents.toolbox import Errand, Toolbox, ToolServices
+from mycoswarm.agents.toolbox import MAX_DETAIL, Errand, Toolbox, ToolServices
 from mycoswarm.base.errors import InputError, NotFoundError, RefusedError, SwarmError, UnreachableError
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
@@ -194,6 +195,38 @@ def test_harm_waits_for_the_owner_who_sees_the_arguments() -> None:
     with pytest.raises(RefusedError, match="said no"):
         asyncio.run(course(False))
     assert len(world.way.parcels) == 1 and world.outcomes()[-2:] == [("decision", "refused"), ("tool", "not_approved")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ('{"seconds": 9,' + " " * 30_000 + '"command": "rm -r /"}', '{"seconds": 9, "command": "rm -r /"}'),
+        ('{"command": "a\u202eb\u200bc\x9bd"}', '{"command": "a\\u202eb\\u200bc\\u009bd"}'),
+        ('{"command": "' + "\\u0072" + 'm"}', '{"command": "rm"}'),
+        ('{"command": "' + " " * 19_000 + 'rm -r /"}', '{"command": "' + " " * 19_000 + 'rm -r /"}'),
+    ],
+    ids=["spaces around", "signs that hide", "escapes", "spaces within"],
+)
+def test_the_owner_is_shown_all_that_will_run(arguments: str, shown: str) -> None:
+    assert asyncio.run(asked(World(DEFAULT_RULE), "run_shell", arguments)) == shown
+
+
+def test_the_owner_is_told_first_that_a_program_is_too_long_to_be_shown_whole() -> None:
+    arguments = json.dumps({"code": "#" * 50_000 + "\nharm()"})
+    detail = asyncio.run(asked(World(DEFAULT_RULE), "run_python", arguments))
+    assert detail.startswith(f"[only the first {MAX_DETAIL} of {len(arguments)} characters are shown] ")
+
+
+async def asked(world: World, tool: str, arguments: str) -> str:
+    """What the owner is shown of a call; the answer is no."""
+    call = asyncio.create_task(world.use(tool, arguments))
+    while not (waiting := world.approvals.waiting()):
+        await asyncio.sleep(0)
+    await world.approvals.answer(waiting[0]["id"], False, "owner")
+    with pytest.raises(RefusedError):
+        await call
+    detail: str = waiting[0]["detail"]
+    return detail
 
 
 def test_time_that_is_over_sends_nothing_and_what_is_left_is_all_that_a_tool_gets() -> None:

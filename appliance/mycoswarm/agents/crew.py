@@ -218,6 +218,6 @@ def _short(body: dict[str, Any]) -> dict[str, Any]:
     if "told" in body:
         return {**body, "told": _short(body["told"])}
     return {
-        name: bounded(value, KEPT_CHARACTERS) if name in ("text", "arguments") else value
+        name: bounded(value, KEPT_CHARACTERS) if name in ("text", "arguments", "detail") else value
         for name, value in body.items()
     }

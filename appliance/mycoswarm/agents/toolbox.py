@@ -5,6 +5,7 @@ A run's workspace is on one node. What a tool answers is data, never an order.
 
 import asyncio
 import contextlib
+import json
 import logging
 import secrets
 import time
@@ -33,7 +34,7 @@ from mycoswarm.wire.tool import ToolCall, ToolResult, ToolSpec
 
 MAX_TRIES = 3  # nodes that do not answer; nothing was sent to them
 MAX_HOMES = 4096  # workspaces whose node is remembered; those used longest ago are forgotten, and swept there
-MAX_DETAIL = 2000  # characters of a call's arguments that the owner is shown
+MAX_DETAIL = 20_000  # characters of a call's arguments that the owner is shown: any shell command, whole
 
 log = logging.getLogger(__name__)
 
@@ -323,7 +324,7 @@ class Toolbox:
             labels=tuple(sorted(asker.labels | asker.added)),
             destination=decision.node.name,
             rule=decision.rule,
-            detail=call.arguments[:MAX_DETAIL],
+            detail=_shown(job.given),
         )
         return await self._with.approvals.ask(plea, min(ask_s, left_s))
 
@@ -372,6 +373,15 @@ class Toolbox:
 def _place_of(decision: ToolDecision) -> tuple[object, ...]:
     """What the owner's rules and his yes are about."""
     return decision.node.node_id, decision.node.place, decision.unconfined
+
+
+def _shown(given: Arguments) -> str:
+    """What will run, as the owner reads it: no space that only fills, nothing that a screen obeys or does not show."""
+    text = json.dumps(given, ensure_ascii=False)
+    text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    if len(text) <= MAX_DETAIL:
+        return text
+    return f"[only the first {MAX_DETAIL} of {len(text)} characters are shown] {text[:MAX_DETAIL]}"
 
 
 def _refusal(outcome: Refusal) -> SwarmError:

@@ -95,7 +95,7 @@ class Jail:
             await asyncio.to_thread(empty, path)
 
     async def _run(self, errand: Errand, bounds: Bounds, scratch: Path) -> Ended:
-        inside = WORKSPACE if self.level.is_sandbox else str(errand.workspace)
+        inside = WORKSPACE if self.level.is_sandbox else "."  # it begins there: on the way may be folders of root's
         # Inside a user namespace there is no other user to become; elsewhere root becomes nobody.
         user_id = None if self.level.own_user else errand.user_id
         task = Task(errand.tool, errand.arguments, inside, bounds, user_id)
@@ -134,6 +134,7 @@ class Jail:
                 stderr=asyncio.subprocess.PIPE,
                 env=environment(str(errand.workspace), str(scratch)),
                 pass_fds=() if number is None else (number,),
+                cwd=None if self.level.is_sandbox else errand.workspace,
                 start_new_session=True,
                 limit=MAX_ANSWER_BYTES,
             )
@@ -250,6 +251,10 @@ def _disk_fault(folder: Path) -> str:
 def empty(folder: Path) -> None:
     """Remove a folder with all that a tool left in it, whatever its names, depth and permissions. Blocks."""
     # The system's own programs: they go as deep as a tool can, where Python's recursion ends. Links are not followed.
-    for words in (("/bin/chmod", "-R", "u+rwX", "--"), ("/bin/rm", "-rf", "--")):
+    # Permissions stop only who is not root. What a tool still writes while it is being ended goes with the next try.
+    remove, permit = ("/bin/rm", "-rf", "--"), ("/bin/chmod", "-R", "u+rwX", "--")
+    for words in (remove, permit, remove, permit, remove):
+        if not os.path.lexists(folder):
+            return
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run((*words, str(folder)), capture_output=True, timeout=REMOVE_S, check=False)  # noqa: S603  # no shell
