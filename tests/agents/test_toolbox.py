@@ -1,6 +1,7 @@
 """The toolbox with a way to nodes that is told what to do: homes of workspaces, lost nodes, the ledger, the owner."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -166,6 +167,21 @@ def test_a_node_that_is_lost_with_the_run_s_files_is_a_typed_error(code: str) ->
     asyncio.run(course())
     assert [parcel.node_id for parcel in world.way.parcels] == ["id-a", "id-a"]
     assert world.outcomes()[-1] == ("tool", code)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_node_that_lies_about_how_a_call_ended_stays_in_the_ledger(raises: bool) -> None:
+    world = World()
+
+    async def lie(parcel: Parcel) -> Done:
+        if raises:
+            raise SwarmError("nothing was sent", code="decided_anew")
+        return Done(text="", ok=False, seconds=0.1, code="decided_anew")
+
+    world.way.act = lie
+    with contextlib.suppress(SwarmError):
+        asyncio.run(world.use())
+    assert world.rows[-1][1]["node"] == "id-a" and world.rows[-1][1]["nodes"] == ["a"]
 
 
 def test_what_the_model_gets_wrong_is_told_and_nothing_is_sent() -> None:

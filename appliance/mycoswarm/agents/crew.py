@@ -189,6 +189,7 @@ class Crew:
                 steps=event.steps,
                 prompt_tokens=event.prompt_tokens,
                 completion_tokens=event.completion_tokens,
+                labels=tuple(sorted({*one.row.labels, *event.labels})),
             )
             await self._end(one.row)
         elif self._history is not None and _is_kept(event):

@@ -252,16 +252,19 @@ class Toolbox:
             node = {"id": self._with.swarm().coordinator_id, "name": self._with.own_name(), "place": "this-machine"}
         receipt = await self._note(DECISION, {**row, "outcome": "tool", "nodes": [node]}, job)
         began, outcome = time.monotonic(), "cancelled"
+        where: dict[str, Any] | None = node  # by what we did: a node may say that nothing reached it
         answer: Done | None = None
         try:
             answer = await self._answer(decision, receipt, job, lambda: self._stands(decision, job, narrowing))
-            outcome = "decided_anew" if answer is None else answer.code or ("stop" if answer.ok else "failed")
+            if answer is None:
+                outcome, where = "decided_anew", None
+            else:
+                outcome = answer.code or ("stop" if answer.ok else "failed")
         except SwarmError as error:
             outcome = error.code
             raise
         finally:
             seconds = round(time.monotonic() - began, 3)
-            where = None if outcome == "decided_anew" else node
             await asyncio.shield(
                 self._note_end(ended_row(job.call, job.errand.asker, where, decision.rule, outcome, seconds), job)
             )

@@ -131,8 +131,6 @@ class CallReader:
     def _say(self, text: str) -> None:
         if self._is_edge and not text.strip():
             self._blank += text
-            return
-        text, self._blank = self._blank + text, ""
-        if text:
-            self._is_edge = False
+        elif text := self._blank + text:
+            self._blank, self._is_edge = "", False
             self._ready.append(text)
