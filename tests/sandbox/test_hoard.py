@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mycoswarm.sandbox.cage import caged
-from mycoswarm.sandbox.jail import Errand, Jail
+from mycoswarm.sandbox.jail import Errand, Jail, is_exhausted
 from mycoswarm.sandbox.kin import descendants
 from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.workshop import SCRATCH, Workshop, WorkshopServices
@@ -75,6 +75,19 @@ def test_without_a_sandbox_root_s_harmless_tools_work_though_the_data_folder_is_
         tool="calculator", arguments='{"expression": "1+1"}', workspace=workspace, within_s=10, user_id=user_id
     )
     assert asyncio.run(jail.run(errand)).text == "2"
+
+
+@pytest.mark.parametrize(
+    ("total_mib", "left_mib", "exhausted"),
+    [(65_536, 255, True), (65_536, 256, False), (1024, 63, True), (1024, 64, False), (1024, None, False)],
+)
+def test_a_machine_is_exhausted_below_a_sixteenth_and_256_mib(
+    total_mib: int, left_mib: int | None, exhausted: bool
+) -> None:
+    table = f"MemTotal:       {total_mib << 10} kB\nHugePages_Total:       0\n"
+    table += "" if left_mib is None else f"MemAvailable:    {left_mib << 10} kB\n"
+    assert is_exhausted(table) is exhausted
+    assert not is_exhausted("")
 
 
 def test_what_a_lost_daemon_left_in_scratch_goes_at_the_next_start(tmp_path: Path) -> None:

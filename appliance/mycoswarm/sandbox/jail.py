@@ -29,7 +29,7 @@ MAX_ANSWER_BYTES = 2 << 20  # of the runner's line: a file of 200,000 characters
 MAX_TOGETHER_BYTES = 1 << 30  # memory of all processes of one call
 MAX_FOLDER_BYTES = 256 << 20  # of a workspace, and of a scratch folder
 MAX_ENTRIES = 20_000  # files and folders in either
-MIN_FREE_BYTES = 256 << 20  # of the disk: less stops a tool
+MIN_FREE_BYTES = 256 << 20  # of the disk, and of memory where that is less than a sixteenth of it: less stops a tool
 REMOVE_S = 30.0
 WATCH_S = 0.1
 DISK_S = 0.5
@@ -177,6 +177,8 @@ async def _watch(pid: int, folders: tuple[Path, ...]) -> str:
     while True:
         if (taken := _resident_bytes(pid)) > MAX_TOGETHER_BYTES:
             return f"its processes took {taken >> 20} MiB of memory"
+        if is_exhausted(_meminfo()):  # what nobody's page tables show, such as shared memory
+            return "this machine has hardly any memory left"
         if time.monotonic() - looked_at >= DISK_S:
             for folder in folders:
                 if fault := await asyncio.to_thread(_disk_fault, folder):
@@ -211,6 +213,20 @@ def _resident_bytes(pid: int) -> int:
         with contextlib.suppress(OSError, IndexError, ValueError):
             pages += int(Path(f"/proc/{each}/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_exhausted(table: str) -> bool:
+    """Whether a machine has hardly any memory left, by its /proc/meminfo; what that does not say is not guessed."""
+    kib = {words[0]: int(words[1]) for line in table.splitlines() if len(words := line.split()) == 3}
+    total, left = kib.get("MemTotal:"), kib.get("MemAvailable:")
+    return total is not None and left is not None and left << 10 < min(MIN_FREE_BYTES, (total << 10) // 16)
+
+
+def _meminfo() -> str:
+    try:
+        return Path("/proc/meminfo").read_text("ascii")
+    except OSError:
+        return ""
 
 
 def _give_up_first(pid: int) -> None:
