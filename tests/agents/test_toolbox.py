@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mycoswarm.agents.porter import Carry, Parcel
-from mycoswarm.agents.toolbox import MAX_DETAIL, Errand, Toolbox, ToolServices
-from mycoswarm.base.errors import InputError, NotFoundError, RefusedError, SwarmError, UnreachableError
+from mycoswarm.agents.toolbox import MAX_ASKED, MAX_DETAIL, Errand, Toolbox, ToolServices
+from mycoswarm.base.errors import BusyError, InputError, NotFoundError, RefusedError, SwarmError, UnreachableError
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
 from mycoswarm.routing.action import Run
@@ -231,6 +231,29 @@ def test_the_owner_is_told_first_that_a_program_is_too_long_to_be_shown_whole() 
     arguments = json.dumps({"code": "#" * 50_000 + "\nharm()"})
     detail = asyncio.run(asked(World(DEFAULT_RULE), "run_python", arguments))
     assert detail.startswith(f"[only the first {MAX_DETAIL} of {len(arguments)} characters are shown] ")
+
+
+def test_one_run_leaves_room_for_others_to_ask() -> None:
+    world = World(DEFAULT_RULE)
+
+    async def course() -> None:
+        calls = [asyncio.create_task(world.use("run_shell", '{"command": "id"}')) for _ in range(MAX_ASKED)]
+        while len(world.approvals.waiting()) < MAX_ASKED:
+            await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await world.use("run_shell", '{"command": "id"}')
+        other = asyncio.create_task(world.use("run_shell", '{"command": "id"}', run="r2"))
+        while len(world.approvals.waiting()) == MAX_ASKED:
+            await asyncio.sleep(0)
+        for one in (*calls, other):
+            one.cancel()
+        await asyncio.gather(*calls, other, return_exceptions=True)
+
+    async def bounded() -> None:
+        async with asyncio.timeout(10):
+            await course()
+
+    asyncio.run(bounded())
 
 
 async def asked(world: World, tool: str, arguments: str) -> str:

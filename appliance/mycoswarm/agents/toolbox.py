@@ -16,7 +16,7 @@ from typing import Any
 
 from mycoswarm.agents.docket import asked_row, ended_row
 from mycoswarm.agents.porter import Carry, Parcel
-from mycoswarm.base.errors import ApiKeyError, NotFoundError, RefusedError, SwarmError, UnreachableError
+from mycoswarm.base.errors import ApiKeyError, BusyError, NotFoundError, RefusedError, SwarmError, UnreachableError
 from mycoswarm.chat.consent import Approvals, Plea
 from mycoswarm.chat.failing import refused
 from mycoswarm.chat.job import Asker
@@ -34,6 +34,7 @@ from mycoswarm.wire.tool import ToolCall, ToolResult, ToolSpec
 
 MAX_TRIES = 3  # nodes that do not answer; nothing was sent to them
 MAX_HOMES = 4096  # workspaces whose node is remembered; those used longest ago are forgotten, and swept there
+MAX_ASKED = 16  # calls of one run that wait for the owner at once: others want to ask, too
 MAX_DETAIL = 20_000  # characters of a call's arguments that the owner is shown: any shell command, whole
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class Toolbox:
             NotFoundError: there is no such tool, or no such node.
             InputError: its arguments do not fit.
             ApiKeyError: the key of the request is no more.
+            BusyError: too many calls wait for the owner.
             RefusedError: the rules or the owner say no, or would only allow a node that has not the run's workspace.
             UnreachableError: the node was lost, or none that is allowed answers.
             SwarmError: the node did not do it; says why.
@@ -329,6 +331,9 @@ class Toolbox:
             rule=decision.rule,
             detail=_shown(job.given),
         )
+        waiting = sum(one["id"].startswith(f"{errand.run_id}-") for one in self._with.approvals.waiting())
+        if waiting >= MAX_ASKED:
+            raise BusyError(f"{waiting} calls of this run wait for the owner already", retry_after_s=int(ask_s))
         return await self._with.approvals.ask(plea, min(ask_s, left_s))
 
     async def _note(self, kind: str, row: Mapping[str, Any], job: _Job) -> str:
