@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mycoswarm.sandbox.cage import caged
+from mycoswarm.sandbox.ground import find_level
 from mycoswarm.sandbox.jail import Errand, Jail, is_exhausted
 from mycoswarm.sandbox.kin import descendants
 from mycoswarm.sandbox.level import SandboxLevel
@@ -75,6 +76,12 @@ def test_without_a_sandbox_root_s_harmless_tools_work_though_the_data_folder_is_
         tool="calculator", arguments='{"expression": "1+1"}', workspace=workspace, within_s=10, user_id=user_id
     )
     assert asyncio.run(jail.run(errand)).text == "2"
+
+
+@pytest.mark.parametrize("program", ["/bin/true", "/bin/false", "/bin/echo", "/nowhere/bwrap"])
+def test_what_is_no_sandbox_is_not_taken_for_one(program: str) -> None:
+    level = asyncio.run(find_level(program))
+    assert not level.is_sandbox and level.why
 
 
 @pytest.mark.parametrize(
