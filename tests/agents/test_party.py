@@ -148,7 +148,8 @@ def test_what_a_private_sub_agent_answers_makes_its_parent_private() -> None:
         lambda agent: Model([says("a secret")]),
         look=str,
     )
-    asyncio.run(stage.run())
+    ended = asyncio.run(stage.run())
+    assert ended.labels == ("private",) and stage.told[-1] == ended
     assert [sorted(asker.labels) for asker in stage.askers[""]] == [[], [], ["private"], ["private"]]
     assert [sorted(errand.asker.labels) for errand in stage.tools.errands] == [[], ["private"]]
     assert stage.askers["1"][0].labels == {"private"}

@@ -1,6 +1,8 @@
 """The toolbox with a way to nodes that is told what to do: homes of workspaces, lost nodes, the ledger, the owner."""
 
 import asyncio
+import contextlib
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -8,8 +10,8 @@ from typing import Any
 import pytest
 
 from mycoswarm.agents.porter import Carry, Parcel
-from mycoswarm.agents.toolbox import Errand, Toolbox, ToolServices
-from mycoswarm.base.errors import InputError, NotFoundError, RefusedError, SwarmError, UnreachableError
+from mycoswarm.agents.toolbox import MAX_ASKED, MAX_DETAIL, Errand, Toolbox, ToolServices
+from mycoswarm.base.errors import BusyError, InputError, NotFoundError, RefusedError, SwarmError, UnreachableError
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
 from mycoswarm.routing.action import Run
@@ -167,6 +169,21 @@ def test_a_node_that_is_lost_with_the_run_s_files_is_a_typed_error(code: str) ->
     assert world.outcomes()[-1] == ("tool", code)
 
 
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_node_that_lies_about_how_a_call_ended_stays_in_the_ledger(raises: bool) -> None:
+    world = World()
+
+    async def lie(parcel: Parcel) -> Done:
+        if raises:
+            raise SwarmError("nothing was sent", code="decided_anew")
+        return Done(text="", ok=False, seconds=0.1, code="decided_anew")
+
+    world.way.act = lie
+    with contextlib.suppress(SwarmError):
+        asyncio.run(world.use())
+    assert world.rows[-1][1]["node"] == "id-a" and world.rows[-1][1]["nodes"] == ["a"]
+
+
 def test_what_the_model_gets_wrong_is_told_and_nothing_is_sent() -> None:
     world = World()
     for name, arguments, kind in (("format", "{}", NotFoundError), ("list_files", '{"x": 1}', InputError)):
@@ -194,6 +211,61 @@ def test_harm_waits_for_the_owner_who_sees_the_arguments() -> None:
     with pytest.raises(RefusedError, match="said no"):
         asyncio.run(course(False))
     assert len(world.way.parcels) == 1 and world.outcomes()[-2:] == [("decision", "refused"), ("tool", "not_approved")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ('{"seconds": 9,' + " " * 30_000 + '"command": "rm -r /"}', '{"seconds": 9, "command": "rm -r /"}'),
+        ('{"command": "a\u202eb\u200bc\x9bd"}', '{"command": "a\\u202eb\\u200bc\\u009bd"}'),
+        ('{"command": "' + "\\u0072" + 'm"}', '{"command": "rm"}'),
+        ('{"command": "' + " " * 19_000 + 'rm -r /"}', '{"command": "' + " " * 19_000 + 'rm -r /"}'),
+    ],
+    ids=["spaces around", "signs that hide", "escapes", "spaces within"],
+)
+def test_the_owner_is_shown_all_that_will_run(arguments: str, shown: str) -> None:
+    assert asyncio.run(asked(World(DEFAULT_RULE), "run_shell", arguments)) == shown
+
+
+def test_the_owner_is_told_first_that_a_program_is_too_long_to_be_shown_whole() -> None:
+    arguments = json.dumps({"code": "#" * 50_000 + "\nharm()"})
+    detail = asyncio.run(asked(World(DEFAULT_RULE), "run_python", arguments))
+    assert detail.startswith(f"[only the first {MAX_DETAIL} of {len(arguments)} characters are shown] ")
+
+
+def test_one_run_leaves_room_for_others_to_ask() -> None:
+    world = World(DEFAULT_RULE)
+
+    async def course() -> None:
+        calls = [asyncio.create_task(world.use("run_shell", '{"command": "id"}')) for _ in range(MAX_ASKED)]
+        while len(world.approvals.waiting()) < MAX_ASKED:
+            await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await world.use("run_shell", '{"command": "id"}')
+        other = asyncio.create_task(world.use("run_shell", '{"command": "id"}', run="r2"))
+        while len(world.approvals.waiting()) == MAX_ASKED:
+            await asyncio.sleep(0)
+        for one in (*calls, other):
+            one.cancel()
+        await asyncio.gather(*calls, other, return_exceptions=True)
+
+    async def bounded() -> None:
+        async with asyncio.timeout(10):
+            await course()
+
+    asyncio.run(bounded())
+
+
+async def asked(world: World, tool: str, arguments: str) -> str:
+    """What the owner is shown of a call; the answer is no."""
+    call = asyncio.create_task(world.use(tool, arguments))
+    while not (waiting := world.approvals.waiting()):
+        await asyncio.sleep(0)
+    await world.approvals.answer(waiting[0]["id"], False, "owner")
+    with pytest.raises(RefusedError):
+        await call
+    detail: str = waiting[0]["detail"]
+    return detail
 
 
 def test_time_that_is_over_sends_nothing_and_what_is_left_is_all_that_a_tool_gets() -> None:

@@ -71,6 +71,23 @@ def test_a_step_is_a_request_of_the_task_agent_with_a_receipt_and_all_labels() -
     asyncio.run(main())
 
 
+def test_what_was_called_counts_as_text_of_the_prompt() -> None:
+    async def main() -> None:
+        bench = Bench()
+        function = {"name": "look", "arguments": '{"x": 1}'}
+        messages: list[dict[str, Any]] = [
+            {"role": "user", "content": "Hello!"},
+            {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "type": "function", "function": function}]},
+            {"role": "tool", "tool_call_id": "1", "name": "look", "content": "four"},
+        ]
+        async with asyncio.timeout(10), bench.chat() as chat:
+            said = Voice(chat)(agent(), lambda: "run-1")(messages, (), 5)
+            assert [each async for each in said]
+        assert bench.rows("decision")[0]["asked"]["characters"] == len("Hello!") + len('{"x": 1}') + len("four")
+
+    asyncio.run(main())
+
+
 def test_no_more_tokens_are_asked_for_than_the_budget_has() -> None:
     async def main() -> None:
         bench = Bench()

@@ -97,11 +97,35 @@ def test_labels_go_with_the_request_and_with_the_question_where_it_would_run(tmp
     with answering(tmp_path, canned):
         done = CliRunner().invoke(main, words)
         explained = CliRunner().invoke(main, [*words, "--explain"])
-        CliRunner().invoke(main, ["--data", str(tmp_path), "chat", "--label", "work"], input="one\n/label\ntwo\n")
     assert (done.exit_code, explained.exit_code) == (0, 0), explained.output
     sent = [headers.get("x-mycoswarm-labels") for _, _, _, headers in canned.asked]
-    assert sent == ["private, work, kids", None, "work", None]
+    assert sent == ["private, work, kids", None]
     assert json.loads(canned.asked[1][2])["labels"] == ["private", "work", "kids"]
+
+
+def test_what_was_said_in_a_chat_keeps_its_labels_until_it_begins_anew(tmp_path: Path) -> None:
+    typed = "one\n/label kids\ntwo\n/label\nthree\n/new\nfour\n"
+    with answering(tmp_path, canned := sse(WHOLE)):
+        done = CliRunner().invoke(main, ["--data", str(tmp_path), "chat", "--label", "work"], input=typed)
+    sent = [headers.get("x-mycoswarm-labels") for _, _, _, headers in canned.asked]
+    assert sent == ["work", "kids, work", "kids, work", None], done.output
+    assert "keeps its labels" in done.output
+
+
+def test_what_a_private_agent_said_goes_to_nobody_else_without_its_label(tmp_path: Path) -> None:
+    canned = sse(WHOLE)
+    agent = {"name": "scout", "fault": None, "description": "private"}
+    canned.bodies["/api/agents"] = json.dumps({"agents": [agent]}).encode()
+    end = {"event": "end", "end": "answer", "answer": "a secret", "steps": 1, "completion_tokens": 2}
+    events = [{"event": "run", "id": "r"}, {"event": "text", "text": "a secret"}, {**end, "labels": ["private"]}]
+    run = "/api/agents/scout/run"
+    canned.bodies[run] = b"".join(json.dumps(one).encode() + b"\n" for one in events)
+    with answering(tmp_path, canned):
+        words = ["--data", str(tmp_path), "chat", "--agent", "scout"]
+        done = CliRunner().invoke(main, words, input="tell me\n/agent\nsay it again\n")
+    asked = [(path, body, headers) for _, path, body, headers in canned.asked]
+    assert [path for path, _, _ in asked] == ["/api/agents", run, "/v1/chat/completions"], done.output
+    assert b"a secret" in asked[2][1] and asked[2][2].get("x-mycoswarm-labels") == "private"
 
 
 def test_ask_prints_the_answer_and_says_beside_it_where_it_ran(tmp_path: Path) -> None:

@@ -189,6 +189,7 @@ class Crew:
                 steps=event.steps,
                 prompt_tokens=event.prompt_tokens,
                 completion_tokens=event.completion_tokens,
+                labels=tuple(sorted({*one.row.labels, *event.labels})),
             )
             await self._end(one.row)
         elif self._history is not None and _is_kept(event):
@@ -218,6 +219,6 @@ def _short(body: dict[str, Any]) -> dict[str, Any]:
     if "told" in body:
         return {**body, "told": _short(body["told"])}
     return {
-        name: bounded(value, KEPT_CHARACTERS) if name in ("text", "arguments") else value
+        name: bounded(value, KEPT_CHARACTERS) if name in ("text", "arguments", "detail") else value
         for name, value in body.items()
     }

@@ -81,7 +81,8 @@ class Nested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The end, and always the last event. `answer` is the last text of the model, whole or not."""
+    """The end, and always the last event. `answer` is the last text of the model, whole or not. `labels`: what was
+    touched; the answer is under them wherever it goes."""
 
     end: End
     answer: str
@@ -90,6 +91,7 @@ class Ended:
     completion_tokens: int
     code: str | None = None
     message: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 AgentEvent = StepBegun | Heard | TextPiece | CallBegun | CallEnded | ApprovalAwaited | StepEnded | Nested | Ended

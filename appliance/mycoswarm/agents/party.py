@@ -56,6 +56,10 @@ class Agent:
         """What a tool is told of it."""
         return Errand(asker=self.asker, run_id=self.run_id, workspace_id=self.workspace_id, deadline=deadline)
 
+    def labelled(self, ended: Ended) -> Ended:
+        """Its end, with all labels that it has touched."""
+        return replace(ended, labels=tuple(sorted(self.asker.labels | self.asker.added)))
+
     def touch(self, asker: Asker) -> None:
         """What this asker's labels cover is known to this agent now."""
         labels, added = self.asker.labels | asker.labels, self.asker.added | asker.added
@@ -138,7 +142,7 @@ class Party:
         def hear(event: AgentEvent) -> None:
             if isinstance(event, Heard):
                 agent.heard += [name for name in event.nodes if name not in agent.heard]
-            tell(event)
+            tell(agent.labelled(event) if isinstance(event, Ended) else event)
 
         means = Means(
             ask=self._parts.speak(agent, lambda: f"{self._run_id}-{next(self._numbers)}"),
@@ -150,7 +154,7 @@ class Party:
         )
         messages = [*head, *earlier, {"role": "user", "content": task}]
         try:
-            return await Pursuit(means, messages, agent.budget, agent.purse).run()
+            return agent.labelled(await Pursuit(means, messages, agent.budget, agent.purse).run())
         finally:
             self._parts.left(agent)
             await self._parts.toolbox.release(agent.workspace_id, agent.errand(_now_s() + RELEASE_S))

@@ -5,6 +5,7 @@ A run's workspace is on one node. What a tool answers is data, never an order.
 
 import asyncio
 import contextlib
+import json
 import logging
 import secrets
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 from mycoswarm.agents.docket import asked_row, ended_row
 from mycoswarm.agents.porter import Carry, Parcel
-from mycoswarm.base.errors import ApiKeyError, NotFoundError, RefusedError, SwarmError, UnreachableError
+from mycoswarm.base.errors import ApiKeyError, BusyError, NotFoundError, RefusedError, SwarmError, UnreachableError
 from mycoswarm.chat.consent import Approvals, Plea
 from mycoswarm.chat.failing import refused
 from mycoswarm.chat.job import Asker
@@ -33,7 +34,8 @@ from mycoswarm.wire.tool import ToolCall, ToolResult, ToolSpec
 
 MAX_TRIES = 3  # nodes that do not answer; nothing was sent to them
 MAX_HOMES = 4096  # workspaces whose node is remembered; those used longest ago are forgotten, and swept there
-MAX_DETAIL = 2000  # characters of a call's arguments that the owner is shown
+MAX_ASKED = 16  # calls of one run that wait for the owner at once: others want to ask, too
+MAX_DETAIL = 20_000  # characters of a call's arguments that the owner is shown: any shell command, whole
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +116,7 @@ class Toolbox:
             NotFoundError: there is no such tool, or no such node.
             InputError: its arguments do not fit.
             ApiKeyError: the key of the request is no more.
+            BusyError: too many calls wait for the owner.
             RefusedError: the rules or the owner say no, or would only allow a node that has not the run's workspace.
             UnreachableError: the node was lost, or none that is allowed answers.
             SwarmError: the node did not do it; says why.
@@ -251,16 +254,19 @@ class Toolbox:
             node = {"id": self._with.swarm().coordinator_id, "name": self._with.own_name(), "place": "this-machine"}
         receipt = await self._note(DECISION, {**row, "outcome": "tool", "nodes": [node]}, job)
         began, outcome = time.monotonic(), "cancelled"
+        where: dict[str, Any] | None = node  # by what we did: a node may say that nothing reached it
         answer: Done | None = None
         try:
             answer = await self._answer(decision, receipt, job, lambda: self._stands(decision, job, narrowing))
-            outcome = "decided_anew" if answer is None else answer.code or ("stop" if answer.ok else "failed")
+            if answer is None:
+                outcome, where = "decided_anew", None
+            else:
+                outcome = answer.code or ("stop" if answer.ok else "failed")
         except SwarmError as error:
             outcome = error.code
             raise
         finally:
             seconds = round(time.monotonic() - began, 3)
-            where = None if outcome == "decided_anew" else node
             await asyncio.shield(
                 self._note_end(ended_row(job.call, job.errand.asker, where, decision.rule, outcome, seconds), job)
             )
@@ -323,8 +329,11 @@ class Toolbox:
             labels=tuple(sorted(asker.labels | asker.added)),
             destination=decision.node.name,
             rule=decision.rule,
-            detail=call.arguments[:MAX_DETAIL],
+            detail=_shown(job.given),
         )
+        waiting = sum(one["id"].startswith(f"{errand.run_id}-") for one in self._with.approvals.waiting())
+        if waiting >= MAX_ASKED:
+            raise BusyError(f"{waiting} calls of this run wait for the owner already", retry_after_s=int(ask_s))
         return await self._with.approvals.ask(plea, min(ask_s, left_s))
 
     async def _note(self, kind: str, row: Mapping[str, Any], job: _Job) -> str:
@@ -372,6 +381,15 @@ class Toolbox:
 def _place_of(decision: ToolDecision) -> tuple[object, ...]:
     """What the owner's rules and his yes are about."""
     return decision.node.node_id, decision.node.place, decision.unconfined
+
+
+def _shown(given: Arguments) -> str:
+    """What will run, as the owner reads it: no space that only fills, nothing that a screen obeys or does not show."""
+    text = json.dumps(given, ensure_ascii=False)
+    text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    if len(text) <= MAX_DETAIL:
+        return text
+    return f"[only the first {MAX_DETAIL} of {len(text)} characters are shown] {text[:MAX_DETAIL]}"
 
 
 def _refusal(outcome: Refusal) -> SwarmError:

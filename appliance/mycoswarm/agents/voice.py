@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 
+import msgspec
+
 from mycoswarm.agents.event import Heard, TextPiece
 from mycoswarm.agents.party import Agent
 from mycoswarm.agents.spread import Spread
@@ -76,13 +78,17 @@ class Voice:
 
 
 def _job(agent: Agent, messages: Sequence[Message], tools: Sequence[ToolSpec], most_tokens: int) -> Job:
+    offered = tuple(map(tool_json, tools))
+    called = [call["function"]["arguments"] for message in messages for call in message.get("tool_calls", ())]
+    shown = [msgspec.json.encode(tool).decode() for tool in offered]
+    texts = (*(message["content"] for message in messages), *called, *shown)  # as a chat's are counted
     return Job(
         request_id="",
         model=agent.profile.model,
         task=TASK,
-        prompt=Prompt(messages=tuple(messages), tools=tuple(map(tool_json, tools))),
+        prompt=Prompt(messages=tuple(messages), tools=offered),
         # The likeliest words: small models call tools well only then.
         sampling=Sampling(temperature=0.0, max_tokens=most_tokens),
         asker=agent.asker,
-        characters=sum(len(message["content"]) for message in messages),
+        characters=sum(map(len, texts)),
     )

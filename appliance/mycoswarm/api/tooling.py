@@ -3,19 +3,23 @@
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mycoswarm.agents.toolbox import Errand, Toolbox
-from mycoswarm.api.body import Given, json_route, maybe_text, only, text, texts
+from mycoswarm.api.body import Given, json_route, maybe_text, only, read_body, texts
 from mycoswarm.api.peer import Caller, Duplex, peer_error
+from mycoswarm.api.visitor import envelope_of
 from mycoswarm.base.errors import InputError, SwarmError, TrustError
 from mycoswarm.chat.job import Asker
 from mycoswarm.routing.clause import is_label
 from mycoswarm.routing.reach import HARMLESS
 from mycoswarm.sandbox.toolset import TOOLS
+from mycoswarm.store.apikey import Key
 from mycoswarm.wire.tool import ToolCall
 
 log = logging.getLogger(__name__)
@@ -63,11 +67,13 @@ def stream_routes(stream: ToolStream) -> Routes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolDesk:
-    """What the owner's routes need. `doctor` says what protects this node; `toolbox` None: it is a worker."""
+    """What the owner's routes need. `doctor` says what protects this node; `toolbox` None: it is a worker. `admit`
+    counts a call against its key's limits; it raises BusyError where one is reached."""
 
     doctor: Callable[[], Awaitable[dict[str, Any]]]
     toolbox: Toolbox | None
     new_id: Callable[[], str]
+    admit: Callable[[Key | None], None]
 
 
 def tool_routes(desk: ToolDesk) -> Routes:
@@ -79,19 +85,25 @@ def tool_routes(desk: ToolDesk) -> Routes:
     async def show(given: Given, by: str) -> Any:
         return {"tools": [_shown(name) for name in TOOLS]}
 
-    async def run(given: Given, by: str) -> Any:
-        only(given, "name", "arguments", "run", "labels")
+    async def run(request: Request) -> Response:
+        toolbox, given, envelope = _toolbox(desk), await read_body(request), envelope_of(request, "")
+        only(given, "arguments", "run", "labels")
         run_id = maybe_text(given, "run") or desk.new_id()
         labels = frozenset(texts(given, "labels"))
         if wrong := [label for label in labels if not is_label(label)]:
             raise InputError(f"{wrong[0][:40]!r} is no label")
-        asker = Asker(added=labels)
-        return await _run(_toolbox(desk), text(given, "name"), given.get("arguments", {}), run_id, asker)
+        if envelope.route:
+            raise InputError("a tool goes where the rules say, and takes no X-Mycoswarm-Route")
+        desk.admit(request.scope["state"]["key"])
+        # An owner's key has labels, limits and rules of its own, and can be revoked while the call waits.
+        asker = replace(envelope.asker, added=envelope.asker.added | labels)
+        name = request.path_params["name"]
+        return JSONResponse(await _run(toolbox, name, given.get("arguments", {}), run_id, asker))
 
     return [
         json_route("doctor", "GET", doctor),
         json_route("tools", "GET", show),
-        json_route("tools/{name}", "POST", run),
+        Route("/api/tools/{name}", run, methods=["POST"]),
     ]
 
 

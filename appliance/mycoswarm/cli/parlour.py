@@ -25,7 +25,8 @@ MAX_CHARACTERS = 50_000
 
 @dataclass(slots=True)
 class Talk:
-    """One chat. `start` is where /new goes back to."""
+    """One chat. `start` is where /new goes back to. `kept`: the labels of what was said; they hold until /new, for all
+    that was said goes along with the next line."""
 
     call: Call
     model: str
@@ -35,6 +36,7 @@ class Talk:
     diary: Diary | None
     labels: list[str]
     agent: str | None = None
+    kept: set[str] = field(default_factory=set)
     messages: list[dict[str, str]] = field(default_factory=list)
 
     def turn(self, line: str) -> None:
@@ -45,6 +47,7 @@ class Talk:
         answer = self._agent_answers(self.agent, line) if self.agent else self._model_answers(line)
         if not answer:
             return
+        self.kept.update(self.labels)
         self.messages += [{"role": "user", "content": line}, {"role": "assistant", "content": answer}]
         if self.diary is not None:
             try:
@@ -56,6 +59,7 @@ class Talk:
         rest = rest.strip()
         if word == "/new":
             self.messages = list(self.start)
+            self.kept.clear()
         elif word == "/model":
             self.model = rest or self.model
             note(f"model {self.model}")
@@ -64,13 +68,19 @@ class Talk:
             note(f"route {self.route or 'as the rules say'}")
         elif word == "/label":
             self.labels = words((rest,))
-            note(f"labels {', '.join(self.labels) or 'none added'}")
+            note(f"labels {', '.join(self._labels()) or 'none added'}")
+            if self.kept - set(self.labels):
+                note("What was said keeps its labels; /new begins without them.")
         elif word == "/agent":
             self._take(rest or None)
         elif word == "/save" and rest:
             self._save(Path(rest).expanduser())
         else:
             note(HELP)
+
+    def _labels(self) -> list[str]:
+        """Those that the next line goes with."""
+        return sorted(self.kept.union(self.labels))
 
     def _take(self, name: str | None) -> None:
         """Talk to an agent from now on, if there is one of that name; None: to the model."""
@@ -93,7 +103,7 @@ class Talk:
         reply = Reply()
         body = {"model": self.model, "messages": [*self.messages, {"role": "user", "content": line}], **self.given}
         with _surviving():
-            for text in stream_chat(self.call, body, reply, self.route, labels=self.labels):
+            for text in stream_chat(self.call, body, reply, self.route, labels=self._labels()):
                 write(text)
             say()
             note(where(reply))
@@ -102,11 +112,13 @@ class Talk:
     def _agent_answers(self, agent: str, line: str) -> str:
         stage = Performance(self.call)
         with _surviving():
-            for event in stream_run(self.call, agent, {"task": line, "earlier": _last(self.messages)}, self.labels):
+            given = {"task": line, "earlier": _last(self.messages)}
+            for event in stream_run(self.call, agent, given, self._labels()):
                 stage.take(event)
+            self.kept.update(stage.end.get("labels", ()))
             if stage.end.get("end") != "answer":
                 note(f"it ended without an answer: {stage.end.get('message')}")
-        return stage.text
+        return stage.text if stage.end else ""  # else nobody knows its labels
 
 
 @contextlib.contextmanager

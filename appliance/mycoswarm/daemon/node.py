@@ -172,7 +172,7 @@ class Node:
             toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
             foreman = Foreman(home, chat, cabinet.approvals, toolbox)
             owner += governance_routes(cabinet.governance(around, foreman.services(cabinet.admit)))
-            owner += self._workroom.owner_routes(toolbox)
+            owner += self._workroom.owner_routes(toolbox, cabinet.admit)
             stops.append(foreman.close)  # first of all, so that runs end as stopped
             await enter(Listener(console_app(services, owner), sockets))
         else:

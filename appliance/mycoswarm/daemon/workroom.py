@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from mycoswarm.agents.porter import Carry, Reach
@@ -23,6 +24,7 @@ from mycoswarm.daemon.standing import Standing
 from mycoswarm.routing.reach import TOOL
 from mycoswarm.routing.snapshot import Narrowing, SwarmState
 from mycoswarm.sandbox.workshop import Workshop, WorkshopServices
+from mycoswarm.store.apikey import Key
 
 
 class Workroom:
@@ -45,9 +47,10 @@ class Workroom:
         """For the peer listener."""
         return stream_routes(ToolStream(self._workshop, who, self._notary.refuse))
 
-    def owner_routes(self, toolbox: Toolbox | None) -> Routes:
-        """For the owner; `toolbox` None on a worker."""
-        return tool_routes(ToolDesk(doctor=self._doctor, toolbox=toolbox, new_id=lambda: secrets.token_hex(8)))
+    def owner_routes(self, toolbox: Toolbox | None, admit: Callable[[Key | None], None] = lambda key: None) -> Routes:
+        """For the owner; `toolbox` None on a worker. `admit` counts a call against its key's limits."""
+        new_id = partial(secrets.token_hex, 8)
+        return tool_routes(ToolDesk(doctor=self._doctor, toolbox=toolbox, new_id=new_id, admit=admit))
 
     def toolbox(self, around: Surroundings, approvals: Approvals, reach: Reach) -> Toolbox:
         """The tools of the whole swarm, where this node decides: by what its chat decides with."""

@@ -52,15 +52,27 @@ def caged(
         words += ["--ro-bind-try", path, path]
     for root in roots:
         words += ["--ro-bind", str(root), str(root)]
-    for folder in hidden:
-        if folder.is_dir() and any(folder.is_relative_to(root) for root in (Path("/usr"), *roots)):
-            words += ["--tmpfs", str(folder), "--remount-ro", str(folder)]
+    for place in _seen(
+        hidden, (Path("/usr"), *(Path(path) for path in _SYSTEM if not Path(path).is_symlink()), *roots)
+    ):
+        words += ["--tmpfs", str(place), "--remount-ro", str(place)]
     words += ["--dev", "/dev", "--remount-ro", "/dev"]
     words += ["--bind", str(workspace), WORKSPACE, "--bind", str(scratch), "/tmp"]  # noqa: S108  # the sandbox's own
     words += ["--remount-ro", "/", "--chdir", "/"]  # the runner goes to the workspace, once it may
     if seccomp_fd is not None:
         words += ["--seccomp", str(seccomp_fd)]
     return [*words, "--", sys.executable, *RUNNER]
+
+
+def _seen(hidden: Iterable[Path], roots: Iterable[Path]) -> list[Path]:
+    """Where these folders would be seen: below each root that is shown, whatever links lead to either."""
+    found = []
+    for folder in hidden:
+        real = folder.resolve()
+        for root in roots:
+            if real.is_dir() and real.is_relative_to(root.resolve()):
+                found.append(root / real.relative_to(root.resolve()))
+    return found
 
 
 def python_roots() -> tuple[Path, ...]:

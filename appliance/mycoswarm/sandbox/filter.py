@@ -4,8 +4,9 @@ Written by hand because it is one comparison per call number; the numbers are th
 (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h) and never change.
 
 Covered: ptrace and reading other processes' memory; mounts; namespaces, and so new privileges in one; kernel modules,
-BPF, performance counters, key rings, io_uring; any socket but Unix ones. Not covered: faults of the kernel in the calls
-that every program needs. On other architectures there is no filter, and the level says so.
+BPF, performance counters, key rings, io_uring; any socket but Unix ones; the kernel's log; memory that belongs to no
+process, so that nobody counts it (memfd, System V). Not covered: faults of the kernel in the calls that every program
+needs. On other architectures there is no filter, and the level says so.
 """
 
 import errno
@@ -56,6 +57,15 @@ _BARRED: dict[str, tuple[int | None, int | None]] = {
     "clock_settime": (227, 112),
     "sethostname": (170, 161),
     "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "syslog": (103, 116),
+    "statmount": (457, 457),
+    "listmount": (458, 458),
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "msgget": (68, 186),
+    "semget": (64, 190),
     "iopl": (172, None),
     "ioperm": (173, None),
 }

@@ -8,11 +8,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mycoswarm.sandbox.cage import caged
+from mycoswarm.sandbox.cage import WORKSPACE, caged
 from mycoswarm.sandbox.filter import program
 from mycoswarm.sandbox.level import SandboxLevel
 
 TRY_S = 10.0
+
+# Said by what was shut in and by nothing else: a program of that name that only starts others is no sandbox.
+_HELD = b"held"
+_LOOK = f"test -d {WORKSPACE} && test ! -e /proc && echo {_HELD.decode()}"
 
 _LIMITS = (
     "CPU seconds and addresses of each process, file size, output, time, memory and disk of all together",
@@ -70,21 +74,23 @@ async def _fault(bwrap: str, own_user: bool) -> str:
         place = Path(folder)
         level = SandboxLevel("bubblewrap", bwrap, own_user, (), ())
         words = caged(level, workspace=place, scratch=place, hidden=(), seccomp_fd=None)
-        return await _failure([*words[: words.index("--")], "--", "/bin/true"])
+        return await _failure([*words[: words.index("--")], "--", "/bin/sh", "-c", _LOOK])
 
 
 async def _failure(words: list[str]) -> str:
     try:
         trial = await asyncio.create_subprocess_exec(
-            *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
     except OSError as exc:
         return str(exc)
     try:
         async with asyncio.timeout(TRY_S):
-            _, said = await trial.communicate()
+            shown, said = await trial.communicate()
     except TimeoutError:
         trial.kill()
         await trial.wait()
         return f"it did not end within {TRY_S:g} s"
-    return "" if trial.returncode == 0 else said.decode("utf-8", "replace").strip()[:200] or "it failed"
+    if trial.returncode == 0 and shown.strip() == _HELD:
+        return ""
+    return said.decode("utf-8", "replace").strip()[:200] or "it failed"

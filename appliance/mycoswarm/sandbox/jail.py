@@ -29,7 +29,7 @@ MAX_ANSWER_BYTES = 2 << 20  # of the runner's line: a file of 200,000 characters
 MAX_TOGETHER_BYTES = 1 << 30  # memory of all processes of one call
 MAX_FOLDER_BYTES = 256 << 20  # of a workspace, and of a scratch folder
 MAX_ENTRIES = 20_000  # files and folders in either
-MIN_FREE_BYTES = 256 << 20  # of the disk: less stops a tool
+MIN_FREE_BYTES = 256 << 20  # of the disk, and of memory where that is less than a sixteenth of it: less stops a tool
 REMOVE_S = 30.0
 WATCH_S = 0.1
 DISK_S = 0.5
@@ -95,7 +95,7 @@ class Jail:
             await asyncio.to_thread(empty, path)
 
     async def _run(self, errand: Errand, bounds: Bounds, scratch: Path) -> Ended:
-        inside = WORKSPACE if self.level.is_sandbox else str(errand.workspace)
+        inside = WORKSPACE if self.level.is_sandbox else "."  # it begins there: on the way may be folders of root's
         # Inside a user namespace there is no other user to become; elsewhere root becomes nobody.
         user_id = None if self.level.own_user else errand.user_id
         task = Task(errand.tool, errand.arguments, inside, bounds, user_id)
@@ -134,6 +134,7 @@ class Jail:
                 stderr=asyncio.subprocess.PIPE,
                 env=environment(str(errand.workspace), str(scratch)),
                 pass_fds=() if number is None else (number,),
+                cwd=None if self.level.is_sandbox else errand.workspace,
                 start_new_session=True,
                 limit=MAX_ANSWER_BYTES,
             )
@@ -176,6 +177,8 @@ async def _watch(pid: int, folders: tuple[Path, ...]) -> str:
     while True:
         if (taken := _resident_bytes(pid)) > MAX_TOGETHER_BYTES:
             return f"its processes took {taken >> 20} MiB of memory"
+        if is_exhausted(_meminfo()):  # what nobody's page tables show, such as shared memory
+            return "this machine has hardly any memory left"
         if time.monotonic() - looked_at >= DISK_S:
             for folder in folders:
                 if fault := await asyncio.to_thread(_disk_fault, folder):
@@ -210,6 +213,20 @@ def _resident_bytes(pid: int) -> int:
         with contextlib.suppress(OSError, IndexError, ValueError):
             pages += int(Path(f"/proc/{each}/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_exhausted(table: str) -> bool:
+    """Whether a machine has hardly any memory left, by its /proc/meminfo; what that does not say is not guessed."""
+    kib = {words[0]: int(words[1]) for line in table.splitlines() if len(words := line.split()) == 3}
+    total, left = kib.get("MemTotal:"), kib.get("MemAvailable:")
+    return total is not None and left is not None and left << 10 < min(MIN_FREE_BYTES, (total << 10) // 16)
+
+
+def _meminfo() -> str:
+    try:
+        return Path("/proc/meminfo").read_text("ascii")
+    except OSError:
+        return ""
 
 
 def _give_up_first(pid: int) -> None:
@@ -250,6 +267,10 @@ def _disk_fault(folder: Path) -> str:
 def empty(folder: Path) -> None:
     """Remove a folder with all that a tool left in it, whatever its names, depth and permissions. Blocks."""
     # The system's own programs: they go as deep as a tool can, where Python's recursion ends. Links are not followed.
-    for words in (("/bin/chmod", "-R", "u+rwX", "--"), ("/bin/rm", "-rf", "--")):
+    # Permissions stop only who is not root. What a tool still writes while it is being ended goes with the next try.
+    remove, permit = ("/bin/rm", "-rf", "--"), ("/bin/chmod", "-R", "u+rwX", "--")
+    for words in (remove, permit, remove, permit, remove):
+        if not os.path.lexists(folder):
+            return
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run((*words, str(folder)), capture_output=True, timeout=REMOVE_S, check=False)  # noqa: S603  # no shell

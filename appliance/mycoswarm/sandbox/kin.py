@@ -10,15 +10,20 @@ def descendants(pid: int) -> list[int]:
     """All processes below one. In a sandbox none can leave: its first process takes in those whose parent ended."""
     found, waiting = [], [pid]
     while waiting:
-        one = waiting.pop()
-        try:
-            text = Path(f"/proc/{one}/task/{one}/children").read_text("ascii")
-        except OSError:
-            continue
-        below = [int(word) for word in text.split()]
+        below = _children(waiting.pop())
         found += below
         waiting += below
     return found
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that any thread of this one began: each thread has a list of its own."""
+    words: list[bytes] = []
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                words += (thread / "children").read_bytes().split()
+    return [int(word) for word in words]
 
 
 def end(pids: list[int]) -> None:

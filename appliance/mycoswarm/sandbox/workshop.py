@@ -12,7 +12,7 @@ from typing import Protocol
 from mycoswarm.base.errors import BusyError, ProtocolError, SwarmError, TicketError, UnreachableError
 from mycoswarm.sandbox.clearance import RELEASE, IsSigned, check
 from mycoswarm.sandbox.ground import find_level
-from mycoswarm.sandbox.jail import Errand, Jail
+from mycoswarm.sandbox.jail import Errand, Jail, empty
 from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.runner import Ended
 from mycoswarm.sandbox.toolset import TOOLS
@@ -107,9 +107,10 @@ class Workshop:
         except TicketError as exc:
             await services.refuse(order.ticket, exc)
             raise
-        if self._running >= MAX_AT_ONCE:
+        place = ticket.tool != RELEASE  # a busy node gives files away all the same
+        if place and self._running >= MAX_AT_ONCE:
             raise BusyError(f"this node runs {MAX_AT_ONCE} tools already", retry_after_s=BUSY_S)
-        self._running += 1
+        self._running += place
         try:
             await services.record(order.ticket, ticket)
             async with asyncio.timeout(ticket.lifetime_s):
@@ -117,7 +118,7 @@ class Workshop:
         except TimeoutError as exc:
             raise TicketError("the ticket's time is over", code="ticket_expired", hint="Ask again.") from exc
         finally:
-            self._running -= 1
+            self._running -= place
 
     async def _perform(self, ticket: ToolTicket, arguments: str) -> Done:
         began = asyncio.get_running_loop().time()
@@ -197,5 +198,6 @@ async def _unless_left(work: Awaitable[Done], lines: _Lines) -> Done:
 
 def _prepare(scratch: Path, workspaces: Workspaces) -> None:
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    Workspaces(scratch).sweep()
+    for left in list(scratch.iterdir()):  # by a daemon that was lost: what ran there ended with it
+        empty(left)
     workspaces.sweep()

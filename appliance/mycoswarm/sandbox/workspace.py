@@ -63,7 +63,7 @@ class Workspaces:
             return 0
 
     def sweep(self) -> None:
-        """Remove those that nobody has used for a day, and scratch folders that a lost daemon left."""
+        """Remove those that nobody has used for a day."""
         with contextlib.suppress(FileNotFoundError):
             for one in list(self._folder.iterdir()):
                 with contextlib.suppress(OSError):

@@ -1,5 +1,7 @@
 """What crosses a tool stream, one JSON line each: the node's nonce, the coordinator's order, the node's answer."""
 
+from typing import Annotated
+
 import msgspec
 
 from mycoswarm.base.errors import ProtocolError
@@ -29,13 +31,12 @@ class Farewell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="line", tag="done"):
-    """Node to coordinator: what came of it. `ok` False: `text` says why and
-    `code` in what way."""
+    """Node to coordinator: what came of it. `ok` False: `text` says why and `code` in what way."""
 
-    text: str
+    text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
     ok: bool
     seconds: float
-    code: str = ""
+    code: Annotated[str, msgspec.Meta(max_length=64)] = ""  # it goes into the coordinator's ledger
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="line", tag="failed"):

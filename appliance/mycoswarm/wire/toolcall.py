@@ -129,9 +129,8 @@ class CallReader:
         return calls
 
     def _say(self, text: str) -> None:
-        text, self._blank = self._blank + text, ""
         if self._is_edge and not text.strip():
-            self._blank = text
-        elif text:
-            self._is_edge = False
+            self._blank += text
+        elif text := self._blank + text:
+            self._blank, self._is_edge = "", False
             self._ready.append(text)
