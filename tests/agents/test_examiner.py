@@ -1,6 +1,7 @@
 """Exams over canned answers and over a scripted swarm: told, kept, ended; and agents that ask for a certificate."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ from mycoswarm.agents.party import Agent
 from mycoswarm.agents.persona import Profile
 from mycoswarm.agents.purse import Budget, Purse
 from mycoswarm.base.errors import BusyError, InputError, ModelError, RingError, SwarmError, UnreachableError
-from mycoswarm.chat.job import Asker
-from mycoswarm.routing.action import Run
+from mycoswarm.chat.job import Asker, Job
+from mycoswarm.external.errand import Reached
+from mycoswarm.routing.action import External, Run
+from mycoswarm.routing.decision import Dispatch
 from mycoswarm.routing.rule import Rule, RuleSet
+from mycoswarm.routing.snapshot import EndpointState
 from mycoswarm.store.database import Store
 from mycoswarm.store.diploma import MAX_DIPLOMAS, Diploma, Diplomas
+from mycoswarm.wire.report import Finished, Piece, Vector
 from rings import FACTS, TEXT, Bench
 
 
@@ -184,6 +189,32 @@ def test_an_agent_speaks_only_with_the_certificate_it_asks_for(
     with pytest.raises(ModelError) as caught:
         asyncio.run(step(least, kept, Bench()))
     assert caught.value.code == code and "scout" in caught.value.message
+
+
+def test_a_certificate_of_an_endpoints_model_is_of_the_endpoint_as_it_is_registered() -> None:
+    async def relay(dispatch: Dispatch, job: Job) -> AsyncGenerator[Reached | Piece | Vector | Finished, None]:
+        yield Reached("LAN", "192.168.1.9:8000")
+        yield Piece(request_id=job.request_id, text="yes", token_ids=())
+        yield Finished(job.request_id, "stop", 1, 1)
+
+    def bench(since: float) -> Bench:
+        rack = EndpointState(name="rack", place="LAN", since=since)
+        rules = RuleSet.of((Rule(name="rack", then=External(name="rack")),))
+        return Bench(endpoints=(rack,), rules=rules, relay=relay)
+
+    async def main() -> None:
+        one = bench(5.0)
+        async with one.chat() as chat:
+            heard = await put_to(chat, "spore", Asker(), "exam-1")(CASES[0], 1)
+        assert heard.reply.text == "yes" and "rack" in heard.subject and FACTS.digest not in heard.subject
+        held = {heard.subject: diploma(90, subject=heard.subject)}
+        assert await step(80, held, bench(5.0)) == 2
+        for kept, there in ((held, bench(6.0)), ({FACTS.digest: diploma(90)}, bench(5.0))):
+            with pytest.raises(ModelError) as caught:
+                await step(80, kept, there)
+            assert caught.value.code == "not_certified"
+
+    asyncio.run(main())
 
 
 def test_where_the_rules_allow_nothing_no_certificate_helps() -> None:
