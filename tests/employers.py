@@ -28,6 +28,7 @@ from mycoswarm.cli.call import Call
 from mycoswarm.cli.entry import main
 from mycoswarm.daemon.site import Site
 from mycoswarm.store.database import Store
+from mycoswarm.store.diploma import Diploma, Diplomas
 from mycoswarm.store.run import Runs
 
 
@@ -60,6 +61,9 @@ async def employer(folder: Path, model: Model, tools: Tools | None = None) -> As
     async def profile(name: str) -> Profile:
         return team.profile(name)
 
+    async def certificate(model: str) -> Diploma | None:
+        return Diplomas(store).find(model)
+
     crew = Crew(
         Parts(toolbox=box, speak=model.speak, profile=profile),
         approvals=approvals,
@@ -67,7 +71,11 @@ async def employer(folder: Path, model: Model, tools: Tools | None = None) -> As
         new_id=lambda: f"r{next(numbers)}",
         wall_clock=lambda: 1000.0,
     )
-    routes = employer_routes(EmployerServices(team=team, crew=crew, runs=runs, specs=box.specs, admit=lambda key: None))
+    routes = employer_routes(
+        EmployerServices(
+            team=team, crew=crew, runs=runs, specs=box.specs, admit=lambda key: None, certificate=certificate
+        )
+    )
     handlers: Any = {SwarmError: on_swarm_error, HTTPException: on_http_error, Exception: on_bug}
     app = Starlette(routes=[*routes, *approval_routes(approvals)], exception_handlers=handlers)
 

@@ -56,6 +56,10 @@ def test_what_is_left_out_has_its_usual_value_and_no_tool_at_all() -> None:
         ('model = "a"\ntools = "calculator"', "line 2: tools must be a list"),
         ('model = "a"\ntools = ["a b"]', "line 2: tools names"),
         ('model = "a"\nlabels = ["Private!"]', "line 2: labels holds"),
+        ('model = "a"\ncertificate = 0', "line 2: certificate must be"),
+        ('model = "a"\ncertificate = 101', "line 2: certificate must be"),
+        ('model = "a"\ncertificate = true', "line 2: certificate must be"),
+        ('model = "a"\ncertificate = "80"', "line 2: certificate must be"),
         ('model = "a"\nbudget = 3', "line 2: budget must be a table"),
         ('model = "a"\n[budget]\nsteps = 3', "line 3: budget.steps is no field"),
         ('model = "a"\n[budget]\nmax_steps = 0', "line 3: budget.max_steps"),
@@ -86,6 +90,11 @@ def test_any_text_is_an_agent_or_a_typed_error(text: str) -> None:
         read_profile(text, "x")
     except InputError as error:
         assert error.code == "bad_agent_file"
+
+
+def test_a_file_may_ask_for_a_certificate() -> None:
+    assert read_profile('model = "a"\ncertificate = 80', "scout").certificate == 80
+    assert read_profile('model = "a"', "scout").certificate is None
 
 
 @pytest.mark.parametrize("name", ["", "-a", "A", "a/b", "..", "a.b", "a" * 41, "ä", "a\n"])

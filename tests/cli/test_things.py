@@ -88,3 +88,30 @@ def test_a_key_is_asked_for_with_its_labels_user_and_limits(tmp_path: Path) -> N
     assert full == {name: DESK[name] for name in full} and full.keys() == DESK.keys() - {"made_at", "used_at"}
     nothing = {"labels": [], "user": None, "is_owner": False, "requests_per_minute": None, "tokens_per_day": None}
     assert bare == {"name": "desk", **nothing}
+
+
+KINDS = {"single": {"right": 1, "cases": 2}, "none": {"right": 1, "cases": 1}}
+CERTIFICATE = {"percent": 66, "right": 2, "cases": 3, "kinds": KINDS, "at": 0.0, "version": 1}
+EXAM = (
+    {"event": "exam", "cases": 3},
+    {"event": "case", "number": 1, "kind": "single", "name": "a sum", "right": False, "why": "said \x1b[31m[b]no"},
+    {"event": "certificate", **CERTIFICATE},
+)
+
+
+def test_an_exam_shows_what_was_wrong_and_the_score(tmp_path: Path) -> None:
+    with answering(tmp_path, lines(*EXAM)):
+        done = CliRunner().invoke(main, ["--data", str(tmp_path), "models", "certify", "spore"])
+    assert done.exit_code == 0 and "spore: 66 %" in done.output and "1 of 2" in done.output and "2 of 3" in done.output
+    assert "a sum: said" in done.output and "[b]no" in done.output and "\x1b[31m" not in done.output
+    with answering(tmp_path, lines(*EXAM)) as call:
+        as_json = CliRunner().invoke(main, ["--data", str(tmp_path), "models", "certify", "spore", "--json"])
+    assert [json.loads(line)["event"] for line in as_json.output.splitlines()] == ["exam", "case", "certificate"], call
+
+
+def test_an_exam_that_breaks_off_or_fails_is_an_error(tmp_path: Path) -> None:
+    failed = lines(EXAM[0], error_body(SwarmError("no way")))
+    for canned, why, status in ((lines(*EXAM[:2]), "broke off", 4), (failed, "no way", 1)):
+        with answering(tmp_path, canned):
+            done = CliRunner().invoke(main, ["--data", str(tmp_path), "models", "certify", "spore"])
+        assert done.exit_code == status and why in done.output

@@ -19,12 +19,13 @@ MAX_DESCRIPTION = 400
 MAX_MODEL = 200
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]!-]{1,80}")
-_KEYS = ("name", "description", "model", "system", "tools", "labels", "budget")
+_KEYS = ("name", "description", "model", "system", "tools", "labels", "certificate", "budget")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """One agent. `tools` are globs over names of tools. `labels` are the owner's, as those of a key."""
+    """One agent. `tools` are globs over names of tools. `labels` are the owner's, as those of a key. `certificate`: the
+    least percent that its model must have reached in the exam; None asks for no exam."""
 
     name: str
     model: str
@@ -32,6 +33,7 @@ class Profile:
     system: str = ""
     tools: tuple[str, ...] = ()
     labels: frozenset[str] = frozenset()
+    certificate: int | None = None
     budget: Budget = field(default_factory=Budget)
 
     def takes(self, tool: str) -> bool:
@@ -79,6 +81,7 @@ class _Reading:
             system=self._words(given, "system", MAX_BYTES),
             tools=self._tools(given),
             labels=self._labels(given),
+            certificate=self._percent(given),
             budget=self._budget(given),
         )
 
@@ -103,6 +106,14 @@ class _Reading:
             if not is_label(one):
                 raise self._wrong("labels", f"labels holds {one[:80]!r}, which is no label")
         return frozenset(found)
+
+    def _percent(self, given: Mapping[str, Any]) -> int | None:
+        value = given.get("certificate")
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100:
+            raise self._wrong("certificate", "certificate must be a whole number from 1 to 100, in percent")
+        return value
 
     def _list(self, given: Mapping[str, Any], key: str, most: int) -> tuple[str, ...]:
         value = given.get(key, [])

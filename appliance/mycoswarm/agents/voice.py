@@ -31,7 +31,7 @@ class Voice:
         """The function that has this agent's model speak."""
 
         def ask(messages: Sequence[Message], tools: Sequence[ToolSpec], most_tokens: int) -> AsyncGenerator[Said, None]:
-            return self._speak(agent, _job(agent, messages, tools, most_tokens), new_request_id)
+            return self._speak(agent, job_of(agent, messages, tools, most_tokens), new_request_id)
 
         return ask
 
@@ -77,7 +77,8 @@ class Voice:
                     yield Spoken(event.prompt_tokens, event.completion_tokens, is_cut=event.reason == "length")
 
 
-def _job(agent: Agent, messages: Sequence[Message], tools: Sequence[ToolSpec], most_tokens: int) -> Job:
+def job_of(agent: Agent, messages: Sequence[Message], tools: Sequence[ToolSpec], most_tokens: int) -> Job:
+    """The request that a step of an agent is, still without an id."""
     offered = tuple(map(tool_json, tools))
     called = [call["function"]["arguments"] for message in messages for call in message.get("tool_calls", ())]
     shown = [msgspec.json.encode(tool).decode() for tool in offered]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from mycoswarm.api.refusal import bug, error_body
 from mycoswarm.api.visitor import envelope_of
 from mycoswarm.base.errors import InputError, SwarmError
 from mycoswarm.store.apikey import Key
+from mycoswarm.store.diploma import Diploma
 from mycoswarm.store.run import RunRow
 from mycoswarm.wire.tool import ToolSpec
 
@@ -74,13 +75,14 @@ class Past(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmployerServices:
     """What the routes need. `specs`: the tools there are, as a function, for they may change. `admit` counts a run
-    against its key's limits; it raises BusyError where one is reached."""
+    against its key's limits; it raises BusyError where one is reached. `certificate` is that of a model by its name."""
 
     team: Bench
     crew: Work
     runs: Past
     specs: Callable[[], tuple[ToolSpec, ...]]
     admit: Callable[[Key | None], None]
+    certificate: Callable[[str], Awaitable[Diploma | None]]
 
 
 def employer_routes(services: EmployerServices) -> list[Route]:
@@ -109,7 +111,9 @@ class _Desk:
     async def agent(self, given: Given, by: str) -> Any:
         one = await asyncio.to_thread(self._with.team.member, text(given, "name"))
         granted = [spec.name for spec in self._with.specs() if one.profile is not None and one.profile.takes(spec.name)]
-        return {**_member(one), "toml": one.text, "granted": granted}
+        found = None if one.profile is None else await self._with.certificate(one.profile.model)
+        has = None if found is None else found.shown()
+        return {**_member(one), "toml": one.text, "granted": granted, "model_certificate": has}
 
     async def put(self, given: Given, by: str) -> Any:
         only(given, "name", "toml")
@@ -207,6 +211,7 @@ def _member(one: Member) -> dict[str, Any]:
             "system": profile.system,
             "tools": list(profile.tools),
             "labels": sorted(profile.labels),
+            "certificate": profile.certificate,
             "budget": {"max_steps": budget.max_steps, "tokens": budget.tokens, "seconds": budget.seconds},
         }
     return shown

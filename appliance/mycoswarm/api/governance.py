@@ -40,10 +40,11 @@ def worker_routes() -> list[Route]:
 
     async def refuse(request: Request) -> Response:
         raise InputError(
-            "this node is a worker: rules, endpoints, approvals and agents are kept on its coordinator",
+            "this node is a worker: rules, endpoints, approvals, agents and certificates are kept on its coordinator",
             hint="Ask there.",
             code="asked_a_worker",
         )
 
     methods = ["GET", "POST", "PUT", "DELETE"]
-    return [Route(f"/api/{room}{{rest:path}}", refuse, methods=methods) for room in ROOMS]
+    paths = (*(f"/api/{room}{{rest:path}}" for room in ROOMS), "/api/models/{name:path}/certify")
+    return [Route(path, refuse, methods=methods) for path in paths]

@@ -1,5 +1,6 @@
 """What a node holds: `models` and `keys`."""
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ from rich.progress import Progress
 from mycoswarm.base.errors import UnreachableError
 from mycoswarm.base.units import format_bytes
 from mycoswarm.cli.call import Call, as_error, decode
-from mycoswarm.cli.screen import err, guarded, note, say, show_json, show_table
+from mycoswarm.cli.screen import clean, err, guarded, note, say, show_json, show_table
+
+EXAM_S = 1200.0  # that one case of an exam may take: twice the usual limit of an answer
 
 
 @click.group()
@@ -72,11 +75,44 @@ def list_models(folder: Path, as_json: bool) -> None:
             m["layers"],
             "yes" if m["splittable"] else "no",
             ", ".join(m["held_by"]),
+            "none" if m["certificate"] is None else f"{m['certificate']['percent']} %",
             m["digest"][:12],
         )
         for m in told
     ]
-    show_table(("Model", "Architecture", "Type", "Size", "Layers", "Splits", "Held by", "Digest"), rows)
+    show_table(("Model", "Architecture", "Type", "Size", "Layers", "Splits", "Held by", "Certificate", "Digest"), rows)
+
+
+@models.command("certify")
+@click.argument("name", metavar="MODEL")
+@click.option("--json", "as_json", is_flag=True, help="All that happens, as JSON lines.")
+@click.pass_obj
+@guarded
+def certify_model(folder: Path, name: str, as_json: bool) -> None:
+    """Examine how well MODEL calls tools, and keep the score. Ctrl-C ends the exam, and nothing is kept."""
+    certificate: dict[str, Any] = {}
+    with Progress(console=err, transient=True, disable=as_json or not err.is_terminal) as progress:
+        task = progress.add_task("Exam", total=None)
+        for line in Call(folder).stream("POST", f"/api/models/{quote(name, safe='')}/certify", {}, timeout_s=EXAM_S):
+            told = decode(line)
+            if "error" in told:
+                raise as_error(line)
+            if as_json:
+                click.echo(json.dumps(told))
+            if told["event"] == "exam":
+                progress.update(task, total=told["cases"])
+            elif told["event"] == "case":
+                progress.update(task, completed=told["number"], description=told["kind"])
+                if not told["right"] and not as_json:
+                    progress.console.print(clean(f"{told['kind']}, {told['name']}: {told['why']}"), markup=False)
+            else:
+                certificate = told
+    if not certificate:
+        raise UnreachableError("the exam broke off; nothing was kept", hint="Look at the daemon's log.")
+    if not as_json:
+        rows = [(kind, f"{one['right']} of {one['cases']}") for kind, one in certificate["kinds"].items()]
+        show_table(("Kind", "Right"), [*rows, ("all", f"{certificate['right']} of {certificate['cases']}")])
+        say(f"{name}: {certificate['percent']} %")
 
 
 @models.command("remove")
@@ -149,6 +185,11 @@ def revoke_key(folder: Path, name: str) -> None:
     """End the key NAME at once."""
     Call(folder).ask("DELETE", f"/api/keys/{quote(name, safe='')}")
     say(f"The key {name} is revoked.")
+
+
+def percent(certificate: dict[str, Any] | None) -> str:
+    """A certificate in a few letters."""
+    return "none" if certificate is None else f"{certificate['percent']} % ({_date(certificate['at'])})"
 
 
 def _date(at: float | None) -> str:

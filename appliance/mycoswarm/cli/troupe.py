@@ -15,6 +15,7 @@ from mycoswarm.cli.document import read_text
 from mycoswarm.cli.performance import Performance
 from mycoswarm.cli.screen import guarded, note, say, show_json, show_table
 from mycoswarm.cli.talk import beside
+from mycoswarm.cli.things import percent
 
 SHOWN = 60  # characters of a task in a list
 
@@ -112,6 +113,9 @@ def show_agent(folder: Path, name: str, as_json: bool) -> None:
     note(f"It gets these tools: {', '.join(told['granted']) or 'none'}.")
     if told["fault"]:
         note(told["fault"])
+        return
+    wants = "" if told["certificate"] is None else f"; the file asks for {told['certificate']} %"
+    note(f"Certificate of {told['model']}: {percent(told['model_certificate'])}{wants}.")
 
 
 @agent.command("add")

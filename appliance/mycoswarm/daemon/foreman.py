@@ -3,9 +3,12 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from mycoswarm.agents.crew import Crew
+from mycoswarm.agents.examiner import Examiner, put_to
+from mycoswarm.agents.merit import Merits
 from mycoswarm.agents.party import Parts
 from mycoswarm.agents.persona import Profile
 from mycoswarm.agents.spawn import SPAWN
@@ -13,9 +16,12 @@ from mycoswarm.agents.team import Team
 from mycoswarm.agents.toolbox import Toolbox
 from mycoswarm.agents.voice import Voice
 from mycoswarm.api.employer import EmployerServices
+from mycoswarm.base.errors import NotFoundError
 from mycoswarm.chat.consent import Approvals
+from mycoswarm.chat.job import Asker
 from mycoswarm.chat.life import Chat
 from mycoswarm.daemon.home import Home
+from mycoswarm.daemon.outlook import Outlook
 from mycoswarm.store.apikey import Key
 
 FOLDER_NAME = "agents"
@@ -24,11 +30,13 @@ FOLDER_NAME = "agents"
 class Foreman:
     """Has agents work; `close` stops all runs."""
 
-    def __init__(self, home: Home, chat: Chat, approvals: Approvals, toolbox: Toolbox) -> None:
-        self._home, self._toolbox = home, toolbox
+    def __init__(self, home: Home, chat: Chat, approvals: Approvals, toolbox: Toolbox, outlook: Outlook) -> None:
+        self._home, self._chat, self._toolbox, self._outlook = home, chat, toolbox, outlook
         self._team, voice = Team(home.folder / FOLDER_NAME), Voice(chat)
+        self._merits = Merits(chat, outlook.find, home.diplomas.find)
+        self._examiner = Examiner(home.diplomas.keep, wall_clock=time.time)
         self._crew = Crew(
-            Parts(toolbox=toolbox, speak=voice, profile=self._profile, left=voice.left),
+            Parts(toolbox=toolbox, speak=self._merits.watch(voice), profile=self._profile, left=voice.left),
             approvals=approvals,
             history=home.runs if home.settings.run_history else None,
             new_id=lambda: secrets.token_hex(6),
@@ -43,7 +51,16 @@ class Foreman:
             runs=self._home.runs,
             specs=lambda: (*self._toolbox.specs(), SPAWN),
             admit=admit,
+            certificate=self._merits.shown,
         )
+
+    def certify(self, name: str, asker: Asker) -> AsyncGenerator[dict[str, Any], None]:
+        """Examine a model, and tell of it as `Examiner.hold` does."""
+        try:
+            model = self._outlook.find(name).name
+        except NotFoundError:
+            model = name  # an endpoint may have it; the first case shows
+        return self._examiner.hold(model, put_to(self._chat, model, asker, f"exam-{secrets.token_hex(6)}"))
 
     async def close(self) -> None:
         """Stop all runs; each is told so."""

@@ -24,6 +24,7 @@ from mycoswarm.stage.crash import CrashTable
 from mycoswarm.store.allowance import Allowances
 from mycoswarm.store.apikey import Keys
 from mycoswarm.store.database import Store
+from mycoswarm.store.diploma import Diplomas
 from mycoswarm.store.endpoint import Endpoints
 from mycoswarm.store.ledger import Ledger
 from mycoswarm.store.rulebook import RuleBook
@@ -110,6 +111,7 @@ class Home:
     ledger: Ledger
     allowances: Allowances
     runs: Runs
+    diplomas: Diplomas
     speeds: Speeds
     shelf: ShelfView
     pieces: PieceStore
@@ -149,6 +151,7 @@ def open_home(settings: Settings) -> Iterator[Home]:
                 ledger=ledger,
                 allowances=Allowances(store),
                 runs=Runs(store, time.time()),
+                diplomas=Diplomas(store),
                 speeds=speeds,
                 shelf=ShelfView(Shelf(folder / "models")),
                 pieces=PieceStore(folder / "pieces"),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from mycoswarm.api.certification import certification_routes
 from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
@@ -170,9 +171,10 @@ class Node:
         owner += chronicle_routes(self._archivist, auditor)
         if self._standing.decides:
             toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
-            foreman = Foreman(home, chat, cabinet.approvals, toolbox)
+            foreman = Foreman(home, chat, cabinet.approvals, toolbox, outlook)
             owner += governance_routes(cabinet.governance(around, foreman.services(cabinet.admit)))
             owner += self._workroom.owner_routes(toolbox, cabinet.admit)
+            owner += certification_routes(foreman.certify, cabinet.admit)
             stops.append(foreman.close)  # first of all, so that runs end as stopped
             await enter(Listener(console_app(services, owner), sockets))
         else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from mycoswarm.agents.exam import VERSION
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.daemon.home import Home
 
@@ -22,11 +23,21 @@ class Stock:
         self._home, self._models, self._changed = home, models, changed
 
     async def show(self) -> dict[str, Any]:
-        """Every model of the swarm and of this shelf."""
+        """Every model of the swarm and of this shelf, with its certificate of the present exam.
+
+        Raises:
+            StorageError: the certificates could not be read.
+        """
         held = {facts.digest: (facts, names) for facts, names in self._models()}
         for facts in self._home.shelf.facts():
             held.setdefault(facts.digest, (facts, (self._home.identity.name,)))
-        return {"models": [_shown(facts, names) for facts, names in held.values()]}
+        kept = await asyncio.to_thread(self._home.diplomas.all)
+        shown = []
+        for facts, names in held.values():
+            found = kept.get(facts.digest)
+            certificate = found.shown() if found is not None and found.version == VERSION else None
+            shown.append({**_shown(facts, names), "certificate": certificate})
+        return {"models": shown}
 
     async def add(self, path: str, name: str | None) -> AsyncGenerator[dict[str, Any], None]:
         """Put a file on the shelf, telling how far it is: `{done_bytes, total_bytes}` ..., last `{model}`.

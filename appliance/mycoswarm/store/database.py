@@ -115,6 +115,15 @@ def _runs(db: Any) -> None:
     )
 
 
+@_migrations(name="0010 certificates")
+def _diplomas(db: Any) -> None:
+    db.execute(
+        "CREATE TABLE diplomas (subject TEXT PRIMARY KEY, model TEXT NOT NULL, at REAL NOT NULL,"
+        " version INTEGER NOT NULL, percent INTEGER NOT NULL, correct INTEGER NOT NULL, cases INTEGER NOT NULL,"
+        " kinds TEXT NOT NULL) STRICT"
+    )
+
+
 class Transaction:
     """Several statements that are done together or not at all. Lives only inside `Store.transaction`."""
 
