@@ -7,6 +7,7 @@ import msgspec
 from house.tree import ROOT
 from mycoswarm.api.employer import EmployerServices
 from mycoswarm.api.governance import GovernanceServices, governance_routes
+from mycoswarm.api.rota import rota_routes
 from mycoswarm.api.rules import RuleServices
 
 PAGE = (ROOT / "docs" / "console.md").read_text(encoding="utf-8")
@@ -17,7 +18,7 @@ def test_every_address_is_listed() -> None:
     rules = RuleServices(desk=nothing, explain=nothing, replay=nothing)  # type: ignore[arg-type]  # routes only
     employer = EmployerServices(team=nothing, crew=nothing, runs=nothing, specs=nothing, admit=nothing)  # type: ignore[arg-type]  # as above
     services = GovernanceServices(rules=rules, endpoints=nothing, approvals=nothing, employer=employer)  # type: ignore[arg-type]  # as above
-    for route in governance_routes(services):
+    for route in (*governance_routes(services), *rota_routes(nothing)):  # type: ignore[arg-type]  # as above
         path = re.sub(r"\{name[^}]*\}", "NAME", re.sub(r"\{id[^}]*\}", "ID", route.path))
         last = path.rpartition("/")[2]
         assert path in PAGE or f"`/{last}`" in PAGE, path

@@ -21,6 +21,7 @@ from mycoswarm.daemon.charter import FIRST_RULES
 from mycoswarm.daemon.claim import claimed
 from mycoswarm.daemon.gauge import OwnMachine
 from mycoswarm.stage.crash import CrashTable
+from mycoswarm.store.agenda import Agenda
 from mycoswarm.store.allowance import Allowances
 from mycoswarm.store.apikey import Keys
 from mycoswarm.store.database import Store
@@ -110,6 +111,7 @@ class Home:
     ledger: Ledger
     allowances: Allowances
     runs: Runs
+    agenda: Agenda
     speeds: Speeds
     shelf: ShelfView
     pieces: PieceStore
@@ -149,6 +151,7 @@ def open_home(settings: Settings) -> Iterator[Home]:
                 ledger=ledger,
                 allowances=Allowances(store),
                 runs=Runs(store, time.time()),
+                agenda=Agenda(store),
                 speeds=speeds,
                 shelf=ShelfView(Shelf(folder / "models")),
                 pieces=PieceStore(folder / "pieces"),
