@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import click
@@ -46,7 +45,7 @@ def list_schedules(folder: Path, as_json: bool) -> None:
             f"{one['cron']} {one['zone']}",
             one["agent"],
             _date(one["ran_at"]),
-            _ending(one),
+            one["state"] or "",
             "paused" if one["is_paused"] else _date(one["next_at"]),
             one["task"][:SHOWN],
         )
@@ -54,6 +53,12 @@ def list_schedules(folder: Path, as_json: bool) -> None:
     ]
     headings = ("Schedule", "When", "Agent", "Last run", "Its end", "Next", "Task")
     show_table(headings, rows, none="There are no schedules.")
+    for one in told:  # below the table, where a line is not cut into columns
+        if one["code"]:
+            say(f"{one['id']}: {one['code']}: {one['message']}")
+        if one["remark"]:
+            at, _, why = one["remark"].partition(" ")
+            say(f"{one['id']}: {_date(float(at))} {why}")
 
 
 @click.command("unschedule")
@@ -74,15 +79,6 @@ def resume_schedule(folder: Path, schedule_id: str) -> None:
     """Let the schedule ID run again after it was paused."""
     told = Call(folder).ask("POST", f"/api/schedules/{quote(schedule_id, safe='')}/resume", {})
     say(f"{schedule_id} runs next at {_date(told['next_at'])}, this machine's time.")
-
-
-def _ending(one: dict[str, Any]) -> str:
-    """How the last run ended, and which time was left out since."""
-    parts = [one["state"] or "", f"({one['code']}: {one['message']})" if one["code"] else ""]
-    if one["remark"]:
-        at, _, why = one["remark"].partition(" ")
-        parts.append(f"[{_date(float(at))} {why}]")
-    return " ".join(filter(None, parts))
 
 
 def _date(at: float | None) -> str:

@@ -82,6 +82,5 @@ class Foreman:
 
 
 def _is_ready(swarm: SwarmState) -> bool:
-    return all(
-        node.trouble is None and node.free_bytes is not None and node.bytes_per_s is not None for node in swarm.nodes
-    )
+    """Whether each node has shown its machine. Its speed may stay unknown: on a GPU it is, until an answer ran there."""
+    return all(node.trouble is None and node.free_bytes is not None and "class" in node.facts for node in swarm.nodes)
