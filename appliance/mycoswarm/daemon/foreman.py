@@ -82,5 +82,5 @@ class Foreman:
 
 
 def _is_ready(swarm: SwarmState) -> bool:
-    """Whether each node has shown its machine. Its speed may stay unknown: on a GPU it is, until an answer ran there."""
+    """Whether each node has shown its machine. Its speed may stay unknown: on a GPU, until an answer ran there."""
     return all(node.trouble is None and node.free_bytes is not None and "class" in node.facts for node in swarm.nodes)
