@@ -7,6 +7,7 @@ from house.tree import LAYERS, modules
 # Where each third-party package may be imported. A second home is a decision, not an accident.
 HOMES = {
     "click": {"cli"},
+    "cronsim": {"agents"},
     "cryptography": {"swarm"},
     "gguf": {"catalog"},
     "h11": {"external"},

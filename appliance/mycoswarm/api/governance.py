@@ -12,7 +12,7 @@ from mycoswarm.api.employer import EmployerServices, employer_routes
 from mycoswarm.api.rules import RuleServices, rule_routes
 from mycoswarm.base.errors import InputError
 
-ROOMS = ("rules", "endpoints", "approvals", "agents", "runs")
+ROOMS = ("rules", "endpoints", "approvals", "agents", "runs", "schedules")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

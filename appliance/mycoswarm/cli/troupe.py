@@ -13,6 +13,7 @@ from mycoswarm.base.errors import RingError, SwarmError
 from mycoswarm.cli.call import Call, as_error, decode
 from mycoswarm.cli.document import read_text
 from mycoswarm.cli.performance import Performance
+from mycoswarm.cli.routine import add_schedule, list_schedules, remove_schedule, resume_schedule
 from mycoswarm.cli.screen import guarded, note, say, show_json, show_table
 from mycoswarm.cli.talk import beside
 from mycoswarm.cli.things import percent
@@ -40,6 +41,10 @@ def stream_run(call: Call, name: str, body: dict[str, Any], labels: Iterable[str
 @click.group()
 def agent() -> None:
     """Agents: a model, tools and a budget, under your rules."""
+
+
+for command in (add_schedule, list_schedules, remove_schedule, resume_schedule):
+    agent.add_command(command)
 
 
 @agent.command("run")
@@ -151,8 +156,11 @@ def list_runs(folder: Path, limit: int, as_json: bool) -> None:
     if as_json:
         show_json(told)
         return
-    rows = [(r["id"], _date(r["started_at"]), r["agent"], r["state"], r["steps"], r["task"][:SHOWN]) for r in told]
-    show_table(("Run", "Begun", "Agent", "State", "Steps", "Task"), rows)
+    rows = [
+        (r["id"], _date(r["started_at"]), r["agent"], r["asked_by"], r["state"], r["steps"], r["task"][:SHOWN])
+        for r in told
+    ]
+    show_table(("Run", "Begun", "Agent", "Asked by", "State", "Steps", "Task"), rows)
 
 
 @agent.command("run-show")

@@ -14,6 +14,7 @@ from mycoswarm.agents.persona import Profile
 from mycoswarm.agents.spawn import SPAWN
 from mycoswarm.agents.team import Team
 from mycoswarm.agents.toolbox import Toolbox
+from mycoswarm.agents.vigil import Means, Vigil
 from mycoswarm.agents.voice import Voice
 from mycoswarm.api.employer import EmployerServices
 from mycoswarm.base.errors import NotFoundError
@@ -22,6 +23,8 @@ from mycoswarm.chat.job import Asker
 from mycoswarm.chat.life import Chat
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.outlook import Outlook
+from mycoswarm.routing.snapshot import SwarmState
+from mycoswarm.store.agenda import ScheduleRow
 from mycoswarm.store.apikey import Key
 
 FOLDER_NAME = "agents"
@@ -62,9 +65,39 @@ class Foreman:
             model = name  # an endpoint may have it; the first case shows
         return self._examiner.hold(model, put_to(self._chat, model, asker, f"exam-{secrets.token_hex(6)}"))
 
+    def vigil(self, admit: Callable[[Key | None], None], swarm: Callable[[], SwarmState]) -> Vigil:
+        """The schedules. They wait at the start until no node of the swarm is still unknown: a run that was missed
+        while the daemon was down would else find no node that is fit for it.
+
+        Raises:
+            StorageError: they could not be read.
+        """
+
+        def count(row: ScheduleRow) -> None:
+            key = None if row.key_name is None else self._home.keys.find(row.key_name)
+            if key is not None and key.made_at == row.key_made_at:  # another is refused when the run asks its model
+                admit(key)
+
+        return Vigil(
+            Means(
+                agenda=self._home.agenda,
+                crew=self._crew,
+                profile=self._profile,
+                admit=count,
+                is_ready=lambda: _is_ready(swarm()),
+                new_id=lambda: secrets.token_hex(4),
+                wall_clock=time.time,
+            )
+        )
+
     async def close(self) -> None:
         """Stop all runs; each is told so."""
         await self._crew.close()
 
     async def _profile(self, name: str) -> Profile:
         return await asyncio.to_thread(self._team.profile, name)
+
+
+def _is_ready(swarm: SwarmState) -> bool:
+    """Whether each node has shown its machine. Its speed may stay unknown: on a GPU, until an answer ran there."""
+    return all(node.trouble is None and node.free_bytes is not None and "class" in node.facts for node in swarm.nodes)

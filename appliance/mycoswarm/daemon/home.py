@@ -21,6 +21,7 @@ from mycoswarm.daemon.charter import FIRST_RULES
 from mycoswarm.daemon.claim import claimed
 from mycoswarm.daemon.gauge import OwnMachine
 from mycoswarm.stage.crash import CrashTable
+from mycoswarm.store.agenda import Agenda
 from mycoswarm.store.allowance import Allowances
 from mycoswarm.store.apikey import Keys
 from mycoswarm.store.database import Store
@@ -112,6 +113,7 @@ class Home:
     allowances: Allowances
     runs: Runs
     diplomas: Diplomas
+    agenda: Agenda
     speeds: Speeds
     shelf: ShelfView
     pieces: PieceStore
@@ -152,6 +154,7 @@ def open_home(settings: Settings) -> Iterator[Home]:
                 allowances=Allowances(store),
                 runs=Runs(store, time.time()),
                 diplomas=Diplomas(store),
+                agenda=Agenda(store),
                 speeds=speeds,
                 shelf=ShelfView(Shelf(folder / "models")),
                 pieces=PieceStore(folder / "pieces"),

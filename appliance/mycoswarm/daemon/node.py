@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from mycoswarm.agents.vigil import Vigil
 from mycoswarm.api.certification import certification_routes
 from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
@@ -23,6 +24,7 @@ from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
 from mycoswarm.api.owner import owner_routes
 from mycoswarm.api.peer import PeerServices, peer_app
+from mycoswarm.api.rota import rota_routes
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat
@@ -50,6 +52,7 @@ from mycoswarm.stage.ring import Ring
 from mycoswarm.stage.supervisor import Launch, stage_environment
 from mycoswarm.swarm.candidate import announcement_of
 from mycoswarm.swarm.client import Connection
+from mycoswarm.swarm.condition import Condition
 from mycoswarm.swarm.contact import Contacts
 from mycoswarm.swarm.discovery import Discovery
 from mycoswarm.swarm.place import PLACES, Place
@@ -76,12 +79,13 @@ class Node:
             home,
             standing,
             self._site,
-            heard=lambda: tuple(self._discovery.conditions()) if self._discovery else (),
+            heard=self._heard,
             door_port=lambda: self._steward.door_port,
         )
         self._contacts: Contacts
         self._discovery: Discovery | None = None
         self._steward: Steward
+        self._vigil: Vigil | None = None
         self._notary = Notary(home.ledger)
         self._workroom = Workroom(home, standing, self._notary, border)
         self._archivist = Archivist(home.ledger, standing, name=lambda: home.identity.name)
@@ -175,7 +179,9 @@ class Node:
             owner += governance_routes(cabinet.governance(around, foreman.services(cabinet.admit)))
             owner += self._workroom.owner_routes(toolbox, cabinet.admit)
             owner += certification_routes(foreman.certify, cabinet.admit)
-            stops.append(foreman.close)  # first of all, so that runs end as stopped
+            self._vigil = await enter(foreman.vigil(cabinet.admit, lambda: outlook.swarm(None)))
+            owner += rota_routes(self._vigil)
+            stops += [foreman.close, self._vigil.close]  # the last first of all, so that runs end as stopped
             await enter(Listener(console_app(services, owner), sockets))
         else:
             owner += [*worker_routes(), *self._workroom.owner_routes(None)]
@@ -270,6 +276,11 @@ class Node:
 
     async def _dial(self, node_id: str, directory: Mapping[str, tuple[str, ...]]) -> Connection:
         return await self._contacts.fresh(node_id, directory.get(node_id, ()))
+
+    def _heard(self) -> tuple[Condition, ...]:
+        """Trouble that stands in parts of this node."""
+        found = tuple(self._discovery.conditions()) if self._discovery else ()
+        return found + (self._vigil.conditions() if self._vigil else ())
 
     def _who(self, der: bytes) -> Entry | None:
         print_ = fingerprint(der)

@@ -124,6 +124,17 @@ def _diplomas(db: Any) -> None:
     )
 
 
+@_migrations(name="0011 schedules")
+def _schedules(db: Any) -> None:
+    db.execute(
+        "CREATE TABLE schedules (id TEXT PRIMARY KEY, cron TEXT NOT NULL, zone TEXT NOT NULL, agent TEXT NOT NULL,"
+        " task TEXT NOT NULL, labels TEXT NOT NULL, key_name TEXT, key_made_at REAL, user TEXT, client TEXT,"
+        " made_at REAL NOT NULL, since REAL NOT NULL, handled_at REAL NOT NULL, ran_at REAL, run_id TEXT,"
+        " state TEXT CHECK (state IN ('running', 'finished', 'failed', 'stopped', 'interrupted')), code TEXT,"
+        " message TEXT, remark TEXT, failures INTEGER NOT NULL DEFAULT 0, is_paused INTEGER NOT NULL DEFAULT 0) STRICT"
+    )
+
+
 class Transaction:
     """Several statements that are done together or not at all. Lives only inside `Store.transaction`."""
 
