@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import socket
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -32,6 +34,16 @@ def test_tools_work_in_one_workspace_and_leave_nothing_else(room: Room) -> None:
     assert room.use("calculator", expression="12+30").text == "42"
     assert "Z" not in room.use("clock", place="Berlin").text and room.use("clock").ok
     assert room.use("read_file", path="none").code == "file_refused"
+    assert not list((room.folder / "scratch").iterdir())
+
+
+def test_a_program_that_is_installed_below_tmp_is_seen_there(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # the point of it
+        Path(name).chmod(0o755)
+        (Path(name) / "part").write_text("of the program")
+        monkeypatch.setattr(sys, "base_exec_prefix", name)
+        seen = room.shell(f"cat {name}/part; echo mine > /tmp/own; cat /tmp/own; echo x > {name}/part")
+    assert seen.text.startswith("of the programmine\n") and "Read-only" in seen.text, seen
     assert not list((room.folder / "scratch").iterdir())
 
 

@@ -38,6 +38,7 @@ def caged(
     words += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
     for name, value in environment(WORKSPACE, "/tmp").items():  # noqa: S108  # the sandbox's own
         words += ["--setenv", name, value]
+    words += ["--bind", str(scratch), "/tmp"]  # noqa: S108  # the sandbox's own; first, as we may be installed below /tmp
     roots = python_roots()
     parents = {parent for path in (*roots, *map(Path, _ETC)) for parent in path.parents[:-1]}
     for parent in sorted(parents):
@@ -57,7 +58,7 @@ def caged(
     ):
         words += ["--tmpfs", str(place), "--remount-ro", str(place)]
     words += ["--dev", "/dev", "--remount-ro", "/dev"]
-    words += ["--bind", str(workspace), WORKSPACE, "--bind", str(scratch), "/tmp"]  # noqa: S108  # the sandbox's own
+    words += ["--bind", str(workspace), WORKSPACE]
     words += ["--remount-ro", "/", "--chdir", "/"]  # the runner goes to the workspace, once it may
     if seccomp_fd is not None:
         words += ["--seccomp", str(seccomp_fd)]

@@ -86,6 +86,7 @@ class Jail:
             path = Path(tempfile.mkdtemp(prefix="scratch-", dir=self._folder))
             if user_id is not None:
                 os.chown(path, user_id, user_id)
+            path.chmod(0o711)  # bwrap passes through it, as root without capabilities; its parent is closed to others
             return path
 
         path = await asyncio.to_thread(make)
