@@ -100,8 +100,15 @@ def test_lines_come_one_by_one_and_a_broken_stream_is_an_error(tmp_path: Path) -
             list(lines)
 
 
-def test_half_an_answer_is_an_error(tmp_path: Path) -> None:
-    with answering(tmp_path, Canned(body=b'{"name": ', length=100)) as call, pytest.raises(ProtocolError):
+@pytest.mark.parametrize("body", [b"", b'{"name": ', b"{}", b"1"])
+def test_an_answer_that_is_cut_off_is_a_daemon_that_stopped_whatever_came(tmp_path: Path, body: bytes) -> None:
+    canned = Canned(body=body, length=100)
+    with answering(tmp_path, canned) as call, pytest.raises(UnreachableError, match="stopped answering"):
+        call.ask("GET", "/api/node")
+
+
+def test_an_answer_that_is_no_json_is_an_error(tmp_path: Path) -> None:
+    with answering(tmp_path, Canned(body=b'{"name": ')) as call, pytest.raises(ProtocolError):
         call.ask("GET", "/api/node")
 
 

@@ -98,6 +98,8 @@ class Call:
             if response.status >= 400:
                 raise as_error(response.read())
             yield from response
+            if response.length:  # what is left of the length it gave: its lines just end there
+                raise http.client.IncompleteRead(b"", response.length)
         except (OSError, http.client.HTTPException) as exc:
             raise self._unreachable(exc, timeout_s) from exc
         finally:
