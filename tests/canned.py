@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from mycoswarm.agents.event import AgentEvent, Ended, TextPiece
 from mycoswarm.agents.party import Agent
 from mycoswarm.agents.purse import Budget, Purse
@@ -79,7 +81,8 @@ Act = Callable[[dict[str, Any]], Any]
 
 @dataclass
 class Tools:
-    """Tools by name, each a function of its arguments that gives text, raises, or is awaited. `ran` is all that ran."""
+    """Tools by name, each a function of its arguments that gives text or a result, raises, or is awaited. `ran` is all
+    that ran."""
 
     acts: dict[str, Act]
     ran: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -99,6 +102,8 @@ class Tools:
         text = self.acts[one.name](arguments)
         if asyncio.iscoroutine(text):
             text = await text
+        if isinstance(text, ToolResult):
+            return replace(text, call_id=one.id)
         return ToolResult(one.id, str(text), True, "attic", 0.5)
 
     async def release(self, workspace_id: str, errand: Errand) -> None:

@@ -17,6 +17,7 @@ from mycoswarm.agents.spawn import MAX_SPAWNED, read_commission
 from mycoswarm.agents.turn import Ask
 from mycoswarm.base.errors import InputError, NotFoundError
 from mycoswarm.chat.job import Asker
+from mycoswarm.wire.tool import ToolResult
 
 LEAD = Profile(name="lead", model="m", system="Lead.", tools=("*",), budget=Budget(max_steps=6, tokens=100, seconds=20))
 SCOUT = replace(LEAD, name="scout", tools=("look",), labels=frozenset({"private"}))
@@ -153,6 +154,22 @@ def test_what_a_private_sub_agent_answers_makes_its_parent_private() -> None:
     assert [sorted(asker.labels) for asker in stage.askers[""]] == [[], [], ["private"], ["private"]]
     assert [sorted(errand.asker.labels) for errand in stage.tools.errands] == [[], ["private"]]
     assert stage.askers["1"][0].labels == {"private"}
+
+
+def test_what_a_tool_found_makes_the_agent_its_sub_agents_and_its_parent_private() -> None:
+    secret = ToolResult("", "the code is 4711", True, "attic", 0.1, ("private",))
+    stage = Stage(
+        Model([says(spawn(1)), says(call("look")), says("Done.")]),
+        lambda agent: Model([says(call("look")), says(call("recall")), says(call("look"), spawn(2)), says("Oh.")]),
+        look=str,
+        recall=lambda arguments: secret,
+    )
+    ended = asyncio.run(stage.run())
+    assert ended.labels == ("private",)
+    assert [sorted(asker.labels) for asker in stage.askers["1"]] == [[], [], ["private"], ["private"]]
+    assert [sorted(asker.labels) for asker in stage.askers[""]] == [[], ["private"], ["private"]]
+    assert [sorted(one.asker.labels) for one in stage.tools.errands][:3] == [[], [], ["private"]]
+    assert all(asker.labels == {"private"} for asker in stage.askers["1.1"])
 
 
 def test_depth_is_bounded() -> None:

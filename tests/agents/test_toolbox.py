@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from mycoswarm.agents.docket import MAX_DETAIL
 from mycoswarm.agents.porter import Carry, Parcel
-from mycoswarm.agents.toolbox import MAX_ASKED, MAX_DETAIL, Errand, Toolbox, ToolServices
+from mycoswarm.agents.toolbox import MAX_ASKED, Errand, Finding, Toolbox, ToolServices
 from mycoswarm.base.errors import BusyError, InputError, NotFoundError, RefusedError, SwarmError, UnreachableError
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
@@ -18,6 +19,7 @@ from mycoswarm.routing.action import Run
 from mycoswarm.routing.clause import When
 from mycoswarm.routing.rule import DEFAULT_RULE, Rule, RuleSet
 from mycoswarm.routing.snapshot import NodeState, SwarmState
+from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.swarm.client import Connection
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.chore import Done
@@ -68,8 +70,8 @@ class World:
         self.approvals, self.knows, self.nodes = Approvals(), True, NODES
         self.on_note: Callable[[], None] = lambda: None
 
-        async def here(given: Mapping[str, Any], asker: Asker) -> str:
-            return "three nodes"
+        async def here(given: Mapping[str, Any], errand: Errand) -> Finding:
+            return Finding("three nodes", frozenset({"house"}))
 
         def note(kind: str, row: Mapping[str, Any], request_id: str) -> str:
             self.rows.append((kind, dict(row)))
@@ -78,6 +80,7 @@ class World:
 
         self.box = Toolbox(
             ToolServices(
+                tools=lambda: TOOLS,
                 swarm=lambda: SwarmState("id-a", self.nodes),
                 rules=lambda: RuleSet.of(self.rules, 4),
                 note=note,
@@ -124,6 +127,13 @@ def test_a_run_s_files_stay_on_the_node_of_its_first_call_until_it_is_over() -> 
 
     asyncio.run(course())
     assert world.way.released == [("id-a", "one")]
+
+
+def test_what_the_coordinator_s_own_tool_found_carries_its_labels() -> None:
+    world = World()
+    result = asyncio.run(world.use("list_nodes"))
+    assert (result.text, result.node, result.labels) == ("three nodes", "a", ("house",))
+    assert asyncio.run(world.use()).labels == ()
 
 
 def test_calls_of_one_run_at_once_go_to_one_node_and_those_of_others_spread() -> None:

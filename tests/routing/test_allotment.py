@@ -76,6 +76,17 @@ def test_what_can_do_harm_asks_unless_the_rule_names_tools(tool: str) -> None:
     assert reach_of(Asked("", None, "tool:clock", 1), rules, SWARM).outlet == "run"
 
 
+@pytest.mark.parametrize("tool", ["fetch_page", "search_web", "weather__forecast"])
+def test_what_reaches_the_network_or_is_of_a_server_runs_unasked_only_where_it_is_meant(tool: str) -> None:
+    for pattern in ("tool:*", "tool:?*", "tool:[a-z]*"):
+        assert ask(tool, Rule(name="all", when=When(task=pattern))).ground.ask_s == ASK_S, pattern
+    for pattern in (f"tool:{tool}", f"tool:{tool[:3]}*"):
+        assert ask(tool, Rule(name="meant", when=When(task=pattern))).ground.ask_s is None, pattern
+    wide = Rule(name="w", when=When(task="tool:*"))
+    private = Rule(name="p", when=When(task=f"tool:{tool}", labels=Labels(any=("lab",))))
+    assert ask(tool, private, wide, added=frozenset({"lab"})).ground.ask_s == ASK_S
+
+
 def test_a_label_that_a_request_adds_opens_nothing_and_spares_no_question() -> None:
     free = Rule(name="free", when=When(task="tool:*", labels=Labels(any=("lab",))), then=Run(nodes=("tower",)))
     tight = Rule(name="tight", then=Run(nodes=("attic", "tower")))

@@ -31,10 +31,11 @@ def sign(body: bytes) -> bytes:
     return body[::-1]
 
 
-def read(sealed: Sealed, arguments: str = ARGUMENTS) -> ToolTicket:
+def read(sealed: Sealed, arguments: str = ARGUMENTS, means: str = "") -> ToolTicket:
     return check(
         sealed,
         arguments,
+        means,
         is_signed=lambda one: one.signature == one.body[::-1],
         swarm_id="swarm",
         node_id="a",
@@ -80,6 +81,21 @@ def test_one_that_was_altered_or_signed_by_another_is_refused() -> None:
             read(make())
     with pytest.raises(TicketError, match="other arguments"):
         read(sealed, '{"code": "2"}')
+
+
+def test_a_tool_of_a_server_needs_the_server_that_the_ticket_is_for() -> None:
+    warrant = Warrant(rule="all", task="tool:time__now")
+    ticket = msgspec.structs.replace(TICKET, tool="time__now", warrant=warrant, means=digest_of("{1}"))
+    assert read(seal(ticket, sign), means="{1}") == ticket
+    for means, why in (("{2}", "set up otherwise"), ("", "no tool called")):
+        with pytest.raises(TicketError, match=why):
+            read(seal(ticket, sign), means=means)
+    with pytest.raises(TicketError, match="set up otherwise"):
+        read(seal(TICKET, sign), means="{1}")
+    for name in ("list_nodes", "format_disk"):
+        named = msgspec.structs.replace(ticket, tool=name, warrant=Warrant(rule="all", task=f"tool:{name}"))
+        with pytest.raises(TicketError, match="no tool called"):
+            read(seal(named, sign), means="{1}")
 
 
 def test_a_ring_s_ticket_opens_no_tool() -> None:

@@ -6,7 +6,7 @@ does not have, and every label of its parent. What it touches comes back with it
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -60,9 +60,9 @@ class Agent:
         """Its end, with all labels that it has touched."""
         return replace(ended, labels=tuple(sorted(self.asker.labels | self.asker.added)))
 
-    def touch(self, asker: Asker) -> None:
-        """What this asker's labels cover is known to this agent now."""
-        labels, added = self.asker.labels | asker.labels, self.asker.added | asker.added
+    def touch(self, labels: Iterable[str], added: Iterable[str] = ()) -> None:
+        """What these labels cover is known to this agent now. `added`: as in `Asker`."""
+        labels, added = self.asker.labels.union(labels), self.asker.added.union(added)
         self.asker = replace(self.asker, labels=labels, added=added)
 
 
@@ -137,7 +137,9 @@ class Party:
             if call.name == SPAWN.name:
                 return await self._spawn(agent, call, children, tell)
             deadline = min(_now_s() + self._parts.tool_s, agent.ends_s)
-            return await self._parts.toolbox.run(call, agent.errand(deadline))
+            result = await self._parts.toolbox.run(call, agent.errand(deadline))
+            agent.touch(result.labels)  # before the model is asked again, and before a sub-agent is given the text
+            return result
 
         def hear(event: AgentEvent) -> None:
             if isinstance(event, Heard):
@@ -180,7 +182,7 @@ class Party:
             )
         finally:
             parent.purse.settle(child.purse)
-            parent.touch(child.asker)
+            parent.touch(child.asker.labels, child.asker.added)
         text = ended.answer if ended.end == "answer" else f"the sub-agent did not finish: {ended.message}"
         if ended.end != "answer" and ended.answer:
             text += f". It said: {ended.answer}"

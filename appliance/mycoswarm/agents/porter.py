@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -59,6 +59,7 @@ class Parcel:
     within_s: float
     stands: Callable[[], bool]
     unconfined: bool = False
+    means: str = field(default="", repr=False)
 
 
 class Carry:
@@ -88,8 +89,9 @@ class Carry:
             workspace_id=parcel.workspace_id,
             within_s=parcel.within_s,
             unconfined=parcel.unconfined,
+            means=digest_of(parcel.means) if parcel.means else "",
         )
-        return await self._hand_over(ticket, parcel.place, parcel.arguments, parcel.stands)
+        return await self._hand_over(ticket, parcel.place, parcel, parcel.stands)
 
     async def release(self, node_id: str, run_id: str, workspace_id: str) -> None:
         """Have a workspace removed.
@@ -112,7 +114,7 @@ class Carry:
         await self._hand_over(ticket, FURTHEST, None, lambda: True)
 
     async def _hand_over(
-        self, ticket: ToolTicket, place: Place, arguments: str | None, stands: Callable[[], bool]
+        self, ticket: ToolTicket, place: Place, parcel: Parcel | None, stands: Callable[[], bool]
     ) -> Done | None:
         async with self._stream(ticket.node_id, place) as lines:
             greeting = await lines.hear(GREETING_S)
@@ -122,8 +124,8 @@ class Carry:
                 return None
             sealed = seal(msgspec.structs.replace(ticket, nonce=greeting.nonce), self._sign)
             order: ToolLine = Farewell(ticket=sealed)
-            if arguments is not None:
-                order = Chore(ticket=sealed, arguments=arguments)
+            if parcel is not None:
+                order = Chore(ticket=sealed, arguments=parcel.arguments, means=parcel.means)
             try:
                 await lines.say(order)
                 answer = await lines.hear(ticket.lifetime_s)

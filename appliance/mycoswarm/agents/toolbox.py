@@ -4,38 +4,34 @@ A run's workspace is on one node. What a tool answers is data, never an order.
 """
 
 import asyncio
-import contextlib
-import json
 import logging
 import secrets
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mycoswarm.agents.docket import asked_row, ended_row
+from mycoswarm.agents.docket import call_row, decided_row, ended_row, plea_of
+from mycoswarm.agents.lodging import Lodgings
 from mycoswarm.agents.porter import Carry, Parcel
 from mycoswarm.base.errors import ApiKeyError, BusyError, NotFoundError, RefusedError, SwarmError, UnreachableError
-from mycoswarm.chat.consent import Approvals, Plea
+from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.failing import refused
 from mycoswarm.chat.job import Asker
 from mycoswarm.routing.allotment import Bearing, ToolDecision, decide_tool
-from mycoswarm.routing.decision import Explanation, Refusal
+from mycoswarm.routing.decision import Refusal
 from mycoswarm.routing.rule import RuleSet
 from mycoswarm.routing.snapshot import Asked, Narrowing, SwarmState
 from mycoswarm.sandbox.argument import Arguments, read_arguments
-from mycoswarm.sandbox.clearance import digest_of
-from mycoswarm.sandbox.toolset import TOOLS, Tool
+from mycoswarm.sandbox.toolset import WITH_FILES, Tool
 from mycoswarm.store.record import DECISION, TOOL
 from mycoswarm.wire.chore import Done
 from mycoswarm.wire.ticket import Warrant
 from mycoswarm.wire.tool import ToolCall, ToolResult, ToolSpec
 
 MAX_TRIES = 3  # nodes that do not answer; nothing was sent to them
-MAX_HOMES = 4096  # workspaces whose node is remembered; those used longest ago are forgotten, and swept there
 MAX_ASKED = 16  # calls of one run that wait for the owner at once: others want to ask, too
-MAX_DETAIL = 20_000  # characters of a call's arguments that the owner is shown: any shell command, whole
 
 log = logging.getLogger(__name__)
 
@@ -52,29 +48,30 @@ class Errand:
     narrowing: Narrowing = field(default_factory=Narrowing)
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a tool of the coordinator's own found. `labels`: whoever reads it carries these from then on."""
+
+    text: str
+    labels: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolServices:
-    """What the toolbox needs. `note` and `is_known` as in chat/surroundings.py. `carry` takes a call to a node. `here`:
-    the tools that the coordinator answers itself, by name; `own_name` is its name."""
+    """What the toolbox needs. `note` and `is_known` as in chat/surroundings.py. `tools`: all that there are now, by
+    name. `carry` takes a call to a node. `here`: the tools that the coordinator answers itself, by name; `own_name` is
+    its name."""
 
+    tools: Callable[[], Mapping[str, Tool]]
     swarm: Callable[[], SwarmState]
     rules: Callable[[], RuleSet]
     note: Callable[[str, Mapping[str, Any], str], str]
     approvals: Approvals
     carry: Carry
-    here: Mapping[str, Callable[[Arguments, Asker], Awaitable[str]]]
+    here: Mapping[str, Callable[[Arguments, Errand], Awaitable[Finding]]]
     own_name: Callable[[], str]
     is_known: Callable[[Asker], bool]
     wall_clock: Callable[[], float] = time.time
-
-
-@dataclass(slots=True)
-class _Home:
-    """Where a workspace is. `has_files`: some call was sent there. `waiting`: calls that count on it now."""
-
-    node_id: str
-    has_files: bool = False
-    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +84,22 @@ class _Job:
     errand: Errand
     yes: dict[tuple[object, ...], str] = field(default_factory=dict)
 
+    @property
+    def workspace_id(self) -> str | None:
+        """The workspace that the call works in; None where it has nothing to do with files."""
+        return self.errand.workspace_id if self.tool.where in WITH_FILES else None
+
 
 class Toolbox:
     """Takes any number of calls at once; each node bounds its own."""
 
     def __init__(self, services: ToolServices) -> None:
         self._with = services
-        self._homes: OrderedDict[str, _Home] = OrderedDict()  # by workspace
-        self._busy: Counter[str] = Counter()
+        self._lodgings = Lodgings()
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """All tools there are; the rules decide on each call."""
-        return tuple(tool.spec for tool in TOOLS.values())
+        return tuple(tool.spec for tool in self._with.tools().values())
 
     async def run(self, call: ToolCall, errand: Errand) -> ToolResult:
         """Carry one call out; whatever goes wrong is told in the result, so that a model can go on."""
@@ -121,9 +122,10 @@ class Toolbox:
             UnreachableError: the node was lost, or none that is allowed answers.
             SwarmError: the node did not do it; says why.
         """
-        tool = TOOLS.get(call.name)
+        tools = self._with.tools()
+        tool = tools.get(call.name)
         if tool is None:
-            names = ", ".join(TOOLS)
+            names = ", ".join(tools)
             raise NotFoundError(f"there is no tool called {call.name[:80]!r}", hint=f"There are: {names}.")
         given = read_arguments(tool.spec, call.arguments)
         job = _Job(tool, call, given, errand)
@@ -135,7 +137,7 @@ class Toolbox:
                 with self._counted(job, decision.node.node_id):
                     result = await self._follow(decision, approved_by, job, narrowing, attempt)
             except UnreachableError as error:
-                is_settled = tool.where == "sandbox" and errand.workspace_id in self._homes
+                is_settled = job.workspace_id is not None and self._lodgings.node_of(job.workspace_id) is not None
                 if error.code != UnreachableError.code or is_settled or attempt == MAX_TRIES:
                     raise
                 log.warning("run %s: %s; deciding again", errand.run_id, error.message)
@@ -151,11 +153,11 @@ class Toolbox:
 
     async def release(self, workspace_id: str, errand: Errand) -> None:
         """The run is over: its workspace goes. A node that does not answer removes it after a day."""
-        home = self._homes.pop(workspace_id, None)
-        if home is None:
+        node_id = self._lodgings.leave(workspace_id)
+        if node_id is None:
             return
         try:
-            await self._with.carry.release(home.node_id, errand.run_id, workspace_id)
+            await self._with.carry.release(node_id, errand.run_id, workspace_id)
         except SwarmError as error:
             log.warning("the workspace of run %s stays for a day: %s", errand.run_id, error.message)
 
@@ -186,13 +188,12 @@ class Toolbox:
         """
         if not self._with.is_known(job.errand.asker):
             raise ApiKeyError("the key of this request was revoked", hint="Ask the owner for another key.")
-        workspace_id = job.errand.workspace_id
-        home = self._homes.get(workspace_id) if job.tool.where == "sandbox" else None
-        outcome = self._outcome(job, narrowing, home.node_id if home else None)
+        pinned = None if job.workspace_id is None else self._lodgings.node_of(job.workspace_id)
+        outcome = self._outcome(job, narrowing, pinned)
         if isinstance(outcome, ToolDecision):
             return outcome
         named = {"rule": outcome.explanation.rule, "rule_id": outcome.rule_id, "version": outcome.version}
-        row = self._row(job, narrowing, attempt, outcome.explanation) | named
+        row = call_row(job.call, self._asked(job, narrowing), attempt, outcome.explanation) | named
         await self._note(DECISION, {**row, "outcome": "refused", "code": outcome.code}, job)
         await self._note_end(
             ended_row(job.call, job.errand.asker, None, outcome.explanation.rule, outcome.code, 0.0), job
@@ -200,7 +201,7 @@ class Toolbox:
         raise _refusal(outcome)
 
     def _outcome(self, job: _Job, narrowing: Narrowing, pinned: str | None) -> ToolDecision | Refusal:
-        bearing = Bearing(pinned, self._busy)
+        bearing = Bearing(pinned, self._lodgings.busy)
         return decide_tool(self._asked(job, narrowing), self._with.rules(), self._with.swarm(), bearing)
 
     def _stands(self, decision: ToolDecision, job: _Job, narrowing: Narrowing) -> bool:
@@ -212,34 +213,8 @@ class Toolbox:
             return False
         return now.ground.ask_s is None or _place_of(now) in job.yes
 
-    @contextlib.contextmanager
-    def _counted(self, job: _Job, node_id: str) -> Iterator[None]:
-        """Count a call, and keep the workspace on its node while a call counts on it, and after one was sent there."""
-        self._busy[node_id] += 1
-        try:
-            with self._kept(job, node_id):
-                yield
-        finally:
-            self._busy[node_id] -= 1
-            self._busy += Counter()  # forgets the nodes that have none
-
-    @contextlib.contextmanager
-    def _kept(self, job: _Job, node_id: str) -> Iterator[None]:
-        if job.tool.where != "sandbox":
-            yield
-            return
-        workspace_id = job.errand.workspace_id
-        home = self._homes.setdefault(workspace_id, _Home(node_id))
-        self._homes.move_to_end(workspace_id)
-        while len(self._homes) > MAX_HOMES:
-            self._homes.popitem(last=False)
-        home.waiting += 1
-        try:
-            yield
-        finally:
-            home.waiting -= 1
-            if not home.has_files and not home.waiting and self._homes.get(workspace_id) is home:
-                del self._homes[workspace_id]
+    def _counted(self, job: _Job, node_id: str) -> AbstractContextManager[None]:
+        return self._lodgings.counted(node_id, job.workspace_id)
 
     async def _follow(
         self, decision: ToolDecision, approved_by: str | None, job: _Job, narrowing: Narrowing, attempt: int
@@ -256,8 +231,9 @@ class Toolbox:
         began, outcome = time.monotonic(), "cancelled"
         where: dict[str, Any] | None = node  # by what we did: a node may say that nothing reached it
         answer: Done | None = None
+        labels: frozenset[str] = frozenset()
         try:
-            answer = await self._answer(decision, receipt, job, lambda: self._stands(decision, job, narrowing))
+            answer, labels = await self._answer(decision, receipt, job, lambda: self._stands(decision, job, narrowing))
             if answer is None:
                 outcome, where = "decided_anew", None
             else:
@@ -270,14 +246,23 @@ class Toolbox:
             await asyncio.shield(
                 self._note_end(ended_row(job.call, job.errand.asker, where, decision.rule, outcome, seconds), job)
             )
-        return None if answer is None else ToolResult(job.call.id, answer.text, answer.ok, node["name"], seconds)
+        if answer is None:
+            return None
+        return ToolResult(job.call.id, answer.text, answer.ok, node["name"], seconds, tuple(sorted(labels)))
 
-    async def _answer(self, decision: ToolDecision, receipt: str, job: _Job, stands: Callable[[], bool]) -> Done | None:
+    async def _answer(
+        self, decision: ToolDecision, receipt: str, job: _Job, stands: Callable[[], bool]
+    ) -> tuple[Done | None, frozenset[str]]:
+        """What came of it, None where it does not stand any more, and the labels that it carries."""
+        if job.tool.where != "coordinator":
+            return await self._send(decision, receipt, job, stands), frozenset()
+        if not stands():
+            return None, frozenset()
+        found = await self._with.here[job.call.name](job.given, job.errand)
+        return Done(text=found.text, ok=True, seconds=0.0), found.labels
+
+    async def _send(self, decision: ToolDecision, receipt: str, job: _Job, stands: Callable[[], bool]) -> Done | None:
         tool, call, errand = job.tool, job.call, job.errand
-        if tool.where == "coordinator":
-            if not stands():
-                return None
-            return Done(text=await self._with.here[call.name](job.given, errand.asker), ok=True, seconds=0.0)
         left_s = tool.within_s if errand.deadline is None else errand.deadline - time.monotonic()
         if left_s <= 0:
             raise UnreachableError("the run's time is over", code="timeout", hint="Give it more time.")
@@ -301,6 +286,7 @@ class Toolbox:
             workspace_id=errand.workspace_id,
             within_s=min(tool.within_s, left_s),
             unconfined=decision.unconfined,
+            means=tool.means,
             stands=stands,
         )
         has_left = True
@@ -312,25 +298,14 @@ class Toolbox:
             has_left = error.code != UnreachableError.code
             raise
         finally:
-            home = self._homes.get(errand.workspace_id)
-            if home is not None and home.node_id == node_id:
-                home.has_files = home.has_files or has_left
+            if has_left and job.workspace_id is not None:
+                self._lodgings.sent(node_id, job.workspace_id)
 
     async def _ask(self, decision: ToolDecision, ask_s: float, job: _Job) -> str:
-        call, errand, asker = job.call, job.errand, job.errand.asker
+        errand = job.errand
         left_s = ask_s if errand.deadline is None else max(0.0, errand.deadline - time.monotonic())
-        plea = Plea(
-            request_id=f"{errand.run_id}-{secrets.token_hex(4)}",
-            key_name=asker.key_name,
-            user=asker.user,
-            model=call.name,
-            task=f"tool:{call.name}",
-            characters=len(call.arguments),
-            labels=tuple(sorted(asker.labels | asker.added)),
-            destination=decision.node.name,
-            rule=decision.rule,
-            detail=_shown(job.given),
-        )
+        request_id = f"{errand.run_id}-{secrets.token_hex(4)}"
+        plea = plea_of(request_id, job.call, job.given, errand.asker, decision)
         waiting = sum(one["id"].startswith(f"{errand.run_id}-") for one in self._with.approvals.waiting())
         if waiting >= MAX_ASKED:
             raise BusyError(f"{waiting} calls of this run wait for the owner already", retry_after_s=int(ask_s))
@@ -347,19 +322,7 @@ class Toolbox:
             log.error("the ledger could not keep the end of a call of %s: %s", job.call.name, error.message)
 
     def _decided_row(self, decision: ToolDecision, job: _Job, narrowing: Narrowing, attempt: int) -> dict[str, Any]:
-        ground, row = decision.ground, self._row(job, narrowing, attempt, decision.explanation)
-        return row | {
-            "rule": ground.rule,
-            "rule_id": ground.rule_id,
-            "version": ground.version,
-            "action": ground.action,
-        }
-
-    def _row(self, job: _Job, narrowing: Narrowing, attempt: int, explained: Explanation) -> dict[str, Any]:
-        call = job.call
-        row = {"attempt": attempt, "asked": asked_row(self._asked(job, narrowing)), "reason": explained.reason}
-        row |= {"tool": call.name, "call": call.id[:100], "arguments": digest_of(call.arguments)}
-        return row if explained.limit is None else row | {"limit": explained.limit}
+        return decided_row(job.call, self._asked(job, narrowing), attempt, decision)
 
     def _asked(self, job: _Job, narrowing: Narrowing) -> Asked:
         call, asker = job.call, job.errand.asker
@@ -381,15 +344,6 @@ class Toolbox:
 def _place_of(decision: ToolDecision) -> tuple[object, ...]:
     """What the owner's rules and his yes are about."""
     return decision.node.node_id, decision.node.place, decision.unconfined
-
-
-def _shown(given: Arguments) -> str:
-    """What will run, as the owner reads it: no space that only fills, nothing that a screen obeys or does not show."""
-    text = json.dumps(given, ensure_ascii=False)
-    text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
-    if len(text) <= MAX_DETAIL:
-        return text
-    return f"[only the first {MAX_DETAIL} of {len(text)} characters are shown] {text[:MAX_DETAIL]}"
 
 
 def _refusal(outcome: Refusal) -> SwarmError:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from mycoswarm.agents.porter import Carry, Reach
-from mycoswarm.agents.toolbox import Toolbox, ToolServices
+from mycoswarm.agents.toolbox import Errand, Finding, Toolbox, ToolServices
 from mycoswarm.api.explanation import explanation_of
 from mycoswarm.api.peer import Caller
 from mycoswarm.api.tooling import Routes, ToolDesk, ToolStream, stream_routes, tool_routes
@@ -23,6 +23,7 @@ from mycoswarm.daemon.rehearsal import Rehearsal
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.routing.reach import TOOL
 from mycoswarm.routing.snapshot import Narrowing, SwarmState
+from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.sandbox.workshop import Workshop, WorkshopServices
 from mycoswarm.store.apikey import Key
 
@@ -59,14 +60,15 @@ class Workroom:
         def swarm() -> SwarmState:
             return around.swarm(None)
 
-        async def nodes(given: Mapping[str, Any], asker: Asker) -> str:
-            return "\n".join(f"{node.name}: {node.trouble or 'ready'}" for node in swarm().nodes)
+        async def nodes(given: Mapping[str, Any], errand: Errand) -> Finding:
+            return Finding("\n".join(f"{node.name}: {node.trouble or 'ready'}" for node in swarm().nodes))
 
-        async def explain(given: Mapping[str, Any], asker: Asker) -> str:
-            return await _explained(rehearsal_of(around), given, asker)
+        async def explain(given: Mapping[str, Any], errand: Errand) -> Finding:
+            return Finding(await _explained(rehearsal_of(around), given, errand.asker))
 
         return Toolbox(
             ToolServices(
+                tools=lambda: TOOLS,
                 swarm=swarm,
                 rules=around.rules,
                 note=self._notary.note,

@@ -20,6 +20,9 @@ HARMLESS = frozenset(  # tools that run unasked by any rule; the two that write 
     | {"read_file", "write_file", "edit_file", "list_files", "search_files"}
 )
 
+FOREIGN = frozenset({"fetch_page", "search_web"})  # tools that reach what is not of the swarm
+SERVED = "__"  # in the name of a tool of an MCP server: SERVER__TOOL
+
 Outlet = Literal["run", "external", "ask", "deny", "refuse"]
 
 
@@ -99,11 +102,18 @@ def ways_of(action: Action, limit: Rule | None) -> tuple[Way, ...]:
 
 
 def needs_yes(asked: Asked, match: Match) -> bool:
-    """Whether this is a tool that can do harm, and not every rule that counts here names tools in its `task`."""
-    if not asked.task.startswith(TOOL) or asked.task.removeprefix(TOOL) in HARMLESS:
+    """Whether this is a tool that can do harm, and not every rule that counts here names it in its `task`.
+
+    Any pattern of tools does, such as "tool:*". But what reaches the network, or comes from an MCP server, must be
+    meant: there the pattern may not begin with a wildcard. So a rule that keeps all tools of private runs on this
+    machine lets none of them fetch a page unasked.
+    """
+    tool = asked.task.removeprefix(TOOL)
+    if tool == asked.task or tool in HARMLESS:
         return False
-    counting = [rule for rule in (match.rule, match.limit) if rule is not None]
-    return not all((rule.when.task or "").startswith(TOOL) for rule in counting)
+    is_meant = tool in FOREIGN or SERVED in tool
+    patterns = [rule.when.task or "" for rule in (match.rule, match.limit) if rule is not None]
+    return not all(one.startswith(TOOL) and not (is_meant and one[len(TOOL) :][:1] in "*?[") for one in patterns)
 
 
 def reach_of(asked: Asked, rules: RuleSet, swarm: SwarmState) -> Reach:

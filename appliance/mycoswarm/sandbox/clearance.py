@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from mycoswarm.base.errors import TicketError
+from mycoswarm.routing.reach import SERVED
 from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.wire.ticket import Sealed, ToolTicket
 
@@ -36,7 +37,7 @@ def seal(ticket: ToolTicket, sign: Callable[[bytes], bytes]) -> Sealed:
 
 
 def check(
-    sealed: Sealed, arguments: str, *, is_signed: IsSigned, swarm_id: str, node_id: str, nonce: str
+    sealed: Sealed, arguments: str, means: str = "", *, is_signed: IsSigned, swarm_id: str, node_id: str, nonce: str
 ) -> ToolTicket:
     """Read a ticket for one call on this stream; each stream has its own nonce and takes one ticket, number 0.
 
@@ -65,8 +66,16 @@ def check(
         raise TicketError(f"a tool cannot run for {ticket.within_s} s")
     if ticket.tool != RELEASE and ticket.warrant.task != f"tool:{ticket.tool}":
         raise TicketError("the ticket's tool is not what was decided on")
-    if ticket.tool != RELEASE and (ticket.tool not in TOOLS or TOOLS[ticket.tool].where == "coordinator"):
+    if ticket.tool != RELEASE and not _is_ours(ticket.tool, means):
         raise TicketError(f"this node has no tool called {ticket.tool[:80]!r}")
     if ticket.digest != digest_of(arguments):
         raise TicketError("the ticket is for other arguments")
+    if ticket.means != (digest_of(means) if means else ""):
+        raise TicketError("the ticket is for a tool that is set up otherwise")
     return ticket
+
+
+def _is_ours(tool: str, means: str) -> bool:
+    """Whether a node does this: a tool that is built in, or one of a server that it is told of."""
+    known = TOOLS.get(tool)
+    return bool(means) and SERVED in tool if known is None else known.where != "coordinator"

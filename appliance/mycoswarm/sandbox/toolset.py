@@ -1,6 +1,6 @@
 """The built-in tools: what a model is told of each, and what each needs of the node."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mycoswarm.wire.tool import ToolSpec
@@ -10,16 +10,20 @@ MAX_FILE = 200_000  # characters that one call reads or writes
 MAX_EXPRESSION = 1000
 
 # child: our own bounded code, at any level. sandbox: files or programs. coordinator: answered there, nothing is run.
-Where = Literal["child", "sandbox", "coordinator"]
+# network: the node reaches out for it. server: a program of the owner's, that speaks MCP, in the sandbox.
+Where = Literal["child", "sandbox", "coordinator", "network", "server"]
+WITH_FILES: frozenset[Where] = frozenset({"sandbox", "server"})  # these work in the run's workspace
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """`within_s`: the longest that one call may take."""
+    """`within_s`: the longest that one call may take. `means`: what the node must know besides the arguments, as the
+    owner set it, such as a server's command; JSON text, and no ledger has it."""
 
     spec: ToolSpec
     where: Where
     within_s: float = 30.0
+    means: str = field(default="", repr=False)
 
 
 def _text(description: str, most: int, least: int = 1) -> dict[str, Any]:

@@ -91,12 +91,13 @@ class Workshop:
         order = await lines.hear(OPEN_S)
         if not isinstance(order, Chore | Farewell):
             raise ProtocolError("a tool stream begins with an order")
-        arguments = order.arguments if isinstance(order, Chore) else ""
+        arguments, means = (order.arguments, order.means) if isinstance(order, Chore) else ("", "")
         services = self._services
         try:
             ticket = check(
                 order.ticket,
                 arguments,
+                means,
                 is_signed=services.is_signed,
                 swarm_id=services.swarm_id,
                 node_id=services.node_id,

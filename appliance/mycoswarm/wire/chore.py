@@ -8,6 +8,7 @@ from mycoswarm.base.errors import ProtocolError
 from mycoswarm.wire.ticket import Sealed
 
 MAX_ARGUMENTS = 256 << 10  # characters; a file of 200 KB can be written with one call
+MAX_MEANS = 32 << 10  # characters
 MAX_TEXT = 256 << 10  # characters of a result
 
 
@@ -18,10 +19,12 @@ class Greeting(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="line", tag="chore"):
-    """Coordinator to node: do this. `ticket` holds the digest of `arguments`."""
+    """Coordinator to node: do this. `ticket` holds the digests of `arguments` and of `means`: what the owner set for
+    this tool."""
 
     ticket: Sealed
     arguments: str
+    means: Annotated[str, msgspec.Meta(max_length=MAX_MEANS)] = ""
 
 
 class Farewell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="line", tag="farewell"):

@@ -40,8 +40,9 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class ToolTicket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="ticket", tag="tool"):
     """Body of a ticket for one call of a tool, or, where `tool` is "release", for the end of a workspace.
 
-    `nonce`, `sequence` and `lifetime_s` as in `Ticket`. `digest` is SHA-256 of the arguments' text in hex. `within_s`:
-    how long the tool may take. `unconfined`: the owner's rule lets it run where there is no sandbox.
+    `nonce`, `sequence` and `lifetime_s` as in `Ticket`. `digest` is SHA-256 of the arguments' text in hex, `means`
+    that of what the owner set for the tool, "" for nothing. `within_s`: how long the tool may take. `unconfined`: the
+    owner's rule lets it run where there is no sandbox.
     """
 
     swarm_id: str
@@ -56,6 +57,7 @@ class ToolTicket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     workspace_id: str
     within_s: float = 30.0
     unconfined: bool = False
+    means: str = ""
 
 
 class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

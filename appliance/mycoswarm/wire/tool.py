@@ -26,13 +26,14 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class ToolResult(msgspec.Struct, frozen=True):
-    """What a call gave. `node`: where it ran, None where nowhere."""
+    """What a call gave. `node`: where it ran, None where nowhere. `labels`: whoever reads it carries these."""
 
     call_id: str
     text: str
     ok: bool
     node: str | None
     seconds: float
+    labels: tuple[str, ...] = ()
 
 
 class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
