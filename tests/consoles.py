@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from mycoswarm.api.completion import USUAL_WAITS, Completions, Waits
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
 from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway
+from mycoswarm.api.session import Porch
 from mycoswarm.base.errors import StorageError
 from mycoswarm.store.apikey import Key
 from rings import FACTS, Bench, FakeRing, until
@@ -88,6 +89,9 @@ async def console(
     waits: Waits = USUAL_WAITS,
     socket_path: Path | None = None,
     owner_routes: Sequence[Route] = (),
+    pages: Sequence[Route] = (),
+    porch: Porch | None = None,
+    check: Callable[[str], Key | None] = KEYS.get,
 ) -> AsyncIterator[Console]:
     """Serve while the block runs: the app for clients, or on `socket_path` the owner's, which has `/v1/owner` too."""
     bench = bench or Bench()
@@ -106,14 +110,19 @@ async def console(
             embeddings=Embeddings(chat, bench.new_id, admit=lambda key: None, body_s=waits.body_s),
             doorway=Doorway(
                 names=lambda: frozenset({"127.0.0.1", "localhost", "::1", "attic.local"}),
-                check=KEYS.get,
+                check=check,
                 note=note,
+                porch=porch,
             ),
             models=lambda: [(FACTS, ("attic",))],
             health=lambda: {"status": "ok"},
             elsewhere=dict,
         )
-        app = socket_app(services, [Route("/v1/owner", owner)]) if socket_path else console_app(services, owner_routes)
+        app = (
+            socket_app(services, [Route("/v1/owner", owner)])
+            if socket_path
+            else console_app(services, owner_routes, pages)
+        )
         config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
         config.timeout_graceful_shutdown = 2
         server = uvicorn.Server(config)

@@ -33,9 +33,12 @@ class ConsoleServices:
     elsewhere: Callable[[], dict[str, tuple[str, ...]]]
 
 
-def console_app(services: ConsoleServices, owner_routes: Sequence[Route] = ()) -> ASGIApp:
-    """Build the app that clients reach over TCP: every request needs a key, and the owner's routes an owner's key."""
-    return Gate(_app(services, [_for_owners(route) for route in owner_routes]), services.doorway)
+def console_app(services: ConsoleServices, owner_routes: Sequence[Route] = (), pages: Sequence[Route] = ()) -> ASGIApp:
+    """Build the app that clients reach over TCP: every request needs a key, and the owner's routes an owner's key.
+
+    `pages`: the dashboard's files and its sign-in, which look after themselves.
+    """
+    return Gate(_app(services, [*pages, *map(_for_owners, owner_routes)]), services.doorway)
 
 
 def socket_app(services: ConsoleServices, owner_routes: Sequence[Route]) -> ASGIApp:

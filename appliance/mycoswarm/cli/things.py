@@ -147,6 +147,19 @@ def create_key(folder: Path, /, name: str, labels: tuple[str, ...], **terms: Any
         note("It is shown this once. Clients send it as `Authorization: Bearer KEY`.")
 
 
+@keys.command("setup-code")
+@click.pass_obj
+@guarded
+def setup_code(folder: Path) -> None:
+    """Make a one-time code that opens the dashboard in a browser, where no key is at hand; an older one ends.
+
+    Whoever types it in is given an owner's key.
+    """
+    told = Call(folder).ask("POST", "/api/setup-code", {})
+    say(told["setup_code"])
+    note(f"It holds for {told['holds_s'] / 86400:.0f} days, once. The dashboard asks for it at its first page.")
+
+
 @keys.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
