@@ -16,6 +16,7 @@ from mycoswarm.api.certification import certification_routes
 from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
+from mycoswarm.api.dashboard import dashboard_routes, web_folder
 from mycoswarm.api.disclosure import disclosure_routes
 from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway
@@ -24,7 +25,9 @@ from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
 from mycoswarm.api.owner import owner_routes
 from mycoswarm.api.peer import PeerServices, peer_app
+from mycoswarm.api.pulse import Pulse, pulse_routes, ring_routes
 from mycoswarm.api.rota import rota_routes
+from mycoswarm.api.session import Porch, Throttle, session_routes, setup_routes
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat
@@ -38,8 +41,10 @@ from mycoswarm.daemon.foreman import Foreman
 from mycoswarm.daemon.home import STAGE_ARGV, Home
 from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
+from mycoswarm.daemon.odometer import Odometer
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.pace import Pace
+from mycoswarm.daemon.panorama import View, rings_of, sections_of
 from mycoswarm.daemon.profile import Profile
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
@@ -74,6 +79,7 @@ class Node:
         self._site = Site(home.settings, home.ports)
         self._server: PeerServer | None = None
         self._rings: RingPool | None = None
+        self._odometer = Odometer()
         self._pace = Pace(home)
         self._profile = Profile(
             home,
@@ -160,29 +166,50 @@ class Node:
         stops = [chat.stop, rings.stop]  # before the listeners: open answers end with a typed error
         if self._standing.decides:
             sockets = self._own(self._site.bind_console())
+        porch = Porch(home.logins, Throttle())
         services = ConsoleServices(
             completions=Completions(chat, time.time, lambda: secrets.token_hex(12), admit=cabinet.admit),
             embeddings=Embeddings(chat, lambda: secrets.token_hex(12), admit=cabinet.admit),
             doorway=Doorway(
-                names=lambda: self._site.names(home.identity.name), check=home.keys.check, note=self._note_key
+                names=lambda: self._site.names(home.identity.name),
+                check=home.keys.check,
+                note=self._note_key,
+                porch=porch,
             ),
             models=outlook.models,
             health=self._profile.health,
             elsewhere=cabinet.elsewhere,
         )
-        owner = owner_routes(self._steward.services(chat, outlook, self._profile.status))
+        steward = self._steward.services(chat, outlook, self._profile.status)
+        owner = owner_routes(steward)
         auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
         owner += chronicle_routes(self._archivist, auditor)
         if self._standing.decides:
             toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
             foreman = Foreman(home, chat, cabinet.approvals, toolbox, outlook)
-            owner += governance_routes(cabinet.governance(around, foreman.services(cabinet.admit)))
+            employer = foreman.services(cabinet.admit)
+            owner += governance_routes(cabinet.governance(around, employer))
             owner += self._workroom.owner_routes(toolbox, cabinet.admit)
             owner += certification_routes(foreman.certify, cabinet.admit)
             self._vigil = await enter(foreman.vigil(cabinet.admit, lambda: outlook.swarm(None)))
-            owner += rota_routes(self._vigil)
+            owner += [*rota_routes(self._vigil), *setup_routes(porch)]
+            view = View(
+                owner=steward,
+                outlook=outlook,
+                rings=rings.warm,
+                odometer=self._odometer,
+                approvals=cabinet.approvals,
+                employer=employer,
+                vigil=self._vigil,
+                archivist=self._archivist,
+                rules=keeper.rules,
+            )
+            pulse = Pulse(sections_of(view), home.instance_id)
+            owner += [*pulse_routes(pulse), *ring_routes(lambda: rings_of(view))]
+            stops.append(pulse.close)
             stops += [foreman.close, self._vigil.close]  # the last first of all, so that runs end as stopped
-            await enter(Listener(console_app(services, owner), sockets))
+            pages = [*dashboard_routes(web_folder()), *session_routes(porch)]
+            await enter(Listener(console_app(services, owner, pages), sockets))
         else:
             owner += [*worker_routes(), *self._workroom.owner_routes(None)]
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
@@ -242,7 +269,7 @@ class Node:
         plan = opening.plan
         wanted = {stage.node_id for stage in plan.stages} | {plan.holder_id}
         directory = {node_id: self._contacts.addresses(node_id) for node_id in wanted}
-        return await Ring.open(
+        ring = await Ring.open(
             plan,
             connect=lambda node_id: self._reach(node_id, opening.reach),
             seal=self._standing.sign,
@@ -251,6 +278,7 @@ class Node:
             directory=directory,
             request_id=opening.request_id,
         )
+        return self._odometer.over(plan.ring_id, ring)
 
     async def _reach(self, node_id: str, reach: Mapping[str, Place]) -> Connection:
         """Dial a node for a ring, and hold the way there against the place that was decided on.

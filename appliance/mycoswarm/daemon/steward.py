@@ -16,6 +16,7 @@ from mycoswarm.base.errors import InputError, NotFoundError, SwarmError
 from mycoswarm.chat.life import Chat
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.outlook import Outlook
+from mycoswarm.daemon.portrait import portrait_of
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.stock import Stock
 from mycoswarm.store.apikey import Terms
@@ -290,6 +291,7 @@ class Steward:
                     "bytes_per_s": outlook.speed(entry.node_id),
                     "models": [facts.name for facts in outlook.held(entry.node_id)],
                     "addresses": list(card.addresses) if card else [],
+                    "machine": portrait_of(card),
                 }
             )
         return {
