@@ -74,8 +74,10 @@ def test_a_key_opens_a_session_whose_cookie_no_script_and_no_other_site_can_use(
             cookie = headers["set-cookie"].lower()
             assert "httponly" in cookie and "samesite=strict" in cookie and "path=/" in cookie
             session, token = await h.sign_in(h.owner)
-            status, _, shown = await h.ask("GET", "/api/session", None, session)
+            status, _, shown = await h.ask("GET", "/login", None, session)
             assert (status, shown["key"]) == (200, "boss") and token.endswith(shown["csrf"])
+            for more in ((), ("Cookie: mycoswarm_session=x",)):
+                assert (await h.ask("GET", "/login", None, *more))[2] == {"is_signed_in": False}
             assert (await h.ask("GET", "/api/thing", None, session))[2] == {"by": "boss"}
 
     asyncio.run(main())
@@ -102,7 +104,7 @@ def test_a_plain_key_comes_in_and_reaches_nothing_of_the_owners(tmp_path: Path) 
     async def main() -> None:
         async with house(tmp_path) as h:
             session, token = await h.sign_in(h.plain)
-            assert (await h.ask("GET", "/api/session", None, session))[2]["is_owner"] is False
+            assert (await h.ask("GET", "/login", None, session))[2]["is_owner"] is False
             assert (await h.ask("GET", "/v1/models", None, session))[0] == 200
             for method in ("GET", "POST"):
                 status, _, told = await h.ask(method, "/api/thing", {}, session, token)

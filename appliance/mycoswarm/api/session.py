@@ -107,7 +107,7 @@ class Porch:
 
 
 def session_routes(porch: Porch) -> list[Route]:
-    """Build `/login`, which is open to all, and `/api/session`."""
+    """Build `/login`, which is open to all: GET tells whether there is a session; and the way out, `/api/session`."""
 
     async def sign_in(request: Request) -> Response:
         address = request.client.host if request.client else HERE
@@ -130,7 +130,13 @@ def session_routes(porch: Porch) -> list[Route]:
         return answer
 
     async def show(request: Request) -> Response:
-        return JSONResponse(_shown(request.scope["state"]["key"], token_of(request.scope["headers"])))
+        try:
+            key = porch.key_of(request.scope["headers"], "GET")
+        except ApiKeyError:
+            key = None
+        if key is None:
+            return JSONResponse({"is_signed_in": False})
+        return JSONResponse(_shown(key, token_of(request.scope["headers"])))
 
     async def sign_out(request: Request) -> Response:
         token = token_of(request.scope["headers"])
@@ -143,7 +149,7 @@ def session_routes(porch: Porch) -> list[Route]:
 
     return [
         Route("/login", sign_in, methods=["POST"]),
-        Route("/api/session", show, methods=["GET"]),
+        Route("/login", show, methods=["GET"]),
         Route("/api/session", sign_out, methods=["DELETE"]),
     ]
 
@@ -180,6 +186,7 @@ def csrf_of(token: str) -> str:
 
 def _shown(key: Key | None, token: str | None) -> dict[str, Any]:
     return {
+        "is_signed_in": True,
         "key": None if key is None else key.name,
         "user": None if key is None else key.user,
         "is_owner": key is None or key.is_owner,
