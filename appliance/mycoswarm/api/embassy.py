@@ -264,6 +264,8 @@ def _read_head(body: bytes) -> _Head:
         raise InputError(f"the body is not JSON: {exc}") from exc
     if not is_shallow(raw):
         raise InputError("the body is nested too deep for a message")
+    if isinstance(raw, dict) and (isinstance(raw.get("id"), bool) or not isinstance(raw.get("id"), str | int | None)):
+        raise InputError("the id of a message is a text or a whole number")  # the package takes it for a note
     try:
         return msgspec.convert(raw, _Head)
     except msgspec.ValidationError:
@@ -283,7 +285,7 @@ async def _settled(answering: "asyncio.Task[_Reply]", head: _Head) -> _Reply:
 
 def _refused(head: _Head, code: int, message: str) -> _Reply:
     body = _encode({"jsonrpc": "2.0", "id": head.id, "error": {"code": code, "message": message}})
-    return _Reply(200, [(b"content-type", b"application/json")], body)
+    return _Reply(200, [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())], body)
 
 
 def _progress(token: str | int | None, heard: int, text: str) -> bytes:
