@@ -16,6 +16,7 @@ from guests import MODES, address, embassy, guest, post
 from household import run
 from mycoswarm.api.embassy import Pauses, _read_head
 from mycoswarm.api.gate import MAX_BODY_BYTES
+from mycoswarm.api.objection import MAX_VALUES, is_sparse
 from mycoswarm.base.errors import InputError
 from mycoswarm.wire.plan import RingPlan
 from mycoswarm.wire.report import AnyReport
@@ -83,6 +84,8 @@ HOSTILE = {
     + b"1"
     + b"}" * (DEEP + 1),
     "rather deep": message("tools/call", {"name": "chat", "arguments": json.loads("[" * 200 + "]" * 200)}),
+    "many lists": b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[' + b"[0]," * 2_000_000 + b"0]}",
+    "many texts": b"[" + b'"",' * 2_000_000 + b'""]',
     "a batch": b"[" + message("ping") + b"," + message("ping") + b"]",
     "a number": b"7",
     "a long number": b'{"jsonrpc":"2.0","id":1' + b"0" * 5000 + b',"method":"ping"}',
@@ -152,6 +155,23 @@ def test_wrong_arguments_of_chat_are_typed_errors_of_the_tool(arguments: dict[st
             assert not c.bench.rings and not c.bench.notes
 
     run(main)
+
+
+def test_only_values_count_not_what_texts_hold() -> None:
+    full = {"a": '[{",\\"' * MAX_VALUES, 'b",\\': ["\\"]}
+    assert is_sparse(json.dumps(full).encode()) and is_sparse(json.dumps([0] * (MAX_VALUES - 1)).encode())
+    assert not is_sparse(json.dumps([0] * (MAX_VALUES + 1)).encode())
+
+
+@given(st.recursive(st.none() | st.text('"\\,[{u '), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_the_count_is_that_of_the_values(value: Any) -> None:
+    def commas_and_brackets(one: Any) -> int:
+        inner = list(one.values()) if isinstance(one, dict) else one if isinstance(one, list) else None
+        return 0 if inner is None else 1 + max(0, len(inner) - 1) + sum(map(commas_and_brackets, inner))
+
+    body = json.dumps(value).encode()
+    few = b"[" + b",".join([body] * (MAX_VALUES // (commas_and_brackets(value) + 1))) + b"]"
+    assert is_sparse(few) and not is_sparse(b"[" + few + b"," + few + b"," + few + b"]")
 
 
 def test_a_body_without_end_is_cut_off() -> None:

@@ -7,8 +7,9 @@ note of cancelling means. So there is no stream to open by GET and nothing to DE
 Answers are JSON. One that takes long is sent as an event stream, with comments so that proxies and clients wait, and
 with the text so far where the client wants to hear of progress.
 
-Covered: bodies that are too long, too deep or no JSON are refused before the package sees them; clients that leave or
-cancel end the work for them; the package's own telemetry is taken out, and it has no session, task or timer left over.
+Covered: bodies that are too long, too deep, too full or no JSON are refused before the package sees them; clients that
+leave or cancel end the work for them; the package's own telemetry is taken out, and no session, task or timer of it is
+left over. Not covered: who holds a key without limits can keep the swarm busy, here as at `/v1`.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from starlette.types import Message, Receive, Scope, Send
 from mycoswarm.api.departure import while_present
 from mycoswarm.api.gate import MAX_BODY_BYTES
 from mycoswarm.api.menu import NAMES, Menu, Visit
-from mycoswarm.api.objection import is_shallow
+from mycoswarm.api.objection import is_shallow, is_sparse
 from mycoswarm.api.question import read_route
 from mycoswarm.api.visitor import BODY_S, envelope_of, whole_body
 from mycoswarm.base.errors import InputError
@@ -256,8 +257,10 @@ def _read_head(body: bytes) -> _Head:
     """What concerns us of a message; of one that is none, nothing.
 
     Raises:
-        InputError: the body is not JSON, or nested too deep to be any message.
+        InputError: the body is not JSON, or too large or nested too deep to be any message.
     """
+    if not is_sparse(body):
+        raise InputError("the body holds too many values for a message", code="too_large")
     try:
         raw = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
