@@ -144,6 +144,8 @@ class Embassy:
         finally:
             answering.cancel()
             await asyncio.wait({answering})
+            if not answering.cancelled():
+                answering.exception()  # who left has no ears for it
             if running is not None and self._running.get(running) is answering:
                 del self._running[running]
 
