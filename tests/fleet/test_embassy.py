@@ -1,6 +1,8 @@
 """The official MCP client drives our server on real daemons, with the model that comes along."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -12,6 +14,7 @@ from mcp.shared.exceptions import MCPError
 
 from daemons import logs_of, until
 from guests import MODES, guest
+from house.tree import ROOT
 from mycoswarm.base.errors import InputError
 from mycoswarm.cli.call import Call
 from mycoswarm.cli.fleet import Fleet
@@ -139,6 +142,16 @@ def test_the_owners_socket_serves_the_owner_and_a_worker_sends_them_on(pair: Fle
     assert [tool["name"] for tool in tools][-1] == "list_nodes"
     with pytest.raises(InputError, match="coordinator"):
         pair.workers[0].call.ask("POST", "/mcp", body, sent)
+
+
+def test_the_program_on_the_page_does_what_the_page_says(pair: Fleet) -> None:
+    page = (ROOT / "docs" / "mcp.md").read_text(encoding="utf-8")
+    program = page.partition("```python\n")[2].partition("```")[0]
+    program = program.replace("127.0.0.1:6926", pair.console()).replace("msk-...", key(pair, "page"))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    text, place, receipt = done.stdout.strip().rsplit(" ", 2)
+    assert text.startswith("mycoSwarm is") and place in ("this-machine", "LAN")
+    assert pair.coordinator.call.ask("GET", f"/api/ledger/{receipt}")["rows"]
 
 
 def test_the_owner_is_asked_and_a_daemon_that_stops_says_so(pair: Fleet) -> None:
