@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +28,13 @@ KEYS = {KEY: Key("desk", 0.0), OWNER_KEY: Key("boss", 0.0, is_owner=True)}
 
 @dataclass
 class Console:
-    """A console that serves on `port`. `uses` are the key names that the doorway was told of."""
+    """A console that serves on `port`. `uses` are the key names that the doorway was told of; `keys` those it knows."""
 
     bench: Bench
     port: int
     uses: list[str] = field(default_factory=list)
     note_fault: StorageError | None = None
+    keys: dict[str, Key] = field(default_factory=lambda: dict(KEYS))
 
     @property
     def url(self) -> str:
@@ -88,6 +89,8 @@ async def console(
     waits: Waits = USUAL_WAITS,
     socket_path: Path | None = None,
     owner_routes: Sequence[Route] = (),
+    open_routes: Callable[[ConsoleServices], Sequence[Route]] = lambda services: (),
+    admit: Callable[[Key | None], None] = lambda key: None,
 ) -> AsyncIterator[Console]:
     """Serve while the block runs: the app for clients, or on `socket_path` the owner's, which has `/v1/owner` too."""
     bench = bench or Bench()
@@ -102,18 +105,22 @@ async def console(
 
     async with asyncio.timeout(30), bench.chat() as chat:
         services = ConsoleServices(
-            completions=Completions(chat, lambda: 1234.5, bench.new_id, admit=lambda key: None, waits=waits),
+            completions=Completions(chat, lambda: 1234.5, bench.new_id, admit=admit, waits=waits),
             embeddings=Embeddings(chat, bench.new_id, admit=lambda key: None, body_s=waits.body_s),
             doorway=Doorway(
                 names=lambda: frozenset({"127.0.0.1", "localhost", "::1", "attic.local"}),
-                check=KEYS.get,
+                check=lambda secret: made.keys.get(secret),
                 note=note,
             ),
             models=lambda: [(FACTS, ("attic",))],
             health=lambda: {"status": "ok"},
             elsewhere=dict,
         )
-        app = socket_app(services, [Route("/v1/owner", owner)]) if socket_path else console_app(services, owner_routes)
+        more = open_routes(services)
+        if socket_path:
+            app = socket_app(services, [Route("/v1/owner", owner), *more])
+        else:
+            app = console_app(services, owner_routes, more)
         config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
         config.timeout_graceful_shutdown = 2
         server = uvicorn.Server(config)

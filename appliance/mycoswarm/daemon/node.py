@@ -170,19 +170,23 @@ class Node:
             health=self._profile.health,
             elsewhere=cabinet.elsewhere,
         )
-        owner = owner_routes(self._steward.services(chat, outlook, self._profile.status))
+        own = self._steward.services(chat, outlook, self._profile.status)
+        owner = owner_routes(own)
         auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
         owner += chronicle_routes(self._archivist, auditor)
         if self._standing.decides:
             toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
             foreman = Foreman(home, chat, cabinet.approvals, toolbox, outlook)
-            owner += governance_routes(cabinet.governance(around, foreman.services(cabinet.admit)))
+            governance = cabinet.governance(around, foreman.services(cabinet.admit))
+            owner += governance_routes(governance)
+            embassy = cabinet.embassy(services, governance.rules, own.nodes)
             owner += self._workroom.owner_routes(toolbox, cabinet.admit)
             owner += certification_routes(foreman.certify, cabinet.admit)
             self._vigil = await enter(foreman.vigil(cabinet.admit, lambda: outlook.swarm(None)))
             owner += rota_routes(self._vigil)
             stops += [foreman.close, self._vigil.close]  # the last first of all, so that runs end as stopped
-            await enter(Listener(console_app(services, owner), sockets))
+            await enter(Listener(console_app(services, owner, embassy.routes()), sockets))
+            owner += embassy.routes()
         else:
             owner += [*worker_routes(), *self._workroom.owner_routes(None)]
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
