@@ -29,12 +29,13 @@ KEYS = {KEY: Key("desk", 0.0), OWNER_KEY: Key("boss", 0.0, is_owner=True)}
 
 @dataclass
 class Console:
-    """A console that serves on `port`. `uses` are the key names that the doorway was told of."""
+    """A console that serves on `port`. `uses` are the key names that the doorway was told of; `keys` those it knows."""
 
     bench: Bench
     port: int
     uses: list[str] = field(default_factory=list)
     note_fault: StorageError | None = None
+    keys: dict[str, Key] = field(default_factory=lambda: dict(KEYS))
 
     @property
     def url(self) -> str:
@@ -89,9 +90,10 @@ async def console(
     waits: Waits = USUAL_WAITS,
     socket_path: Path | None = None,
     owner_routes: Sequence[Route] = (),
-    pages: Sequence[Route] = (),
+    open_routes: Callable[[ConsoleServices], Sequence[Route]] = lambda services: (),
+    admit: Callable[[Key | None], None] = lambda key: None,
     porch: Porch | None = None,
-    check: Callable[[str], Key | None] = KEYS.get,
+    check: Callable[[str], Key | None] | None = None,
 ) -> AsyncIterator[Console]:
     """Serve while the block runs: the app for clients, or on `socket_path` the owner's, which has `/v1/owner` too."""
     bench = bench or Bench()
@@ -106,11 +108,11 @@ async def console(
 
     async with asyncio.timeout(30), bench.chat() as chat:
         services = ConsoleServices(
-            completions=Completions(chat, lambda: 1234.5, bench.new_id, admit=lambda key: None, waits=waits),
+            completions=Completions(chat, lambda: 1234.5, bench.new_id, admit=admit, waits=waits),
             embeddings=Embeddings(chat, bench.new_id, admit=lambda key: None, body_s=waits.body_s),
             doorway=Doorway(
                 names=lambda: frozenset({"127.0.0.1", "localhost", "::1", "attic.local"}),
-                check=check,
+                check=check or (lambda secret: made.keys.get(secret)),
                 note=note,
                 porch=porch,
             ),
@@ -118,11 +120,11 @@ async def console(
             health=lambda: {"status": "ok"},
             elsewhere=dict,
         )
-        app = (
-            socket_app(services, [Route("/v1/owner", owner)])
-            if socket_path
-            else console_app(services, owner_routes, pages)
-        )
+        more = open_routes(services)
+        if socket_path:
+            app = socket_app(services, [Route("/v1/owner", owner), *more])
+        else:
+            app = console_app(services, owner_routes, more)
         config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
         config.timeout_graceful_shutdown = 2
         server = uvicorn.Server(config)

@@ -61,7 +61,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     (tmp_path / "secret").write_text("nobody's")
     pages = [*dashboard_routes(tmp_path / "web"), *session_routes(porch)]
     routes = [Route("/api/thing", change, methods=["GET", "POST"])]
-    async with console(owner_routes=routes, pages=pages, porch=porch, check=keys.check) as c:
+    async with console(owner_routes=routes, open_routes=lambda services: pages, porch=porch, check=keys.check) as c:
         yield House(c, porch, keys)
     store.close()
 

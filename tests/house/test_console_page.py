@@ -1,4 +1,4 @@
-"""The page about the owner's routes lists every one of them."""
+"""The pages about the console's routes list every one of them."""
 
 import re
 
@@ -6,11 +6,14 @@ import msgspec
 
 from house.tree import ROOT
 from mycoswarm.api.certification import certification_routes
+from mycoswarm.api.embassy import Embassy
 from mycoswarm.api.employer import EmployerServices
 from mycoswarm.api.governance import GovernanceServices, governance_routes
+from mycoswarm.api.menu import OFFERS, Menu
 from mycoswarm.api.rota import rota_routes
 from mycoswarm.api.rules import RuleServices
 
+MCP_PAGE = (ROOT / "docs" / "mcp.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "console.md").read_text(encoding="utf-8")
 
 
@@ -22,7 +25,14 @@ def test_every_address_is_listed() -> None:
     )
     services = GovernanceServices(rules=rules, endpoints=nothing, approvals=nothing, employer=employer)  # type: ignore[arg-type]  # as above
     certification, rota = certification_routes(nothing, nothing), rota_routes(nothing)  # type: ignore[arg-type]  # as above
-    for route in (*governance_routes(services), *certification, *rota):
+    mcp = Embassy(Menu(nothing)).routes()  # type: ignore[arg-type]  # as above
+    for route in (*governance_routes(services), *certification, *rota, *mcp):
         path = re.sub(r"\{name[^}]*\}", "NAME", re.sub(r"\{id[^}]*\}", "ID", route.path))
         last = path.rpartition("/")[2]
         assert path in PAGE or f"`/{last}`" in PAGE, path
+
+
+def test_every_tool_for_mcp_clients_and_its_arguments_are_on_the_page() -> None:
+    for offer in OFFERS:
+        (row,) = (line for line in MCP_PAGE.splitlines() if line.startswith(f"| `{offer.name}` |"))
+        assert all(f"`{name}`" in row for name in offer.parameters["properties"]), offer.name

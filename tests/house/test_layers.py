@@ -13,6 +13,8 @@ HOMES = {
     "h11": {"external"},
     "jinja2": {"stage"},
     "llama_cpp": {"stage", "hardware"},
+    "mcp": {"api"},
+    "mcp_types": {"api"},
     "msgspec": {
         "wire",
         "catalog",

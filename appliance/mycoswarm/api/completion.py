@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from mycoswarm.api.departure import EventStream, while_present
 from mycoswarm.api.provenance import Provenance
-from mycoswarm.api.question import Question, read_chat, read_completion
+from mycoswarm.api.question import Envelope, Question, read_chat, read_completion
 from mycoswarm.api.refusal import bug, error_body, error_response
 from mycoswarm.api.visitor import BODY_S, envelope_of, whole_body
 from mycoswarm.base.errors import SwarmError
@@ -161,7 +161,7 @@ class _Answer:
 
 
 class Completions:
-    """The two routes. `clock` gives seconds since 1970; `new_id` a fresh request id."""
+    """The two routes, and chat through another door. `clock` gives seconds since 1970; `new_id` a fresh request id."""
 
     def __init__(
         self,
@@ -182,6 +182,24 @@ class Completions:
     async def text(self, request: Request) -> Response:
         """Answer `/v1/completions`."""
         return await self._serve(request, is_chat=False)
+
+    async def whole(
+        self, body: bytes, envelope: Envelope, key: Key | None, hear: Callable[[Event], None]
+    ) -> dict[str, Any]:
+        """Answer a body of `/v1/chat/completions` that came through another door; gives what that route would answer,
+        not streamed. `hear` is told each event as it comes.
+
+        Raises:
+            SwarmError: typed and final.
+        """
+        self._admit(key)
+        question = read_chat(body, envelope)
+        answer = _Answer(question, int(self._clock()))
+        async with contextlib.aclosing(self._chat.answer(question.job)) as events:
+            async for event in events:
+                hear(event)
+                answer.take(event)
+        return answer.whole()
 
     async def _serve(self, request: Request, *, is_chat: bool) -> Response:
         read = read_chat if is_chat else read_completion

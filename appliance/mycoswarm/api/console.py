@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mycoswarm.api.assortment import assortment
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway, Gate, bounded
@@ -33,12 +34,14 @@ class ConsoleServices:
     elsewhere: Callable[[], dict[str, tuple[str, ...]]]
 
 
-def console_app(services: ConsoleServices, owner_routes: Sequence[Route] = (), pages: Sequence[Route] = ()) -> ASGIApp:
+def console_app(
+    services: ConsoleServices, owner_routes: Sequence[Route] = (), open_routes: Sequence[Route] = ()
+) -> ASGIApp:
     """Build the app that clients reach over TCP: every request needs a key, and the owner's routes an owner's key.
 
-    `pages`: the dashboard's files and its sign-in, which look after themselves.
+    `open_routes` take any key, and the paths that the gate leaves open none: the dashboard's files and its sign-in.
     """
-    return Gate(_app(services, [*pages, *map(_for_owners, owner_routes)]), services.doorway)
+    return Gate(_app(services, [*open_routes, *(_for_owners(route) for route in owner_routes)]), services.doorway)
 
 
 def socket_app(services: ConsoleServices, owner_routes: Sequence[Route]) -> ASGIApp:
@@ -58,18 +61,15 @@ def _app(services: ConsoleServices, more: Sequence[Route]) -> Starlette:
     async def health(request: Request) -> Response:
         return JSONResponse(services.health())
 
+    def listed() -> list[dict[str, Any]]:
+        return assortment(services.models(), services.elsewhere())
+
     async def models(request: Request) -> Response:
-        held = [_model(*one) for one in services.models()]
-        known = {one["id"] for one in held}
-        held += [one for one in _elsewhere(services.elsewhere()) if one["id"] not in known]
-        return JSONResponse({"object": "list", "data": held})
+        return JSONResponse({"object": "list", "data": listed()})
 
     async def model(request: Request) -> Response:
         wanted = request.path_params["name"]
-        for facts, holders in services.models():
-            if facts.name == wanted:
-                return JSONResponse(_model(facts, holders))
-        for one in _elsewhere(services.elsewhere()):
+        for one in listed():
             if one["id"] == wanted:
                 return JSONResponse(one)
         raise NotFoundError(f"no node holds a model named {wanted[:200]!r}", hint="`/v1/models` lists what there is.")
@@ -107,36 +107,3 @@ class _OwnersOnly:
 
 def _for_owners(route: Route) -> Route:
     return Route(route.path, route.endpoint, methods=route.methods, middleware=[Middleware(_OwnersOnly)])
-
-
-def _elsewhere(endpoints: dict[str, tuple[str, ...]]) -> list[dict[str, Any]]:
-    """Models of endpoints, each once."""
-    names: dict[str, list[str]] = {}
-    for endpoint, models in endpoints.items():
-        for name in models:
-            names.setdefault(name, []).append(endpoint)
-    return [
-        {"id": name, "object": "model", "created": 0, "owned_by": held_by[0], "mycoswarm": {"endpoints": held_by}}
-        for name, held_by in names.items()
-    ]
-
-
-def _model(facts: ModelFacts, holders: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "id": facts.name,
-        "object": "model",
-        "created": 0,
-        "owned_by": "mycoswarm",
-        "mycoswarm": {
-            "digest": facts.digest,
-            "architecture": facts.architecture,
-            "quantisation": facts.quantisation,
-            "layers": facts.n_layer,
-            "context_tokens": facts.n_ctx_train,
-            "file_bytes": facts.file_bytes,
-            "splittable": facts.splittable,
-            "pooling": facts.pooling,
-            "embedding_width": facts.n_embd,
-            "held_by": list(holders),
-        },
-    }

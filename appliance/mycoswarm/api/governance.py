@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from mycoswarm.api.approval import ApprovalDesk, approval_routes
 from mycoswarm.api.destination import EndpointDesk, endpoint_routes
+from mycoswarm.api.embassy import PATH
 from mycoswarm.api.employer import EmployerServices, employer_routes
 from mycoswarm.api.rules import RuleServices, rule_routes
 from mycoswarm.base.errors import InputError
@@ -40,11 +41,11 @@ def worker_routes() -> list[Route]:
 
     async def refuse(request: Request) -> Response:
         raise InputError(
-            "this node is a worker: rules, endpoints, approvals, agents and certificates are kept on its coordinator",
+            "this node is a worker: rules, endpoints, approvals, agents, certificates and MCP are on its coordinator",
             hint="Ask there.",
             code="asked_a_worker",
         )
 
     methods = ["GET", "POST", "PUT", "DELETE"]
-    paths = (*(f"/api/{room}{{rest:path}}" for room in ROOMS), "/api/models/{name:path}/certify")
+    paths = (*(f"/api/{room}{{rest:path}}" for room in ROOMS), "/api/models/{name:path}/certify", PATH)
     return [Route(path, refuse, methods=methods) for path in paths]

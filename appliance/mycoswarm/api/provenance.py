@@ -12,7 +12,7 @@ class Provenance:
     prompt."""
 
     def __init__(self, receipt: str) -> None:
-        self._receipt = receipt
+        self.receipt = receipt
         self._decided: list[Decided] = []
 
     def take(self, decided: Decided) -> None:
@@ -26,7 +26,7 @@ class Provenance:
 
     def shown(self) -> dict[str, Any]:
         """For the body, beside OpenAI's fields. `earlier_stages` had begun the answer and were lost."""
-        extra: dict[str, Any] = {"receipt": self._receipt}
+        extra: dict[str, Any] = {"receipt": self.receipt}
         if self._decided:
             last = self._decided[-1].decision
             extra |= {"ran": self._ran(), "nodes": list(self._names()), "rule": last.rule}
@@ -39,7 +39,7 @@ class Provenance:
 
     def headers(self) -> dict[str, str]:
         """The receipt's number, and which machines saw the prompt."""
-        headers = {"x-request-id": self._receipt, "x-mycoswarm-receipt": self._receipt}
+        headers = {"x-request-id": self.receipt, "x-mycoswarm-receipt": self.receipt}
         if self._decided:
             headers["x-mycoswarm-ran"] = self._ran()
             headers["x-mycoswarm-nodes"] = _plain(",".join(self._names()))

@@ -3,11 +3,15 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
+from mycoswarm.api.assortment import assortment
+from mycoswarm.api.console import ConsoleServices
+from mycoswarm.api.embassy import Embassy
 from mycoswarm.api.employer import EmployerServices
 from mycoswarm.api.governance import GovernanceServices
+from mycoswarm.api.menu import Menu, MenuServices
 from mycoswarm.api.rules import RuleServices
 from mycoswarm.base.errors import EndpointError
 from mycoswarm.catalog.facts import ModelFacts
@@ -71,6 +75,21 @@ class Cabinet:
             approvals=self.approvals,
             employer=employer,
         )
+
+    def embassy(
+        self, console: ConsoleServices, rules: RuleServices, nodes: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> Embassy:
+        """The swarm as an MCP server, with what the console and the owner's routes have."""
+        services = MenuServices(
+            completions=console.completions,
+            models=lambda: assortment(console.models(), console.elsewhere()),
+            explain=rules.explain,
+            rules=rules.desk.show,
+            nodes=nodes,
+            admit=self.admit,
+            new_id=lambda: secrets.token_hex(12),
+        )
+        return Embassy(Menu(services))
 
     def surroundings(
         self,

@@ -180,21 +180,23 @@ class Node:
             health=self._profile.health,
             elsewhere=cabinet.elsewhere,
         )
-        steward = self._steward.services(chat, outlook, self._profile.status)
-        owner = owner_routes(steward)
+        own = self._steward.services(chat, outlook, self._profile.status)
+        owner = owner_routes(own)
         auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
         owner += chronicle_routes(self._archivist, auditor)
         if self._standing.decides:
             toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
             foreman = Foreman(home, chat, cabinet.approvals, toolbox, outlook)
             employer = foreman.services(cabinet.admit)
-            owner += governance_routes(cabinet.governance(around, employer))
+            governance = cabinet.governance(around, employer)
+            owner += governance_routes(governance)
+            embassy = cabinet.embassy(services, governance.rules, own.nodes)
             owner += self._workroom.owner_routes(toolbox, cabinet.admit)
             owner += certification_routes(foreman.certify, cabinet.admit)
             self._vigil = await enter(foreman.vigil(cabinet.admit, lambda: outlook.swarm(None)))
             owner += [*rota_routes(self._vigil), *setup_routes(porch)]
             view = View(
-                owner=steward,
+                owner=own,
                 outlook=outlook,
                 rings=rings.warm,
                 odometer=self._odometer,
@@ -208,8 +210,9 @@ class Node:
             owner += [*pulse_routes(pulse), *ring_routes(lambda: rings_of(view))]
             stops.append(pulse.close)
             stops += [foreman.close, self._vigil.close]  # the last first of all, so that runs end as stopped
-            pages = [*dashboard_routes(web_folder()), *session_routes(porch)]
+            pages = [*dashboard_routes(web_folder()), *session_routes(porch), *embassy.routes()]
             await enter(Listener(console_app(services, owner, pages), sockets))
+            owner += embassy.routes()
         else:
             owner += [*worker_routes(), *self._workroom.owner_routes(None)]
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))

@@ -42,7 +42,7 @@ def configure_log(level: str) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         force=True,
     )
-    for noisy in ("uvicorn", "asyncio", "zeroconf"):
+    for noisy in ("uvicorn", "asyncio", "zeroconf", "mcp", "sse_starlette", "opentelemetry"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
