@@ -166,24 +166,11 @@ class Node:
         stops = [chat.stop, rings.stop]  # before the listeners: open answers end with a typed error
         if self._standing.decides:
             sockets = self._own(self._site.bind_console())
-        porch = Porch(home.logins, Throttle())
-        services = ConsoleServices(
-            completions=Completions(chat, time.time, lambda: secrets.token_hex(12), admit=cabinet.admit),
-            embeddings=Embeddings(chat, lambda: secrets.token_hex(12), admit=cabinet.admit),
-            doorway=Doorway(
-                names=lambda: self._site.names(home.identity.name),
-                check=home.keys.check,
-                note=self._note_key,
-                porch=porch,
-            ),
-            models=outlook.models,
-            health=self._profile.health,
-            elsewhere=cabinet.elsewhere,
-        )
         own = self._steward.services(chat, outlook, self._profile.status)
-        owner = owner_routes(own)
+        porch = Porch(home.logins, Throttle())
+        services = self._console(chat, cabinet, outlook, porch)
         auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
-        owner += chronicle_routes(self._archivist, auditor)
+        owner = [*owner_routes(own), *chronicle_routes(self._archivist, auditor)]
         if self._standing.decides:
             toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
             foreman = Foreman(home, chat, cabinet.approvals, toolbox, outlook)
@@ -208,8 +195,7 @@ class Node:
             )
             pulse = Pulse(sections_of(view), home.instance_id)
             owner += [*pulse_routes(pulse), *ring_routes(lambda: rings_of(view))]
-            stops.append(pulse.close)
-            stops += [foreman.close, self._vigil.close]  # the last first of all, so that runs end as stopped
+            stops += [pulse.close, foreman.close, self._vigil.close]  # the last first of all: runs end as stopped
             pages = [*dashboard_routes(web_folder()), *session_routes(porch), *embassy.routes()]
             await enter(Listener(console_app(services, owner, pages), sockets))
             owner += embassy.routes()
@@ -218,6 +204,22 @@ class Node:
         await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
         for stop in stops:
             self._stack.push_async_callback(stop)
+
+    def _console(self, chat: Chat, cabinet: Cabinet, outlook: Outlook, porch: Porch) -> ConsoleServices:
+        home = self._home
+        return ConsoleServices(
+            completions=Completions(chat, time.time, lambda: secrets.token_hex(12), admit=cabinet.admit),
+            embeddings=Embeddings(chat, lambda: secrets.token_hex(12), admit=cabinet.admit),
+            doorway=Doorway(
+                names=lambda: self._site.names(home.identity.name),
+                check=home.keys.check,
+                note=self._note_key,
+                porch=porch,
+            ),
+            models=outlook.models,
+            health=self._profile.health,
+            elsewhere=cabinet.elsewhere,
+        )
 
     # What the parts ask of each other
 
