@@ -32,6 +32,7 @@ HOMES = {
     "psutil": {"hardware", "swarm"},
     "pynvml": {"hardware"},
     "rich": {"cli"},
+    "segno": {"api"},
     "sqlite_utils": {"store"},
     "starlette": {"api"},
     "tomli_w": {"cli"},

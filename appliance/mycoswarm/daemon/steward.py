@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
+from mycoswarm.api.matrix import qr_rows
 from mycoswarm.api.owner import OwnerServices
 from mycoswarm.base.egress import Opening
 from mycoswarm.base.errors import InputError, NotFoundError, SwarmError
@@ -163,7 +164,7 @@ class Steward:
         addresses = tuple(f"{text.rpartition(':')[0]}:{port}" for text in self._parts.addresses())
         token = await asyncio.to_thread(lambda: registrar.mint_token(addresses, lifetime_s=lifetime_s, uses=uses))
         await self._door.refresh()
-        return {"token": token.text, "lifetime_s": lifetime_s, "uses": uses}
+        return {"token": token.text, "lifetime_s": lifetime_s, "uses": uses, "qr": qr_rows(token.text)}
 
     async def _join(self, text: str) -> dict[str, Any]:
         parts = self._parts
