@@ -3,7 +3,9 @@
 import { action, badge, complain, facts, field, fill, form, h, notice, onChange, table } from "../dom.js";
 import { waiting } from "../approvals.js";
 import { seconds, when } from "../format.js";
+import { library } from "../library.js";
 import { ask, lines } from "../net.js";
+import { servers } from "../servers.js";
 import { take } from "../talk.js";
 
 const FRESH = 'name = "scout"\nmodel = "spore"\nsystem = "Answer briefly."\ntools = ["calculator", "read_*"]\n\n[budget]\nmax_steps = 6\ntokens = 400\nseconds = 120\n';
@@ -19,7 +21,7 @@ export function open(main, { state }) {
   let names = [];
   let running = null;
   fill(main, h("h1", {}, "Agents"), pending.element, agents, h("div", { class: "row" }, action("New agent file", () => edit("", FRESH))), editor, live,
-    h("h2", {}, "Schedules"), schedules, h("h2", {}, "Runs"), runs, shown);
+    h("h2", {}, "Schedules"), schedules, h("h2", {}, "Runs"), runs, shown, library(), servers());
 
   async function load() {
     const told = await ask("GET", "/api/agents");
