@@ -38,7 +38,11 @@ Schema = Mapping[str, Any]
 
 
 def read_functions(cursor: Cursor) -> Reading[Found]:
-    """`<function=NAME>` with its parameters, in a `<tool_call>` or (as Qwen3-Coder at times writes) without it."""
+    """`<function=NAME>` with its parameters, in a `<tool_call>` or (as Qwen3-Coder at times writes) without it.
+
+    Raises:
+        ProtocolError: it is text after all.
+    """
     is_wrapped = bool((yield from cursor.sees((CALL,))))
     if is_wrapped:
         yield from cursor.literal(CALL)
@@ -69,7 +73,11 @@ def read_functions(cursor: Cursor) -> Reading[Found]:
 
 
 def read_keys(cursor: Cursor) -> Reading[Found]:
-    """A `<tool_call>` with the name, and a pair of `<arg_key>` and `<arg_value>` for each argument."""
+    """A `<tool_call>` with the name, and a pair of `<arg_key>` and `<arg_value>` for each argument.
+
+    Raises:
+        ProtocolError: it is text after all.
+    """
     yield from cursor.literal(CALL)
     name = yield from cursor.until((KEY, CALL_END), MAX_HEAD)
     pairs = []

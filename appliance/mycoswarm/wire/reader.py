@@ -1,6 +1,6 @@
 """How calls in JSON are read, one function for each form of wire/dialect.py.
 
-Each begins where its form opens. It gives the calls, or raises ProtocolError where it is text after all.
+Each begins where its form opens, and gives the calls. Where it fails, what stands there is text.
 """
 
 import re
@@ -63,6 +63,11 @@ def _arguments(text: str) -> str:
 
 
 def read_tagged(cursor: Cursor) -> Reading[Found]:
+    """JSON between `<tool_call>` and its end.
+
+    Raises:
+        ProtocolError: it is text after all.
+    """
     yield from cursor.literal("<tool_call>")
     yield from cursor.blanks()
     text = yield from cursor.value()
@@ -72,7 +77,11 @@ def read_tagged(cursor: Cursor) -> Reading[Found]:
 
 
 def read_bare(cursor: Cursor) -> Reading[Found]:
-    """The whole answer is calls: whatever else stands in it makes it text."""
+    """The whole answer is calls: whatever else stands in it makes it text.
+
+    Raises:
+        ProtocolError: it is text after all.
+    """
     is_marked = bool((yield from cursor.sees(("<|python_tag|>",))))
     if is_marked:
         yield from cursor.literal("<|python_tag|>")
@@ -98,6 +107,11 @@ def read_bare(cursor: Cursor) -> Reading[Found]:
 
 
 def read_mistral(cursor: Cursor) -> Reading[Found]:
+    """Behind `[TOOL_CALLS]`: a list in JSON, or a name and its arguments.
+
+    Raises:
+        ProtocolError: it is text after all.
+    """
     yield from cursor.literal("[TOOL_CALLS]")
     yield from cursor.blanks()
     if (yield from cursor.char()) in ("[", "{") and not (yield from cursor.sees(("[ARGS]", "[CALL_ID]"))):
@@ -113,6 +127,11 @@ def read_mistral(cursor: Cursor) -> Reading[Found]:
 
 
 def read_deepseek(cursor: Cursor) -> Reading[Found]:
+    """A block of calls, each a name and its arguments, in a fence or bare.
+
+    Raises:
+        ProtocolError: it is text after all.
+    """
     yield from cursor.literal(BEGIN)
     found: Found = []
     while True:
@@ -140,7 +159,11 @@ def read_deepseek(cursor: Cursor) -> Reading[Found]:
 
 
 def read_harmony(cursor: Cursor) -> Reading[Found]:
-    """One message's head: calls are read to their end, thoughts are left out, and of all else the body is text."""
+    """One message's head: calls are read to their end, thoughts are left out, and of all else the body is text.
+
+    Raises:
+        ProtocolError: all of it is text.
+    """
     if (yield from cursor.sees(TURNS[2:])):
         cursor.at += len((yield from cursor.sees(TURNS[2:])))
         return []
