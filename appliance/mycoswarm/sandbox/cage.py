@@ -15,7 +15,7 @@ from mycoswarm.base.errors import SetupError
 from mycoswarm.sandbox.enclosure import NOBODY
 from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.turnkey import Plan
-from mycoswarm.sandbox.view import SCRATCH, WORKSPACE, environment, view_of
+from mycoswarm.sandbox.view import SCRATCH, WORKSPACE, environment, seen, view_of
 
 RUNNER = (sys.executable, "-P", "-m", "mycoswarm.sandbox.runner")
 _TURNKEY = (sys.executable, "-P", "-m", "mycoswarm.sandbox.turnkey")
@@ -76,10 +76,12 @@ def locked(
     Raises:
         SetupError: a hidden folder is below one that every tool reads, and nothing can be put over it.
     """
+    hidden = tuple(hidden)
     view = view_of(hidden)
-    if level.in_place and view.masked:
+    bared = [*view.masked, *map(str, seen(hidden, (Path(view.listed),)))]
+    if level.in_place and bared:
         raise SetupError(
-            f"{view.masked[0]} must stay hidden, and lies below a folder that tools read",
+            f"{bared[0]} must stay hidden, and lies below a folder that tools read",
             hint="Move the data folder out of the Python environment, or install bubblewrap.",
             code="no_sandbox",
         )

@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 
 from mycoswarm.base.errors import SetupError
 from mycoswarm.sandbox.kernel import call
@@ -29,6 +30,7 @@ _KNOWN = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16, 6: 16, 7: 16}  # how many rights ea
 _TCP = 3  # bind and connect
 _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 
+LIST = _READ_DIR
 READ = _EXECUTE | _READ_FILE | _READ_DIR
 WRITE = READ | _WRITE_FILE | _REMOVE | _MAKE_FOLDER_OR_FILE | _MAKE_SOCKET_OR_PIPE | _MAKE_LINK | _REFER | _TRUNCATE
 USE = _READ_FILE | _WRITE_FILE  # of a device
@@ -50,21 +52,12 @@ def restrict(known: int, rights: Iterable[tuple[str, int]]) -> None:
     Raises:
         SetupError: the kernel refused it.
     """
-    everything = (1 << _KNOWN[known]) - 1
-    with _Rules(_words(known, everything)) as rules:
-        for path, allowed in rights:
-            try:
-                place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            try:
-                if not stat.S_ISDIR(os.fstat(place).st_mode):
-                    allowed &= _OF_FILES
-                rule = struct.pack("=Qi", allowed & everything, place)
-                call("landlock_add_rule", rules, _PATH_BENEATH, rule, 0)
-            finally:
-                os.close(place)
-        call("landlock_restrict_self", rules, 0)
+    words = struct.pack("=Q", (1 << _KNOWN[known]) - 1)
+    if known >= WITH_TCP:
+        words += struct.pack("=Q", _TCP)
+    if known >= WITH_SCOPES:
+        words += struct.pack("=Q", _ABSTRACT_SOCKETS | _SIGNALS)
+    _bind(words, rights)
 
 
 def divide() -> None:
@@ -73,29 +66,28 @@ def divide() -> None:
     Raises:
         SetupError: the kernel refused it.
     """
-    with _Rules(struct.pack("=QQQ", 0, 0, _SIGNALS)) as rules:
+    # A ruleset that says nothing about moving files to other folders forbids it.
+    _bind(struct.pack("=QQQ", _REFER, 0, _SIGNALS), [("/", _REFER)])
+
+
+def _bind(words: bytes, rights: Iterable[tuple[str, int]]) -> None:
+    """`words`: struct landlock_ruleset_attr, which begins with the rights that are withdrawn."""
+    (everything,) = struct.unpack_from("=Q", words)
+    rules = call("landlock_create_ruleset", words, len(words), 0)
+    try:
+        for path, allowed in rights:
+            with suppress(FileNotFoundError):
+                _allow(rules, path, allowed & everything)
         call("landlock_restrict_self", rules, 0)
+    finally:
+        os.close(rules)
 
 
-def _words(known: int, everything: int) -> bytes:
-    """struct landlock_ruleset_attr, as long as this version has it."""
-    words = struct.pack("=Q", everything)
-    if known >= WITH_TCP:
-        words += struct.pack("=Q", _TCP)
-    if known >= WITH_SCOPES:
-        words += struct.pack("=Q", _ABSTRACT_SOCKETS | _SIGNALS)
-    return words
-
-
-class _Rules:
-    """A ruleset while it is made."""
-
-    def __init__(self, words: bytes) -> None:
-        self._words = words
-
-    def __enter__(self) -> int:
-        self._number = call("landlock_create_ruleset", self._words, len(self._words), 0)
-        return self._number
-
-    def __exit__(self, *raised: object) -> None:
-        os.close(self._number)
+def _allow(rules: int, path: str, allowed: int) -> None:
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISDIR(os.fstat(place).st_mode):
+            allowed &= _OF_FILES
+        call("landlock_add_rule", rules, _PATH_BENEATH, struct.pack("=Qi", allowed, place), 0)
+    finally:
+        os.close(place)

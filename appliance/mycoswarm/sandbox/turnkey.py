@@ -34,7 +34,7 @@ from mycoswarm.sandbox.kernel import (
     filter_calls,
     give_up_capabilities,
 )
-from mycoswarm.sandbox.landlock import READ, USE, WITH_SCOPES, WRITE, divide, restrict
+from mycoswarm.sandbox.landlock import LIST, READ, USE, WITH_SCOPES, WRITE, divide, restrict
 from mycoswarm.sandbox.view import SCRATCH, WORKSPACE, View
 
 _WORST = "1000"  # oom_score_adj: of all processes of the machine the kernel takes these first
@@ -101,7 +101,7 @@ def _rights(plan: Plan) -> list[tuple[str, int]]:
     if not plan.in_place:
         return [("/", READ), (WORKSPACE, WRITE), (SCRATCH, WRITE), *devices]
     shown = [(path, READ) for path in plan.view.shown]
-    return [*shown, (plan.workspace, WRITE), (plan.scratch, WRITE), *devices]
+    return [*shown, (plan.view.listed, LIST), (plan.workspace, WRITE), (plan.scratch, WRITE), *devices]
 
 
 def _reaches(pid: int) -> bool:

@@ -20,7 +20,8 @@ _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTH
 class View(msgspec.Struct, frozen=True):
     """Paths of this machine that are shown, each at its own place. `parents`: folders on the way to them, outermost
     first. `links`: where a link of the system leads, and its path. `roots`: folders that this Python is in. `masked`:
-    hidden folders as they would be seen below what is shown."""
+    hidden folders as they would be seen below what is shown. `listed`: where Python looks for our package, for which it
+    has to read the names there, though nothing else."""
 
     parents: tuple[str, ...]
     system: tuple[str, ...]
@@ -28,6 +29,7 @@ class View(msgspec.Struct, frozen=True):
     etc: tuple[str, ...]
     roots: tuple[str, ...]
     masked: tuple[str, ...]
+    listed: str
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -47,7 +49,8 @@ def view_of(hidden: Iterable[Path]) -> View:
         links=tuple((str(path.readlink()), str(path)) for path in links),
         etc=_ETC,
         roots=tuple(map(str, roots)),
-        masked=tuple(map(str, _seen(hidden, (*system, *roots)))),
+        masked=tuple(map(str, seen(hidden, (*system, *roots)))),
+        listed=str(Path(mycoswarm.__file__).parent.parent),
     )
 
 
@@ -56,7 +59,7 @@ def environment(home: str, scratch: str) -> dict[str, str]:
     return {**_ENVIRONMENT, "HOME": home, "TMPDIR": scratch}
 
 
-def _seen(hidden: Iterable[Path], roots: Iterable[Path]) -> list[Path]:
+def seen(hidden: Iterable[Path], roots: Iterable[Path]) -> list[Path]:
     """Where these folders would be seen: below each root that is shown, whatever links lead to either."""
     found = []
     for folder in hidden:
