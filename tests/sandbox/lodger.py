@@ -18,7 +18,7 @@ from mycoswarm.sandbox.kernel import call
 from mycoswarm.sandbox.runner import Bounds, Ended
 from mycoswarm.sandbox.view import python_roots
 
-USER = 61_234  # of nobody on any machine
+USER = 1_850_000_000 + os.getpid()  # nobody's, and another one in each run of the tests
 _MOUNTS, _BIND, _PRIVATE_AND_BELOW = 0x20000, 0x1000, 0x44000
 
 

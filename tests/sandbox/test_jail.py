@@ -18,7 +18,7 @@ from daemons import until
 from mycoswarm.base.errors import SetupError, StorageError
 from mycoswarm.sandbox.jail import MAX_FOLDER_BYTES, Errand, Jail
 from mycoswarm.sandbox.level import SandboxLevel
-from sandbox.conftest import Room
+from sandbox.conftest import RUN, Room
 from sandbox.lodger import serve
 
 pytestmark = pytest.mark.slow
@@ -283,7 +283,7 @@ def test_what_a_tool_leaves_behind_goes_whatever_it_is(room: Room) -> None:
     room.shell(
         f"ln -s {room.folder} out; mkdir -p locked/in; chmod 0 locked; printf x > $(printf '\\377')", workspace="b"
     )
-    for name in ("run", "b"):
+    for name in (RUN, "b"):
         room.workspaces.release(name)
         assert not (room.folder / "workspaces" / name).exists()
     assert (room.folder / "kept").exists() and not path.exists()

@@ -61,6 +61,13 @@ def test_a_signal_to_all_ends_none_but_the_tool_s_own(place: Room) -> None:
     assert place.shell("echo still here").ok
 
 
+def test_a_tool_reaches_itself_and_its_runner_and_not_who_shut_it_in(place: Room) -> None:
+    code = "import os\nown, found = os.getpid(), set()\nfor pid in range(max(2, own - 3000), own + 50):\n"
+    code += "  try:\n    os.kill(pid, 0)\n  except OSError: continue\n  found.add(pid)\n"
+    code += "print(found == {own, os.getppid()})"
+    assert place.python(code).text == "True\n"
+
+
 def test_processes_that_multiply_and_leave_all_end_with_their_call(place: Room) -> None:
     others = {place.do(os.getpid)}
     breed = "import os\nwhile True:\n  try:\n    os.fork() or os.setsid()\n  except OSError: pass"
