@@ -153,6 +153,8 @@ def _keep(words: Sequence[str], plan: Plan) -> int:
             pid, status = os.wait()
             if pid == child:
                 return _status(status)
+    except SystemExit:  # we are told to leave
+        return 1
     finally:
         if plan.in_place and os.getpid() == own:
             with contextlib.suppress(ProcessLookupError):
@@ -182,4 +184,4 @@ def _status(status: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # nothing is left to be said, and the daemon waits
