@@ -4,10 +4,8 @@ The egress guard is over it from its first line with nothing permitted. Before i
 good: it gives up root, sets its limits, and may be read by no other process.
 """
 
-import ctypes
 import os
 import resource
-import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,18 @@ from mycoswarm.base.errors import SwarmError
 from mycoswarm.sandbox.argument import read_arguments
 from mycoswarm.sandbox.calculator import calculate
 from mycoswarm.sandbox.command import Outcome, run_python, run_shell
+from mycoswarm.sandbox.kernel import (
+    SET_CHILD_SUBREAPER,
+    SET_DUMPABLE,
+    SET_NO_NEW_PRIVILEGES,
+    become,
+    control,
+    give_up_capabilities,
+)
 from mycoswarm.sandbox.kin import descendants, end
 from mycoswarm.sandbox.papers import Papers
 from mycoswarm.sandbox.timepiece import tell_time
 from mycoswarm.sandbox.toolset import TOOLS
-
-_CAPABILITIES = struct.pack("Ii", 0x20080522, 0)  # linux/capability.h: version 3, this process
-_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 36, 38  # linux/prctl.h
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -69,18 +72,21 @@ def main() -> int:
 
 
 def bind(task: Task) -> None:
-    """Give up root and set the limits; neither can be taken back."""
+    """Give up root and set the limits; neither can be taken back.
+
+    Raises:
+        SetupError: the kernel refuses a part of it.
+    """
     bounds = task.bounds
-    if sys.platform == "linux":
-        for what, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0), (_PR_SET_CHILD_SUBREAPER, 1)):
-            ctypes.CDLL(None).prctl(what, value, 0, 0, 0)
+    is_linux = sys.platform == "linux"
+    if is_linux:
+        for what, value in ((SET_NO_NEW_PRIVILEGES, 1), (SET_DUMPABLE, 0), (SET_CHILD_SUBREAPER, 1)):
+            control(what, value)
     if task.user_id is not None:
-        os.setgroups([])
-        os.setresgid(task.user_id, task.user_id, task.user_id)
-        os.setresuid(task.user_id, task.user_id, task.user_id)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # the change of user has set it anew
-            ctypes.CDLL(None).capset(_CAPABILITIES, bytes(24))  # it leaves the inheritable ones
+        become(task.user_id)
+    if task.user_id is not None and is_linux:
+        control(SET_DUMPABLE, 0)  # the change of user has set it anew
+        give_up_capabilities()
     limits = [
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, bounds.cpu_s),

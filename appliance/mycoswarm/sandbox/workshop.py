@@ -69,7 +69,7 @@ class Workshop:
             if self._jail is None:
                 folder = self._services.folder
                 await asyncio.to_thread(_prepare, folder / SCRATCH, self.workspaces)
-                level = self._level or await find_level()
+                level = self._level or await find_level(hidden=(folder,))
                 self._jail = Jail(level, folder=folder / SCRATCH, hidden=(folder,))
             return self._jail
 
