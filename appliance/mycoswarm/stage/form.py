@@ -9,8 +9,8 @@ from typing import Any
 
 from mycoswarm.base.errors import InputError, UnsupportedError
 from mycoswarm.stage.schema import SchemaWriter, literal, unsupported, written
-from mycoswarm.wire.markup import pointed
 from mycoswarm.wire.request import CallForm, CallTool, CallWay
+from mycoswarm.wire.tag import pointed
 
 _CALL_END = "</tool_call>"
 _MAX_DEPTH = 16  # of $ref, anyOf and the like around one argument

@@ -13,8 +13,8 @@ from collections.abc import Generator, Mapping
 from mycoswarm.base.errors import ProtocolError
 from mycoswarm.wire.cursor import Cursor, Reading
 from mycoswarm.wire.dialect import Dialect
-from mycoswarm.wire.markup import Schema, arguments_of
 from mycoswarm.wire.reader import Found
+from mycoswarm.wire.tag import Schema, arguments_of
 from mycoswarm.wire.tool import ToolCall, call_id
 
 MAX_CALLS = 64  # of one answer; more of them stay text

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mycoswarm.wire.dialect import dialect_of
-from mycoswarm.wire.markup import arguments_of
+from mycoswarm.wire.tag import arguments_of
 from mycoswarm.wire.tool import ToolCall
 from mycoswarm.wire.toolcall import CallReader
 
