@@ -39,10 +39,10 @@ def test_code_keeps_its_lines_and_quotations_their_marks() -> None:
 
 def test_links_are_numbered_where_the_address_is_known() -> None:
     html = '<p><a href="b">B</a>, <a href="#top">up</a>, <a href="/c">C</a>, <a href="b"><h3>B</h3></a><a href="d"></a>'
-    assert readable(html, PAGE).text == (
-        "B [1], up, C [2],\n\n### B [1]\n\nLinks:\n[1] https://example.org/a/b\n[2] https://example.org/c"
-    )
-    assert "[1]" not in text_of(html)
+    found = readable(html, PAGE)
+    assert found.text == "B [#1], up, C [#2],\n\n### B [#1]"
+    assert found.links == ("https://example.org/a/b", "https://example.org/c")
+    assert "[#" not in text_of(html) and not readable(html).links
 
 
 @pytest.mark.parametrize("href", ["javascript:x()", "mailto:a@b", "data:text/html,x", "http://[", "file:///etc/passwd"])
@@ -52,7 +52,8 @@ def test_links_that_are_no_page_are_text_alone(href: str) -> None:
 
 def test_links_have_an_end() -> None:
     html = "".join(f"<a href='{number}'>x</a> " for number in range(MAX_LINKS + 50))
-    assert readable(html, PAGE).text.count("\n[") == MAX_LINKS
+    found = readable(html, PAGE)
+    assert found.text.count("[#") == len(found.links) == MAX_LINKS
 
 
 @pytest.mark.parametrize(
