@@ -74,11 +74,11 @@ def led_on(site: Site, location: str) -> Site:
 def _read_host(host: str, port: int) -> str:
     try:
         host = host if host.isascii() else host.encode("idna").decode("ascii")
-    except UnicodeError as exc:
+        if not _HOST.fullmatch(host):
+            raise _wrong("its host cannot be looked up")
+        return parse_address(str(Address(host.removesuffix("."), port))).host
+    except (UnicodeError, InputError) as exc:
         raise _wrong("its host cannot be looked up") from exc
-    if not _HOST.fullmatch(host):
-        raise _wrong("its host cannot be looked up")
-    return parse_address(str(Address(host.removesuffix("."), port))).host
 
 
 def _wrong(why: str) -> InputError:
