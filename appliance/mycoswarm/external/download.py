@@ -6,6 +6,7 @@ proxy of the environment, no other header than every browser sends. Not covered:
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -166,7 +167,9 @@ async def _connect(site: Site, addresses: Sequence[str], crossing: Crossing) -> 
             except ssl.SSLError as exc:
                 tried = f"no TLS connection ({exc.reason})"
             except (OSError, ValueError) as exc:
-                tried = getattr(exc, "strerror", None) or "no connection"
+                # Not the error's own words: asyncio's name the address, and that of a search server is its owner's.
+                number = exc.errno if isinstance(exc, OSError) else None
+                tried = os.strerror(number).lower() if number else "no connection"
     raise _lost(called, tried)
 
 
