@@ -22,6 +22,8 @@ from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.swarm.dial import parse_address
 from mycoswarm.swarm.place import Place
 
+MAX_KIND = 1000  # characters of a Content-Type; real ones have forty
+
 
 @dataclass(frozen=True, slots=True)
 class Courier:
@@ -59,7 +61,7 @@ class Courier:
 
             crossing = Crossing(purpose="pages for tools", permit=self.permit, judge=judge)
         found = await download(site, crossing)
-        return Haul(found.address, found.status, found.kind, found.body, found.is_cut)
+        return Haul(found.address, found.status, found.kind[:MAX_KIND], found.body, found.is_cut)
 
     def _fault(self, host: str, address: str, ours: frozenset[Any]) -> str | None:
         numeric = parse_address(address).host

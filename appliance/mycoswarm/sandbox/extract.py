@@ -104,7 +104,7 @@ def hits_text(haul: Haul) -> str:
 
 def _content(haul: Haul) -> _Content:
     kind, body = haul.kind.partition(";")[0].strip().lower(), haul.body
-    charset = found[1] if (found := _CHARSET.search(haul.kind[:1000])) else ""
+    charset = found[1] if (found := _CHARSET.search(haul.kind)) else ""
     if b"%PDF-" in body[:1024] and kind in ("application/pdf", "application/octet-stream", ""):
         kind = "application/pdf"
     elif kind in ("", "application/octet-stream") and b"\0" not in body[:4096]:
