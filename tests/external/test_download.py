@@ -15,7 +15,7 @@ from mycoswarm.base.errors import EgressError, EndpointError, SwarmError, Unreac
 from mycoswarm.external.download import Crossing, Download, Reserve, download
 from mycoswarm.external.locator import read_locator
 
-SHORT = Reserve(resolve_s=0.2, connect_s=0.5, silence_s=0.2, whole_s=3.0, body_bytes=1000)
+SHORT = Reserve(resolve_s=0.2, body_bytes=1000)
 PAGE = answered("200 OK", b"<p>hello", "Content-Type: text/html; charset=utf-8")
 
 
@@ -96,7 +96,7 @@ def test_silence_and_drops_without_end_have_an_end() -> None:
             await writer.drain()
             await asyncio.sleep(0.05)
 
-    assert "said nothing" in failed(then_waiting()).message
+    assert "said nothing" in failed(then_waiting(), reserve=Reserve(silence_s=0.2)).message
     assert "took longer" in failed(drip, reserve=Reserve(whole_s=0.3)).message
 
 

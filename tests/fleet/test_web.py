@@ -1,4 +1,7 @@
-"""The web by a real daemon, in a namespace whose internet is another one: real TLS, the real judge of addresses."""
+"""The web by real daemons in namespaces, one of which is the internet: real TLS, and the real judge of addresses.
+
+The coordinator has no way out; a rule sends what reaches out to the node `pi`, which has one.
+"""
 
 import ipaddress
 import json
@@ -32,7 +35,7 @@ NAMED = ("sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"')
 
 @dataclass
 class World:
-    """A daemon at home, and what the two websites heard: the one outside, and the one at home."""
+    """Two daemons, and what the two websites heard: the one outside, and the one on the machine of `pi`."""
 
     fleet: Fleet
     outside: Path
@@ -51,6 +54,15 @@ class World:
         return outcome
 
 
+def pi_of(world: World) -> Member:
+    return world.fleet.workers[0]
+
+
+def ledgers_of(world: World) -> str:
+    kinds = ("decision", "tool", "tool_ticket")
+    return json.dumps([rows(member, kind) for member in world.fleet.members for kind in kinds])
+
+
 def website(stack: ExitStack, namespace: str, hits: Path, *words: str) -> None:
     hits.touch()
     argv = [*inside(namespace), sys.executable, str(WEBSITE), str(hits), *words]
@@ -64,23 +76,20 @@ def website(stack: ExitStack, namespace: str, hits: Path, *words: str) -> None:
     assert process.stdout.readline() == "serving\n"
 
 
-def daemon(namespace: str, folder: Path, environment: dict[str, str]) -> Fleet:
-    fleet = Fleet(workers=0, folder=folder)
-    (folder / "hosts").write_text(HOSTS)
-    home = folder / "coordinator"
+def start(fleet: Fleet, name: str, namespace: str, environment: dict[str, str]) -> None:
+    home = fleet.folder / name
     home.mkdir(mode=0o700)
-    own = ("--data", str(home), "run", "--name", "coordinator", "--peer", ":0", "--threads", "1", "--with-stdin")
+    own = ("--data", str(home), "run", "--name", name, "--peer", ":0", "--threads", "1", "--with-stdin")
     with (home / "daemon.log").open("ab") as sink:
         process = subprocess.Popen(
-            [*inside(namespace), *NAMED, str(folder / "hosts"), *ARGV, *own],
+            [*inside(namespace), *NAMED, str(fleet.folder / "hosts"), *ARGV, *own],
             stdin=subprocess.PIPE,
             stdout=sink,
             stderr=sink,
             env=environment,
             start_new_session=True,
         )
-    fleet.members.append(Member("coordinator", home, process, home / "daemon.log"))
-    return fleet
+    fleet.members.append(Member(name, home, process, home / "daemon.log"))
 
 
 @pytest.fixture(scope="module")
@@ -89,51 +98,53 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("web")
     with ExitStack() as stack:
-        ours, far = lay_network(stack, 2)
+        near, far, desk = lay_network(stack, 3)
         for words in (
             ("-n", far, "addr", "add", f"{PUBLIC}/32", "dev", "lo"),
-            ("-n", ours, "route", "add", "default", "via", "10.77.0.2"),
+            ("-n", near, "route", "add", "default", "via", "10.77.0.2"),
         ):
             subprocess.run(["ip", *words], check=True, timeout=10)
         authority = Authority(folder)
         (folder / "authority.pem").write_bytes(authority.pem())
-        names = (
-            x509.DNSName("news.example"),
-            x509.DNSName("router.example"),
-            x509.IPAddress(ipaddress.ip_address(PUBLIC)),
-        )
-        certificate = str(authority.issue(*names, x509.IPAddress(ipaddress.ip_address("127.0.0.1"))))
-        made = World(Fleet(workers=0), folder / "outside", folder / "home")
+        numbers = (x509.IPAddress(ipaddress.ip_address(text)) for text in (PUBLIC, "127.0.0.1"))
+        names = (x509.DNSName("news.example"), x509.DNSName("router.example"))
+        certificate = str(authority.issue(*names, *numbers))
+        made = World(Fleet(workers=1, folder=folder), folder / "outside", folder / "home")
         website(stack, far, made.outside, certificate)
-        website(stack, ours, made.home, certificate)
+        website(stack, near, made.home, certificate)
+        (folder / "hosts").write_text(HOSTS)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MYCOSWARM_")}
-        made.fleet = daemon(ours, folder, {**environment, "SSL_CERT_FILE": str(folder / "authority.pem")})
+        environment["SSL_CERT_FILE"] = str(folder / "authority.pem")
         stack.push(made.fleet.__exit__)
-        first = made.fleet.coordinator
-        until(lambda: first.process.poll() is not None or first.call.is_alive(), 60, "the daemon serves")
-        assert first.process.poll() is None, first.last_words()
+        start(made.fleet, "coordinator", desk, environment)
+        start(made.fleet, "pi", near, environment)
+        for member in made.fleet.members:
+            until(lambda m=member: m.process.poll() is not None or m.call.is_alive(), 60, f"{member.name} serves")
+            assert member.process.poll() is None, member.last_words()
+        made.fleet.find()
         made.fleet.enrol()
+        first = made.fleet.coordinator
         for name, tool in (("pages", "fetch_page"), ("searches", "search_web")):
-            words = ("rules", "add", name, "--task", f"tool:{tool}", "--node", "coordinator", "--position", "1")
+            words = ("rules", "add", name, "--task", f"tool:{tool}", "--node", "pi", "--position", "1")
             assert type_in(first, *words)[0] == 0
         yield made
 
 
 def test_a_page_is_read_over_tls_and_no_log_and_no_ledger_holds_its_address(world: World) -> None:
     told = world.fetch("https://news.example/front?secret=word")
-    assert told["ok"] and told["node"] == "coordinator"
+    assert told["ok"] and told["node"] == "pi"
     assert told["text"] == (
         "Address: https://news.example/front?secret=word\nTitle: News of the day\n\n# Rain\n\nIt will rain [#1].\n\n"
         "Links:\n[#1] https://news.example/more"
     )
     assert "news.example /front?secret=word" in world.outside.read_text()
     first = world.fleet.coordinator
-    ledger = json.dumps([rows(first, kind) for kind in ("decision", "tool", "tool_ticket")])
-    assert told["receipt"] in ledger
+    ledger = ledgers_of(world)
+    assert ledger.count(told["receipt"]) > 2
     for text in (ledger, logs_of(world.fleet)):
         assert "secret=word" not in text and "news.example" not in text
     assert rows(first, "tool")[0]["body"]["outcome"] == "stop"
-    assert not first.call.ask("GET", "/api/doctor")["egress"]["open"]
+    assert "pages for tools" not in pi_of(world).call.ask("GET", "/api/doctor")["egress"]["open"]
     code, said, _ = type_in(first, "ledger", "verify")
     assert code == 0, said
 
@@ -160,7 +171,7 @@ def test_an_address_in_numbers_and_a_page_that_moved_are_read_too(world: World) 
 )
 def test_no_page_and_no_redirect_reaches_this_machine_or_its_network(world: World, url: str) -> None:
     assert world.refused(url) == "not_public"
-    assert not rows(world.fleet.coordinator, "egress")  # the guard had nothing to refuse: nothing was tried
+    assert not rows(pi_of(world), "egress")  # the guard had nothing to refuse: nothing was tried
 
 
 def test_what_is_not_protected_as_it_should_be_is_refused(world: World) -> None:
@@ -180,7 +191,7 @@ def test_a_search_is_a_tool_once_its_server_is_set_which_may_be_at_home(world: W
     assert told["text"] == "1. About rain & snow\n   https://news.example/\n   Rain."
     assert "127.0.0.1:8080 /search?q=rain+%26+snow&format=json\n" in world.home.read_text()
     assert "search_web" in type_in(first, "tool", "list")[1]
-    assert "127.0.0.1:8080" not in json.dumps([rows(first, kind) for kind in ("decision", "tool", "tool_ticket")])
+    assert "127.0.0.1:8080" not in ledgers_of(world) + logs_of(world.fleet)
     assert type_in(first, "search", "unset")[0] == 0
     assert "search_web" not in type_in(first, "tool", "list")[1]
 
@@ -188,7 +199,7 @@ def test_a_search_is_a_tool_once_its_server_is_set_which_may_be_at_home(world: W
 def test_rules_explain_where_a_page_would_be_fetched_and_that_it_would_ask(world: World) -> None:
     first = world.fleet.coordinator
     code, said, _ = type_in(first, "rules", "explain", "--task", "tool:fetch_page")
-    assert code == 0 and "The tool would run on coordinator" in said and "pages" in said
+    assert code == 0 and "The tool would run on pi" in said and "pages" in said
     assert type_in(first, "rules", "disable", "pages")[0] == 0
     code, said, asked = type_in(first, "tool", "run", "fetch_page", '{"url": "https://news.example/x"}', answer="n\n")
     assert code == 3 and "https://news.example/x" in asked
