@@ -23,7 +23,7 @@ def test_every_address_is_listed() -> None:
     employer = EmployerServices(  # type: ignore[arg-type]  # as above
         team=nothing, crew=nothing, runs=nothing, specs=nothing, admit=nothing, certificate=nothing
     )
-    services = GovernanceServices(rules=rules, endpoints=nothing, approvals=nothing, employer=employer)  # type: ignore[arg-type]  # as above
+    services = GovernanceServices(rules=rules, endpoints=nothing, approvals=nothing, search=nothing, employer=employer)  # type: ignore[arg-type]  # as above
     certification, rota = certification_routes(nothing, nothing), rota_routes(nothing)  # type: ignore[arg-type]  # as above
     mcp = Embassy(Menu(nothing)).routes()  # type: ignore[arg-type]  # as above
     for route in (*governance_routes(services), *certification, *rota, *mcp):

@@ -106,7 +106,13 @@ def test_what_a_lost_daemon_left_in_scratch_goes_at_the_next_start(tmp_path: Pat
         return None
 
     services = WorkshopServices(
-        node_id="n", swarm_id="s", folder=tmp_path, is_signed=lambda sealed: False, record=nothing, refuse=nothing
+        node_id="n",
+        swarm_id="s",
+        folder=tmp_path,
+        is_signed=lambda sealed: False,
+        record=nothing,
+        refuse=nothing,
+        reach=nothing,
     )
     asyncio.run(Workshop(services, BARE).jail())
     assert not left.exists()

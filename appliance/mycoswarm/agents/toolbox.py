@@ -97,9 +97,13 @@ class Toolbox:
         self._with = services
         self._lodgings = Lodgings()
 
+    def tools(self) -> Mapping[str, Tool]:
+        """All tools there are now, by name."""
+        return self._with.tools()
+
     def specs(self) -> tuple[ToolSpec, ...]:
         """All tools there are; the rules decide on each call."""
-        return tuple(tool.spec for tool in self._with.tools().values())
+        return tuple(tool.spec for tool in self.tools().values())
 
     async def run(self, call: ToolCall, errand: Errand) -> ToolResult:
         """Carry one call out; whatever goes wrong is told in the result, so that a model can go on."""

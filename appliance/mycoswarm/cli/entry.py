@@ -31,6 +31,7 @@ COMMANDS = {
     "nodes": "enrol",
     "rules": "ruling",
     "run": "running",
+    "search": "outside",
     "stage": "child",
     "token": "enrol",
     "tool": "handiwork",

@@ -27,6 +27,7 @@ from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook
 from mycoswarm.daemon.rehearsal import Rehearsal
+from mycoswarm.daemon.seeker import Seeker
 from mycoswarm.external.errand import Reached, embed, models_of, relay
 from mycoswarm.external.target import Limits, Passage, Target
 from mycoswarm.routing.decision import Dispatch
@@ -74,6 +75,7 @@ class Cabinet:
             ),
             endpoints=directory,
             approvals=self.approvals,
+            search=Seeker(self._home.finder, time.time),
             employer=employer,
         )
 

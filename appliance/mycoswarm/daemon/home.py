@@ -27,6 +27,7 @@ from mycoswarm.store.apikey import Keys
 from mycoswarm.store.database import Store
 from mycoswarm.store.diploma import Diplomas
 from mycoswarm.store.endpoint import Endpoints
+from mycoswarm.store.finder import Finder
 from mycoswarm.store.ledger import Ledger
 from mycoswarm.store.rulebook import RuleBook
 from mycoswarm.store.run import Runs
@@ -109,6 +110,7 @@ class Home:
     keys: Keys
     rules: RuleBook
     endpoints: Endpoints
+    finder: Finder
     ledger: Ledger
     allowances: Allowances
     runs: Runs
@@ -150,6 +152,7 @@ def open_home(settings: Settings) -> Iterator[Home]:
                 keys=Keys(store),
                 rules=RuleBook(store, first=FIRST_RULES, now=time.time()),
                 endpoints=Endpoints(store),
+                finder=Finder(store),
                 ledger=ledger,
                 allowances=Allowances(store),
                 runs=Runs(store, time.time()),

@@ -87,7 +87,7 @@ class Node:
         self._steward: Steward
         self._vigil: Vigil | None = None
         self._notary = Notary(home.ledger)
-        self._workroom = Workroom(home, standing, self._notary, border)
+        self._workroom = Workroom(home, standing, self._notary, border, members=self._members)
         self._archivist = Archivist(home.ledger, standing, name=lambda: home.identity.name)
 
     async def __aenter__(self) -> Self:
@@ -321,6 +321,11 @@ class Node:
         if self._discovery is not None:
             return self._discovery.addresses_of(node_id, hints)
         return tuple(dict.fromkeys((*hints, *self._home.settings.peers)))
+
+    def _members(self) -> list[str]:
+        """Where nodes of the swarm may answer."""
+        entries = self._standing.roster()[0].entries
+        return [address for entry in entries for address in self._contacts.addresses(entry.node_id)]
 
     def _own(self, sockets: tuple[socket.socket, ...]) -> tuple[socket.socket, ...]:
         for sock in sockets:

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,11 @@ from mycoswarm.chat.job import Asker
 from mycoswarm.chat.surroundings import Surroundings
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import rehearsal_of
+from mycoswarm.daemon.courier import Courier
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.rehearsal import Rehearsal
+from mycoswarm.daemon.seeker import with_search
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.routing.reach import TOOL
 from mycoswarm.routing.snapshot import Narrowing, SwarmState
@@ -31,7 +33,16 @@ from mycoswarm.store.apikey import Key
 class Workroom:
     """One node's tools under one standing."""
 
-    def __init__(self, home: Home, standing: Standing, notary: Notary, border: Border) -> None:
+    def __init__(
+        self,
+        home: Home,
+        standing: Standing,
+        notary: Notary,
+        border: Border,
+        *,
+        members: Callable[[], Iterable[str]],
+    ) -> None:
+        """`members`: where nodes of the swarm may answer, "host:port"."""
         self._home, self._standing, self._notary, self._border = home, standing, notary, border
         self._workshop = Workshop(
             WorkshopServices(
@@ -41,6 +52,7 @@ class Workroom:
                 is_signed=lambda sealed: standing.is_signed(sealed.body, sealed.signature),
                 record=notary.record_tool,
                 refuse=notary.refuse,
+                reach=Courier(border.tool, border.place, members),
             )
         )
 
@@ -68,7 +80,7 @@ class Workroom:
 
         return Toolbox(
             ToolServices(
-                tools=lambda: TOOLS,
+                tools=lambda: with_search(TOOLS, self._home.finder),
                 swarm=swarm,
                 rules=around.rules,
                 note=self._notary.note,

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,7 @@ import msgspec
 from mycoswarm.base.errors import SetupError, StorageError
 from mycoswarm.sandbox.cage import RUNNER, caged, locked
 from mycoswarm.sandbox.filter import program
+from mycoswarm.sandbox.haul import Haul
 from mycoswarm.sandbox.kin import descendants, end, threads_of
 from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.runner import Bounds, Ended, Task
@@ -44,7 +45,7 @@ _WORST = "1000"  # oom_score_adj: of all processes of the machine the kernel tak
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
     """One call for the jail. `unconfined`: the owner's rule lets it run where there is no sandbox. `user_id`: whose the
-    workspace is, where we are root."""
+    workspace is, where we are root. `haul`: what was brought in for it."""
 
     tool: str
     arguments: str
@@ -52,6 +53,7 @@ class Errand:
     within_s: float
     unconfined: bool = False
     user_id: int | None = None
+    haul: Haul | None = field(default=None, repr=False)
 
 
 class Jail:
@@ -106,7 +108,7 @@ class Jail:
         inside = WORKSPACE if self.level.has_own_root else "."  # it begins there: on the way may be folders of root's
         # Inside a user namespace there is no other user to become, and the turnkey has done it already.
         user_id = None if self.level.own_user or self.level.name == "landlock" else errand.user_id
-        task = Task(errand.tool, errand.arguments, inside, bounds, user_id)
+        task = Task(errand.tool, errand.arguments, inside, bounds, user_id, errand.haul)
         async with self._process(errand, scratch) as process:
             folders = (errand.workspace, scratch)
             reading = asyncio.create_task(_speak(process, msgspec.json.encode(task)))

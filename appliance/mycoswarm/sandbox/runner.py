@@ -17,6 +17,8 @@ from mycoswarm.base.errors import SwarmError
 from mycoswarm.sandbox.argument import read_arguments
 from mycoswarm.sandbox.calculator import calculate
 from mycoswarm.sandbox.command import Outcome, run_python, run_shell
+from mycoswarm.sandbox.extract import hits_text, page_text
+from mycoswarm.sandbox.haul import Haul
 from mycoswarm.sandbox.kernel import (
     SET_CHILD_SUBREAPER,
     SET_DUMPABLE,
@@ -41,13 +43,15 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What is to be done. `user_id`: whom to become first, None where that has happened."""
+    """What is to be done. `user_id`: whom to become first, None where that has happened. `haul`: what the node brought
+    in for it, where the tool reaches out."""
 
     tool: str
     arguments: str
     workspace: str
     bounds: Bounds
     user_id: int | None = None
+    haul: Haul | None = None
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -106,12 +110,19 @@ def perform(task: Task) -> Ended:
     """Work one call out; what the tool refuses is an outcome too."""
     try:
         given = read_arguments(TOOLS[task.tool].spec, task.arguments)
-        found = _outcome(task.tool, given, Papers(Path(task.workspace)))
+        if task.haul is not None:
+            found: str | Outcome = _digested(task.tool, given, task.haul)
+        else:
+            found = _outcome(task.tool, given, Papers(Path(task.workspace)))
     except SwarmError as error:
         return Ended(f"error: {error.message}", False, error.code)
     except (OSError, MemoryError) as exc:
         return Ended(f"error: {exc or type(exc).__name__}", False, "failed")
     return Ended(found, True) if isinstance(found, str) else Ended(found.text, found.ok, "" if found.ok else "failed")
+
+
+def _digested(tool: str, given: dict[str, Any], haul: Haul) -> str:
+    return page_text(haul, given.get("part", 1)) if tool == "fetch_page" else hits_text(haul)
 
 
 def _outcome(tool: str, given: dict[str, Any], papers: Papers) -> str | Outcome:

@@ -128,5 +128,24 @@ TOOLS: dict[str, Tool] = {
             "sandbox",
             300,
         ),
+        _tool(
+            "fetch_page",
+            "Read a page of the web as text.",
+            {
+                "url": _text("such as https://example.org/page", 2048),
+                "part": _whole("which part of a long page, from 1", 1, 200),
+            },
+            ("url",),
+            "network",
+            90,
+        ),
+        _tool(
+            "search_web",
+            "Search the web: titles, addresses and short texts of pages.",
+            {"query": _text("what to look for", 400)},
+            ("query",),
+            "network",
+            60,
+        ),
     )
 }

@@ -135,6 +135,14 @@ def _schedules(db: Any) -> None:
     )
 
 
+@_migrations(name="0013 search server")
+def _search(db: Any) -> None:
+    db.execute(
+        "CREATE TABLE search (id INTEGER PRIMARY KEY CHECK (id = 1), url TEXT NOT NULL, set_at REAL NOT NULL,"
+        " set_by TEXT NOT NULL) STRICT"
+    )
+
+
 class Transaction:
     """Several statements that are done together or not at all. Lives only inside `Store.transaction`."""
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import msgspec
 
 from mycoswarm.base.errors import UnsupportedError
-from mycoswarm.wire import markup, reader
+from mycoswarm.wire import reader, tag
 from mycoswarm.wire.cursor import Cursor, Reading
 from mycoswarm.wire.request import CallForm, CallTool, CallWay, Prompt
 from mycoswarm.wire.tool import ToolChoice
@@ -161,7 +161,7 @@ def _deepseek(head: str, tail: str) -> CallWay:
 
 _MEMBER = (
     "<parameter=KEY>\n",
-    "\n" + markup.PARAMETER_END,
+    "\n" + tag.PARAMETER_END,
 )  # as Qwen3-Coder writes it; it is read without the breaks too
 _DEEPSEEK_SHOWN = (reader.BEGIN, reader.END, reader.ONE, reader.SEPARATOR, reader.ONE_END)
 DIALECTS = (
@@ -218,36 +218,36 @@ DIALECTS = (
     ),
     Dialect(
         name="functions",
-        marks=(*_TAGS, markup.FUNCTION, markup.PARAMETER),
-        openings=("<tool_call>", markup.FUNCTION),
+        marks=(*_TAGS, tag.FUNCTION, tag.PARAMETER),
+        openings=("<tool_call>", tag.FUNCTION),
         shown=_TAGS,
-        read=markup.read_functions,
+        read=tag.read_functions,
         ways=(
             CallWay(
                 opening="<tool_call>",
                 before=("", "<function=NAME>"),
                 member=_MEMBER,
-                after=(markup.FUNCTION_END, "</tool_call>"),
+                after=(tag.FUNCTION_END, "</tool_call>"),
             ),
             CallWay(
-                opening=markup.FUNCTION,
+                opening=tag.FUNCTION,
                 before=("NAME>",),
                 member=_MEMBER,
-                after=(markup.FUNCTION_END,),
+                after=(tag.FUNCTION_END,),
             ),
         ),
     ),
     Dialect(
         name="keys",
-        marks=(*_TAGS, markup.KEY, markup.VALUE),
+        marks=(*_TAGS, tag.KEY, tag.VALUE),
         openings=("<tool_call>",),
-        shown=(*_TAGS, markup.KEY, markup.KEY_END, markup.VALUE, markup.VALUE_END),
-        read=markup.read_keys,
+        shown=(*_TAGS, tag.KEY, tag.KEY_END, tag.VALUE, tag.VALUE_END),
+        read=tag.read_keys,
         ways=(
             CallWay(
                 opening="<tool_call>",
                 before=("NAME",),
-                member=("<arg_key>KEY</arg_key>", markup.VALUE, markup.VALUE_END),
+                member=("<arg_key>KEY</arg_key>", tag.VALUE, tag.VALUE_END),
                 after=("</tool_call>",),
             ),
         ),
