@@ -12,7 +12,7 @@ from mycoswarm.api.employer import EmployerServices, employer_routes
 from mycoswarm.api.rules import RuleServices, rule_routes
 from mycoswarm.base.errors import InputError
 
-ROOMS = ("rules", "endpoints", "approvals", "agents", "runs", "schedules")
+ROOMS = ("rules", "endpoints", "approvals", "agents", "runs", "schedules", "library", "notes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ def worker_routes() -> list[Route]:
 
     async def refuse(request: Request) -> Response:
         raise InputError(
-            "this node is a worker: rules, endpoints, approvals, agents and certificates are kept on its coordinator",
+            "this node is a worker: rules, endpoints, approvals, agents, documents, certificates are on its coordinator",
             hint="Ask there.",
             code="asked_a_worker",
         )

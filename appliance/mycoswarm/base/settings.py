@@ -49,6 +49,9 @@ class Settings:
     request_s: float = _set(600.0, "no answer takes longer than this")
     ledger_prompts: bool = _set(False, "keep the text of every prompt in the ledger of the node that decides")
     run_history: bool = _set(True, "keep what agents were asked, did and answered, for `agent runs`")
+    library_embedding_model: str = _set(
+        "", "the model that makes vectors of documents; empty: the first that is made for that, if there is one"
+    )
     log_level: str = _set("info", "debug, info, warning or error")
 
 

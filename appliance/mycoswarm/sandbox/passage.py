@@ -95,9 +95,7 @@ class _Basket:
         text = "\n".join(line for _, line in taken).strip("\n")
         if text.strip():
             numbers = [number for number, line in taken if line]
-            self.passages.append(
-                Passage(text=text, heading=self.heading, first_line=numbers[0], last_line=numbers[-1])
-            )
+            self.passages.append(Passage(text=text, heading=self.heading, first_line=numbers[0], last_line=numbers[-1]))
 
 
 class _Trail:

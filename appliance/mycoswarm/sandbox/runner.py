@@ -19,6 +19,7 @@ from mycoswarm.base.errors import SwarmError
 from mycoswarm.sandbox.argument import read_arguments
 from mycoswarm.sandbox.calculator import calculate
 from mycoswarm.sandbox.command import Outcome, run_python, run_shell
+from mycoswarm.sandbox.extraction import EXTRACT, extract
 from mycoswarm.sandbox.kin import descendants, end
 from mycoswarm.sandbox.papers import Papers
 from mycoswarm.sandbox.timepiece import tell_time
@@ -99,6 +100,8 @@ def bind(task: Task) -> None:
 def perform(task: Task) -> Ended:
     """Work one call out; what the tool refuses is an outcome too."""
     try:
+        if task.tool == EXTRACT:
+            return Ended(extract(Path(task.workspace), task.arguments), True)
         given = read_arguments(TOOLS[task.tool].spec, task.arguments)
         found = _outcome(task.tool, given, Papers(Path(task.workspace)))
     except SwarmError as error:
