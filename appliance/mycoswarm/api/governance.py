@@ -40,7 +40,7 @@ def worker_routes() -> list[Route]:
 
     async def refuse(request: Request) -> Response:
         raise InputError(
-            "this node is a worker: rules, endpoints, approvals, agents, documents, certificates are on its coordinator",
+            "this node is a worker: rules, endpoints, approvals, agents and documents are kept on its coordinator",
             hint="Ask there.",
             code="asked_a_worker",
         )
