@@ -6,6 +6,7 @@ from house.tree import LAYERS, modules
 
 # Where each third-party package may be imported. A second home is a decision, not an accident.
 HOMES = {
+    "bs4": {"sandbox"},
     "click": {"cli"},
     "cronsim": {"agents"},
     "cryptography": {"swarm"},
@@ -29,6 +30,7 @@ HOMES = {
     "numpy": {"wire", "catalog", "routing", "stage"},
     "psutil": {"hardware", "swarm"},
     "pynvml": {"hardware"},
+    "pypdf": {"sandbox"},
     "rich": {"cli"},
     "sqlite_utils": {"store"},
     "starlette": {"api"},
