@@ -6,22 +6,24 @@ than a tool, and reaches no network and no other file. Not covered: a document t
 to an eye.
 """
 
-import codecs
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import msgspec
+from msgspec.structs import replace
 
-from mycoswarm.base.errors import InputError
-from mycoswarm.sandbox.passage import MAX_HEADING, Passage, clean, cut
+from mycoswarm.base.errors import InputError, SwarmError
+from mycoswarm.sandbox.charset import decoded, seen
+from mycoswarm.sandbox.leaflet import MAX_PAGES, pdf_pages
+from mycoswarm.sandbox.markup import readable
+from mycoswarm.sandbox.passage import MAX_HEADING, Passage, cut
 
 EXTRACT = "extract"  # what the child is told to do; no tool, so no model can call it
 ANSWER = "passages.json"
 MAX_CHARACTERS = 2_000_000  # of one document; about a thousand pages
 MAX_TOGETHER = 6_000_000  # of a batch: its answer must fit into a file that the child may write
-MAX_PAGES = 5000
 MAX_PASSAGES = 20_000  # of one document
 MAX_DOCUMENTS = 64
 
@@ -84,7 +86,7 @@ def extract(folder: Path, arguments: str) -> str:
 def _extract(data: bytes, kind: Kind) -> Extract:
     try:
         passages, is_whole = _passages(data, kind)
-    except InputError as error:
+    except SwarmError as error:
         return Extract(fault=error.message[:200])
     except Exception as exc:  # whatever a library says of a broken document: the others are read all the same
         log.warning("a document cannot be read", exc_info=exc)
@@ -97,49 +99,37 @@ def _extract(data: bytes, kind: Kind) -> Extract:
 
 
 def _passages(data: bytes, kind: Kind) -> tuple[list[Passage], bool]:
-    """The passages, and whether they are all."""
+    """The passages, and whether they are all.
+
+    Raises:
+        SwarmError: it is no document of that kind.
+    """
     assert kind in get_args(Kind)
     if kind == "pdf":
         return _of_pages(data)
-    text = _decoded(data)
+    text = decoded(data, is_markup=kind == "html")
+    if "\0" in text:
+        raise InputError("it is no text")
+    title = ""
     if kind == "html":
-        # Here, as each takes a while to import and most children need neither.
-        from mycoswarm.sandbox.markup import readable  # noqa: PLC0415  # as said above
-
         page = readable(text)
-        heading = " ".join(clean(page.title).split())[:MAX_HEADING]
-        found = [
-            msgspec.structs.replace(one, heading=heading, first_line=None, last_line=None)
-            for one in cut(page.text[:MAX_CHARACTERS])
-        ]
-        return found, len(page.text) <= MAX_CHARACTERS
-    return cut(text[:MAX_CHARACTERS], is_markdown=kind == "markdown"), len(text) <= MAX_CHARACTERS
+        title, text = " ".join(page.title.split())[:MAX_HEADING], page.text
+    text = seen(text)
+    found = cut(text[:MAX_CHARACTERS], is_markdown=kind != "text")  # a page's headings are marked as Markdown's
+    if kind == "html":  # its lines are not those of the file
+        found = [replace(one, heading=_under(title, one.heading), first_line=None, last_line=None) for one in found]
+    return found, len(text) <= MAX_CHARACTERS
+
+
+def _under(title: str, heading: str) -> str:
+    return (heading if heading.startswith(title) else f"{title} > {heading}".removesuffix(" > "))[:MAX_HEADING]
 
 
 def _of_pages(data: bytes) -> tuple[list[Passage], bool]:
-    from mycoswarm.sandbox.leaflet import pdf_pages  # noqa: PLC0415  # as above
-
     found: list[Passage] = []
-    left = MAX_CHARACTERS
-    pages = pdf_pages(data)
-    for number, text in enumerate(pages[:MAX_PAGES], 1):
+    left, pages = MAX_CHARACTERS, pdf_pages(data)
+    for number, text in enumerate(pages, 1):
         part = text[:left]
         left -= len(part)
-        found += [msgspec.structs.replace(one, page=number, first_line=None, last_line=None) for one in cut(part)]
-    return found, left > 0 and len(pages) <= MAX_PAGES
-
-
-def _decoded(data: bytes) -> str:
-    """Text as UTF-8, as UTF-16 where it is marked as that, else as Windows' western letters.
-
-    Raises:
-        InputError: it is no text.
-    """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", "replace")
-    if b"\0" in data:
-        raise InputError("it is no text")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")
+        found += [replace(one, page=number, first_line=None, last_line=None) for one in cut(part)]
+    return found, left > 0 and len(pages) < MAX_PAGES
