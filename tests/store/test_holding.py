@@ -126,9 +126,10 @@ def test_the_nearest_vectors_of_the_same_maker_are_found(holdings: Holdings) -> 
     ids = {text.strip(): passage_id for text, passage_id in ids.items()}
     near, far = unit(1, 0.1), np.array([-3, 0], np.float32).tobytes()
     assert index.put("m", [(ids["up"], unit(0, 1)), (ids["right"], near), (ids["left"], far), (ids["none"], b"")])
-    assert index.by_meaning("m", unit(1, 0), 9) == [ids["right"], ids["up"], ids["left"]]
-    assert index.by_meaning("m", unit(1, 0), 1) == [ids["right"]]
-    assert index.by_meaning("other", unit(1, 0), 9) == [] and index.by_meaning("m", unit(1, 0, 0), 9) == []
+    assert index.by_meaning("m", unit(1, 0), 9, -9.0) == [ids["right"], ids["up"], ids["left"]]
+    assert index.by_meaning("m", unit(1, 0), 1, -9.0) == [ids["right"]]
+    assert index.by_meaning("m", unit(1, 0), 9, 1.0) == [ids["right"]], "which alone stands out"
+    assert index.by_meaning("other", unit(1, 0), 9, -9.0) == [] and index.by_meaning("m", unit(1, 0, 0), 9, -9.0) == []
     assert index.bare(PRIVATE, "m", 9) == [] and len(index.bare(PRIVATE, "other", 9)) == 4
     assert index.bare(frozenset(), "m", 9) == []
     assert index.vectors() == {"a": {"m": 3}} and index.makers() == ("m",)

@@ -30,6 +30,7 @@ from mycoswarm.store.holding import FileRow, FolderRow, Holdings, PassageRow, Tu
 from mycoswarm.store.index import MAX_VECTORS, Index
 
 EVERY_S = 3600.0
+READY = "ready"  # nothing is to be done with a folder
 AT_ONCE = 32  # passages that one request embeds
 MAX_PASSAGES = 25_000  # of one folder; about 20 million characters
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -108,11 +109,12 @@ class Librarian:
         Raises:
             StorageError: they could not be read.
         """
+        states = self._states()
         rows = await asyncio.to_thread(self._with.holdings.folders)
         vectors = await asyncio.to_thread(self._index.vectors)
         files = [await asyncio.to_thread(self._with.holdings.files, row.id) for row in rows]
         return [
-            self._shown(row, held, sum(vectors.get(row.name, {}).values()))
+            self._shown(row, held, sum(vectors.get(row.name, {}).values())) | {"state": states.get(row.name, READY)}
             for row, held in zip(rows, files, strict=True)
         ]
 
@@ -123,11 +125,12 @@ class Librarian:
             NotFoundError: there is none of that name.
             StorageError: it could not be read.
         """
+        state = self._states().get(name, READY)
         row = await asyncio.to_thread(self._with.holdings.folder, name)
         files = await asyncio.to_thread(self._with.holdings.files, row.id)
         vectors = (await asyncio.to_thread(self._index.vectors)).get(name, {})
         listed = [{"path": one.path, "passages": one.passages, "fault": one.fault or None} for one in files]
-        return self._shown(row, files, sum(vectors.values())) | {"listed": listed, "makers": vectors}
+        return self._shown(row, files, sum(vectors.values())) | {"state": state, "listed": listed, "makers": vectors}
 
     async def refresh(self, name: str | None) -> list[str]:
         """Have a folder read anew, or all; gives their names.
@@ -286,17 +289,20 @@ class Librarian:
             log.info("passages stay without vectors: %s", words)
             return error.message if error.code == "no_embeddings" else words
 
+    def _states(self) -> dict[str, str]:
+        """What is being done with folders, of those with which something is. Asked before the disk is read: so who is
+        told that one is ready is told all that was done."""
+        return dict.fromkeys(self._waiting, "waiting") | self._doing
+
     def _shown(self, row: FolderRow, files: Iterable[FileRow], embedded: int) -> dict[str, Any]:
         held = list(files)
         passages = sum(one.passages for one in held)
-        state = self._doing.get(row.name) or ("waiting" if row.name in self._waiting else "ready")
         return {
             "name": row.name,
             "path": row.path,
             "labels": sorted(row.labels),
             "added_at": row.added_at,
             "read_at": row.read_at,
-            "state": state,
             "files": sum(one.passages > 0 for one in held),
             "unread": sum(bool(one.fault) for one in held),
             "passages": passages,

@@ -21,6 +21,10 @@ from mycoswarm.store.holding import Holdings, NoteRow
 from mycoswarm.store.index import Hit, Index, fused
 
 USUAL = 5  # passages
+# How far nearer than the mean of all, in standard deviations, a passage must be to be found by meaning alone: something
+# is always the nearest, and who is given a passage that has nothing to do with his question is given its labels, too.
+STANDS_OUT = 2.0
+IS_NEAR = 1.0  # where no words are found
 NOTHING = "nothing was found"
 
 log = logging.getLogger(__name__)
@@ -59,7 +63,9 @@ class Recollection:
                 log.info("a query finds by words only: %s", plainly(error))
             else:
                 if made.maker in makers and made.vectors[0]:
-                    orders.append(await asyncio.to_thread(self._index.by_meaning, made.maker, made.vectors[0], most))
+                    spread = STANDS_OUT if orders[0] else IS_NEAR
+                    near = await asyncio.to_thread(self._index.by_meaning, made.maker, made.vectors[0], most, spread)
+                    orders.append(near)
         return await asyncio.to_thread(self._index.hits, fused(*orders)[:most])
 
     async def recall(self, given: Arguments, errand: Errand) -> Finding:

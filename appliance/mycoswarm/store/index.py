@@ -17,6 +17,7 @@ MAX_VECTORS = 50_000  # in all; a query looks at each: 150 MB for vectors of 768
 AT_ONCE = 4096  # vectors that are held in memory
 FLOOR = 0.25  # of the best score by words: what shares only common words with a query is no hit
 _RANKED = 60  # k of reciprocal rank fusion, as Cormack et al. (2009) found it
+_ROUNDING = 1e-6  # of float32
 _WORD = re.compile(r"\w+")
 
 
@@ -60,27 +61,33 @@ class Index:
         best = found[0][1] if found else 0.0  # bm25 of SQLite: the better, the further below 0
         return [passage_id for passage_id, score in found if score <= best * FLOOR]
 
-    def by_meaning(self, maker: str, vector: bytes, most: int) -> list[int]:
+    def by_meaning(self, maker: str, vector: bytes, most: int, spread: float) -> list[int]:
         """The `most` passages whose vectors, made by the same `maker`, are nearest to this one (float32 of length 1).
+
+        Only those that stand out: nearer than the mean of all by `spread` standard deviations. What is near in itself
+        differs from model to model.
 
         Raises:
             StorageError: the file cannot be read.
         """
         wanted = np.frombuffer(vector, np.float32)
         best: list[tuple[float, int]] = []
-        last = 0
-        while True:
-            rows = self._store.read(
-                "SELECT passage_id, vector FROM vectors WHERE maker = ? AND passage_id > ? AND length(vector) = ?"
-                " ORDER BY passage_id LIMIT ?",
-                (maker, last, len(vector), AT_ONCE),
-            )
-            if not rows:
-                return [passage_id for _, passage_id in best]
+        last = count = 0
+        total = squares = 0.0
+        while rows := self._store.read(
+            "SELECT passage_id, vector FROM vectors WHERE maker = ? AND passage_id > ? AND length(vector) = ?"
+            " ORDER BY passage_id LIMIT ?",
+            (maker, last, len(vector), AT_ONCE),
+        ):
             last = rows[-1][0]
             scores = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), -1) @ wanted
+            count, total = count + len(rows), total + float(scores.sum(dtype=np.float64))
+            squares += float(np.square(scores, dtype=np.float64).sum())
             nearest = np.argsort(-scores, kind="stable")[:most]
             best = sorted([*best, *((float(scores[n]), rows[n][0]) for n in nearest)], reverse=True)[:most]
+        mean = total / max(count, 1)
+        deviation = max(0.0, squares / max(count, 1) - mean * mean) ** 0.5
+        return [passage_id for score, passage_id in best if score >= mean + spread * deviation - _ROUNDING]
 
     def hits(self, passage_ids: Sequence[int]) -> list[Hit]:
         """These passages with their places, in this order; those that are gone are left out.
