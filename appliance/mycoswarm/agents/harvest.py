@@ -134,7 +134,7 @@ def _take(harvest: Harvest, path: str, held: os.stat_result | None) -> bool:
         harvest.fault = f"it holds more than {MAX_FILES} documents: the rest is left out"
         return False
     if not path.isprintable() or len(path) > MAX_PATH:
-        shown = path.encode("ascii", "backslashreplace").decode()[:MAX_PATH]
+        shown = ascii(path)[1:-1][:MAX_PATH]
         harvest.faults[shown] = _fault(shown, "its path is too long, or holds characters that cannot be shown")
     elif held is None:
         harvest.faults[path] = _fault(path, "it is a link, and links are not followed")

@@ -114,7 +114,7 @@ class Librarian:
         vectors = await asyncio.to_thread(self._index.vectors)
         files = [await asyncio.to_thread(self._with.holdings.files, row.id) for row in rows]
         return [
-            self._shown(row, held, sum(vectors.get(row.name, {}).values())) | {"state": states.get(row.name, READY)}
+            self._shown(row, held, sum(vectors.get(row.name, {}).values())) | {"state": _state(row, states)}
             for row, held in zip(rows, files, strict=True)
         ]
 
@@ -125,12 +125,13 @@ class Librarian:
             NotFoundError: there is none of that name.
             StorageError: it could not be read.
         """
-        state = self._states().get(name, READY)
+        states = self._states()
         row = await asyncio.to_thread(self._with.holdings.folder, name)
         files = await asyncio.to_thread(self._with.holdings.files, row.id)
         vectors = (await asyncio.to_thread(self._index.vectors)).get(name, {})
         listed = [{"path": one.path, "passages": one.passages, "fault": one.fault or None} for one in files]
-        return self._shown(row, files, sum(vectors.values())) | {"state": state, "listed": listed, "makers": vectors}
+        shown = self._shown(row, files, sum(vectors.values()))
+        return shown | {"state": _state(row, states), "listed": listed, "makers": vectors}
 
     async def refresh(self, name: str | None) -> list[str]:
         """Have a folder read anew, or all; gives their names.
@@ -311,6 +312,10 @@ class Librarian:
             "fault": row.fault,
             "others": row.others,
         }
+
+
+def _state(row: FolderRow, states: dict[str, str]) -> str:
+    return states.get(row.name) or ("waiting" if row.read_at is None else READY)
 
 
 def _is_same(now: FileRow, before: FileRow | None) -> bool:

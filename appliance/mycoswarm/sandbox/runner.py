@@ -19,7 +19,7 @@ from mycoswarm.base.errors import SwarmError
 from mycoswarm.sandbox.argument import read_arguments
 from mycoswarm.sandbox.calculator import calculate
 from mycoswarm.sandbox.command import Outcome, run_python, run_shell
-from mycoswarm.sandbox.extraction import EXTRACT, extract
+from mycoswarm.sandbox.extraction import EXTRACT, extract, warm
 from mycoswarm.sandbox.kin import descendants, end
 from mycoswarm.sandbox.papers import Papers
 from mycoswarm.sandbox.timepiece import tell_time
@@ -60,6 +60,8 @@ def main() -> int:
     """Do one task."""
     install(Guard())  # nothing that a tool does here needs a connection
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
+    if task.tool == EXTRACT:
+        warm(task.arguments)
     bind(task)
     os.chdir(task.workspace)
     answer = msgspec.json.encode(perform(task)) + b"\n"
