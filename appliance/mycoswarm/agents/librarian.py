@@ -165,7 +165,8 @@ class Librarian:
 
     async def _work(self) -> None:
         now = self._with.wall_clock()
-        with suppress(SwarmError):  # then the first look says it
+        with suppress(SwarmError, OSError):  # then the first look says it
+            await self._with.reader.tidy()
             rows = await asyncio.to_thread(self._with.holdings.folders)
             due = [row for row in rows if row.read_at is None or not 0 <= now - row.read_at < self._with.every_s]
             self._put(row.name for row in due)

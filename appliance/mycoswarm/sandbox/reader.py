@@ -21,6 +21,7 @@ from mycoswarm.sandbox.workspace import Workspaces
 WITHIN_S = 120.0  # for a batch; a PDF of 500 pages takes some 20 s on a slow card
 MAX_BATCH = 16  # documents: a child takes a third of a second to start
 MAX_BATCH_BYTES = 64 << 20
+COPIES = "library-"  # what the workspaces' ids begin with
 MAX_ANSWER_BYTES = 64 << 20  # as large as a file that a child may write
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ class Reader:
 
     def __init__(self, jail: Callable[[], Awaitable[Jail]], workspaces: Workspaces) -> None:
         self._jail, self._workspaces = jail, workspaces
+
+    async def tidy(self) -> None:
+        """Remove the copies that a daemon which was killed has left. Before anything is read."""
+        await asyncio.to_thread(self._workspaces.clear, COPIES)
 
     async def read(self, documents: Sequence[Document]) -> list[Extract]:
         """What each document holds. One that breaks its reader is said to be broken, and costs no other.
@@ -63,7 +68,7 @@ class Reader:
 
     async def _try(self, documents: Sequence[Document]) -> tuple[Ended, tuple[Extract, ...] | None]:
         assert len(documents) <= MAX_DOCUMENTS  # as `batches` makes them
-        jail, name = await self._jail(), f"library-{secrets.token_hex(8)}"
+        jail, name = await self._jail(), f"{COPIES}{secrets.token_hex(8)}"
         workspace, user_id = await asyncio.to_thread(self._workspaces.open, name)
         try:
             await asyncio.to_thread(_lay_out, workspace, user_id, documents)
