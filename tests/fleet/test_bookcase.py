@@ -52,6 +52,8 @@ def test_the_commands_take_in_show_find_and_forget(pair: Fleet, tmp_path: Path) 
     assert type_in(first, "library", "refresh")[0] == 0
     code, said = type_in(first, "tool", "run", "remember", '{"text": "goats like salt"}', "--label", "farm")
     assert code == 0, said
+    code, said = type_in(first, "tool", "run", "recall", '{"query": "salt"}')
+    assert code == 0 and "> goats like salt" in said and "labels: farm" in said
     code, said = type_in(first, "library", "notes")
     assert code == 0 and "goats like salt" in said and "farm" in said and "owner" in said
     (note,) = json.loads(type_in(first, "library", "notes", "--json")[1])

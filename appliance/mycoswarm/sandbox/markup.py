@@ -43,14 +43,15 @@ _Kind = Literal["text", "item", "row"]
 @dataclass(frozen=True, slots=True)
 class Readable:
     """A page's text. Its paragraphs stand apart; headings begin with "#", entries of lists with "-" or a number; the
-    cells of a table's row stand between "|"."""
+    cells of a table's row stand between "|". `links`: what "[#1]" in the text leads to, "[#2]" and so on."""
 
     title: str
     text: str
+    links: tuple[str, ...] = ()
 
 
 def readable(html: str, address: str | None = None) -> Readable:
-    """Read a page. With its `address`, links are numbered in the text, and listed with where they lead at its end."""
+    """Read a page. With its `address`, links to other pages are numbered in the text."""
     # 0.1 s, which nobody waits for who reads no HTML.
     from bs4 import BeautifulSoup  # noqa: PLC0415
 
@@ -64,9 +65,7 @@ def readable(html: str, address: str | None = None) -> Readable:
         text = _Page(root, links).text()
         if text:
             break
-    if links is not None and links.found:
-        text += "\n\nLinks:\n" + "\n".join(f"[{number}] {where}" for where, number in links.found.items())
-    return Readable(" ".join(seen(title).split())[:MAX_TITLE], text)
+    return Readable(" ".join(seen(title).split())[:MAX_TITLE], text, tuple(links.found) if links is not None else ())
 
 
 def _roots(soup: "BeautifulSoup") -> "Iterator[Tag]":
@@ -230,10 +229,10 @@ class _Page:
         has_block = len(self._written) > written
         if (has_line or has_block) and (number := self._links.number(_said(tag, "href"))):
             if has_line:
-                self._inline.append(f" [{number}]")
+                self._inline.append(f" [#{number}]")
             else:
                 kind, text = self._written[-1]
-                self._written[-1] = kind, f"{text} [{number}]"
+                self._written[-1] = kind, f"{text} [#{number}]"
         self._anchor = len(self._inline), len(self._written)
 
     def _item_mark(self) -> str:

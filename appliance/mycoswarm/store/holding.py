@@ -48,6 +48,7 @@ def _library(db: Any) -> None:
     db.execute(
         "CREATE TABLE vectors (passage_id INTEGER PRIMARY KEY, maker TEXT NOT NULL, vector BLOB NOT NULL) STRICT"
     )
+    db.execute("CREATE INDEX vectors_makers ON vectors (maker, passage_id)")
     db.execute(
         "CREATE VIRTUAL TABLE words USING fts5 (text, heading, content = 'passages', content_rowid = 'id',"
         " tokenize = 'unicode61 remove_diacritics 2')"
