@@ -22,8 +22,8 @@ from mycoswarm.routing.decision import Dispatch, Explanation, Ground, Outcome, R
 from mycoswarm.routing.snapshot import EndpointState
 from mycoswarm.sandbox.extraction import Extract
 from mycoswarm.sandbox.jail import Jail
+from mycoswarm.sandbox.lector import Document, Reader
 from mycoswarm.sandbox.level import SandboxLevel
-from mycoswarm.sandbox.reader import Document, Reader
 from mycoswarm.sandbox.workspace import Workspaces
 from mycoswarm.store.holding import Holdings
 from mycoswarm.wire.report import Finished, Vector

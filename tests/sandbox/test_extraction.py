@@ -21,9 +21,9 @@ from mycoswarm.sandbox.extraction import (
     extract,
 )
 from mycoswarm.sandbox.jail import Errand, Jail
+from mycoswarm.sandbox.lector import MAX_BATCH, MAX_BATCH_BYTES, Document, Reader, batches
 from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.passage import MOST, Passage
-from mycoswarm.sandbox.reader import MAX_BATCH, MAX_BATCH_BYTES, Document, Reader, batches
 from mycoswarm.sandbox.runner import Ended
 from mycoswarm.sandbox.workspace import Workspaces
 

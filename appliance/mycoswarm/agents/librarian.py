@@ -24,8 +24,8 @@ from mycoswarm.chat.failing import plainly
 from mycoswarm.chat.job import Asker
 from mycoswarm.routing.clause import is_label
 from mycoswarm.sandbox.extraction import EDITION, Extract
+from mycoswarm.sandbox.lector import Document, Reader, batches
 from mycoswarm.sandbox.passage import Passage
-from mycoswarm.sandbox.reader import Document, Reader, batches
 from mycoswarm.store.holding import FileRow, FolderRow, Holdings, PassageRow, Turnover
 from mycoswarm.store.index import MAX_VECTORS, Index
 

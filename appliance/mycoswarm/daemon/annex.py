@@ -13,7 +13,7 @@ from mycoswarm.api.library import LibraryServices
 from mycoswarm.chat.life import Chat
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.outlook import Outlook
-from mycoswarm.sandbox.reader import Reader
+from mycoswarm.sandbox.lector import Reader
 from mycoswarm.sandbox.workshop import Workshop
 from mycoswarm.store.apikey import Key
 from mycoswarm.store.holding import Holdings
