@@ -29,7 +29,7 @@ HOMES = {
         "api",
         "daemon",
     },
-    "numpy": {"wire", "catalog", "routing", "stage"},
+    "numpy": {"wire", "catalog", "routing", "stage", "store"},
     "psutil": {"hardware", "swarm"},
     "pynvml": {"hardware"},
     "pypdf": {"sandbox"},

@@ -37,7 +37,8 @@ def test_a_set_that_is_none_is_passed_over(name: str) -> None:
 
 
 def test_a_text_that_was_cut_within_a_character_is_read_up_to_there() -> None:
-    assert decoded("abcé".encode()[:-1]) == "abc"
+    assert decoded("abcé".encode()[:-1], is_cut=True) == "abc"
+    assert decoded("café".encode("cp1252")) == "café"
 
 
 def test_what_is_not_seen_goes() -> None:

@@ -14,7 +14,7 @@ from mycoswarm.api.lookup import SearchDesk, search_routes
 from mycoswarm.api.rules import RuleServices, rule_routes
 from mycoswarm.base.errors import InputError
 
-ROOMS = ("rules", "endpoints", "approvals", "search", "agents", "runs", "schedules")
+ROOMS = ("rules", "endpoints", "approvals", "search", "agents", "runs", "schedules", "library", "notes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ def worker_routes() -> list[Route]:
 
     async def refuse(request: Request) -> Response:
         raise InputError(
-            "this node is a worker: rules, endpoints, approvals, agents, certificates and MCP are on its coordinator",
+            "this node is a worker: rules, endpoints, agents, documents, certificates and MCP are on its coordinator",
             hint="Ask there.",
             code="asked_a_worker",
         )

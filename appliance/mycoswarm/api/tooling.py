@@ -124,6 +124,7 @@ async def _run(toolbox: Toolbox, name: str, arguments: Any, run_id: str, asker: 
         "ok": result.ok,
         "text": result.text,
         "seconds": result.seconds,
+        "labels": list(result.labels),
     }
 
 

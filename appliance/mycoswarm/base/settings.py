@@ -56,6 +56,9 @@ class Settings:
         "percent: tool calls of models with a lower certificate, or of an agent's without one, are held to the tools' "
         "schemas; 0: never, 101: always where there is a certificate or an agent",
     )
+    library_embedding_model: str = _set(
+        "", "the model that makes vectors of documents; empty: the first that is made for that, if there is one"
+    )
     log_level: str = _set("info", "debug, info, warning or error")
 
 

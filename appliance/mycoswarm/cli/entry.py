@@ -27,6 +27,7 @@ COMMANDS = {
     "keys": "things",
     "leave": "enrol",
     "ledger": "proof",
+    "library": "bookcase",
     "models": "things",
     "nodes": "enrol",
     "rules": "ruling",

@@ -20,6 +20,7 @@ from mycoswarm.api.disclosure import disclosure_routes
 from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway
 from mycoswarm.api.governance import governance_routes, worker_routes
+from mycoswarm.api.library import library_routes
 from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
 from mycoswarm.api.owner import owner_routes
@@ -29,6 +30,7 @@ from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat
 from mycoswarm.chat.surroundings import Surroundings
+from mycoswarm.daemon.annex import annex
 from mycoswarm.daemon.archivist import Archivist
 from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
@@ -175,7 +177,8 @@ class Node:
         auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
         owner += chronicle_routes(self._archivist, auditor)
         if self._standing.decides:
-            toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
+            library = await enter(annex(home, chat, outlook, self._workroom.workshop))
+            toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach, library.recollection.tools())
             foreman = Foreman(home, chat, cabinet.approvals, toolbox, outlook)
             governance = cabinet.governance(around, foreman.services(cabinet.admit))
             owner += governance_routes(governance)
@@ -183,8 +186,9 @@ class Node:
             owner += self._workroom.owner_routes(toolbox, cabinet.admit)
             owner += certification_routes(foreman.certify, cabinet.admit)
             self._vigil = await enter(foreman.vigil(cabinet.admit, lambda: outlook.swarm(None)))
-            owner += rota_routes(self._vigil)
-            stops += [foreman.close, self._vigil.close]  # the last first of all, so that runs end as stopped
+            owner += [*rota_routes(self._vigil), *library_routes(library.services(cabinet.admit))]
+            # The last first of all, so that runs end as stopped.
+            stops += [library.librarian.close, foreman.close, self._vigil.close]
             await enter(Listener(console_app(services, owner, embassy.routes()), sockets))
             owner += embassy.routes()
         else:

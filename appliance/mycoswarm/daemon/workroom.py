@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -44,7 +44,7 @@ class Workroom:
     ) -> None:
         """`members`: where nodes of the swarm may answer, "host:port"."""
         self._home, self._standing, self._notary, self._border = home, standing, notary, border
-        self._workshop = Workshop(
+        self.workshop = Workshop(
             WorkshopServices(
                 node_id=home.identity.node_id,
                 swarm_id=standing.swarm_id,
@@ -58,15 +58,22 @@ class Workroom:
 
     def peer_routes(self, who: Callable[[bytes], Caller | None]) -> Routes:
         """For the peer listener."""
-        return stream_routes(ToolStream(self._workshop, who, self._notary.refuse))
+        return stream_routes(ToolStream(self.workshop, who, self._notary.refuse))
 
     def owner_routes(self, toolbox: Toolbox | None, admit: Callable[[Key | None], None] = lambda key: None) -> Routes:
         """For the owner; `toolbox` None on a worker. `admit` counts a call against its key's limits."""
         new_id = partial(secrets.token_hex, 8)
         return tool_routes(ToolDesk(doctor=self._doctor, toolbox=toolbox, new_id=new_id, admit=admit))
 
-    def toolbox(self, around: Surroundings, approvals: Approvals, reach: Reach) -> Toolbox:
-        """The tools of the whole swarm, where this node decides: by what its chat decides with."""
+    def toolbox(
+        self,
+        around: Surroundings,
+        approvals: Approvals,
+        reach: Reach,
+        here: Mapping[str, Callable[[dict[str, Any], Errand], Awaitable[Finding]]],
+    ) -> Toolbox:
+        """The tools of the whole swarm, where this node decides: by what its chat decides with. `here`: tools of the
+        coordinator's own, beside those that are known here."""
         assert self._standing.sign is not None  # who decides signs
 
         def swarm() -> SwarmState:
@@ -86,15 +93,15 @@ class Workroom:
                 note=self._notary.note,
                 approvals=approvals,
                 carry=Carry(reach=reach, sign=self._standing.sign, swarm_id=self._standing.swarm_id),
-                here={"list_nodes": nodes, "explain_route": explain},
+                here={"list_nodes": nodes, "explain_route": explain, **here},
                 own_name=lambda: self._home.identity.name,
                 is_known=around.is_known,
             )
         )
 
     async def _doctor(self) -> dict[str, Any]:
-        level = (await self._workshop.jail()).level
-        kept = await asyncio.to_thread(self._workshop.workspaces.count)
+        level = (await self.workshop.jail()).level
+        kept = await asyncio.to_thread(self.workshop.workspaces.count)
         return {
             "sandbox": {
                 "level": level.name,

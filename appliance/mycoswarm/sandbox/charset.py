@@ -22,9 +22,10 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co"})  # general categories: control, fo
 _KEPT = "\n\t\u200c\u200d"  # the last two join letters; several scripts cannot be written without them
 
 
-def decoded(data: bytes, declared: str = "", *, is_markup: bool = False) -> str:
+def decoded(data: bytes, declared: str = "", *, is_markup: bool = False, is_cut: bool = False) -> str:
     """The text: by its byte order mark, else by the set `declared` of it, else, with `is_markup`, by what it says of
-    itself, else as UTF-8, and where it is none, as Windows-1252. What does not fit becomes U+FFFD."""
+    itself, else as UTF-8, and where it is none, as Windows-1252. What does not fit becomes U+FFFD. With `is_cut`
+    the last character may be half."""
     for mark, name in _BOMS:
         if data.startswith(mark):
             return data[len(mark) :].decode(name, "replace")
@@ -38,7 +39,7 @@ def decoded(data: bytes, declared: str = "", *, is_markup: bool = False) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as exc:
-        if exc.reason == "unexpected end of data" and exc.start > len(data) - 4:
+        if is_cut and exc.reason == "unexpected end of data" and exc.start > len(data) - 4:
             return data[: exc.start].decode("utf-8")  # it was cut within a character
         return data.decode("cp1252", "replace")
 

@@ -110,13 +110,13 @@ def _content(haul: Haul) -> _Content:
     elif kind in ("", "application/octet-stream") and b"\0" not in body[:4096]:
         kind = "text/html" if _LOOKS_LIKE_HTML.match(body) else "text/plain"
     if kind in _HTML:
-        page = readable(decoded(body, charset, is_markup=True), haul.address)
+        page = readable(decoded(body, charset, is_markup=True, is_cut=haul.is_cut), haul.address)
         return _Content(page.text, page.title, page.links)
     if kind == "application/pdf":
         pages = enumerate(pdf_pages(body), 1)
         return _Content("\n\n".join(f"[page {number}]\n{text}" for number, text in pages))
     if _TEXT.fullmatch(kind):
-        return _Content(seen(decoded(body, charset)))
+        return _Content(seen(decoded(body, charset, is_cut=haul.is_cut)))
     shown = _line(kind, 80) or "of no kind that is said"
     raise UnsupportedError(f"what {_host(haul)} gives is {shown}, which is no text", code="not_text")
 

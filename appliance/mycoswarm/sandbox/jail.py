@@ -70,7 +70,8 @@ class Jail:
             SetupError: this machine has no sandbox for it, or it could not be started.
             StorageError: there is no room for it.
         """
-        if not self.level.is_sandbox and TOOLS[errand.tool].where == "sandbox" and not errand.unconfined:
+        needs_walls = errand.tool in TOOLS and TOOLS[errand.tool].where == "sandbox"
+        if not self.level.is_sandbox and needs_walls and not errand.unconfined:
             raise SetupError(
                 f"this node has no sandbox, and {errand.tool} needs one: {self.level.why}",
                 hint='Install bubblewrap there, or let the rule say sandbox = "optional" (docs/tools.md).',

@@ -18,6 +18,7 @@ from mycoswarm.sandbox.argument import read_arguments
 from mycoswarm.sandbox.calculator import calculate
 from mycoswarm.sandbox.command import Outcome, run_python, run_shell
 from mycoswarm.sandbox.extract import hits_text, page_text
+from mycoswarm.sandbox.extraction import EXTRACT, extract, kinds_of, warm
 from mycoswarm.sandbox.haul import Haul
 from mycoswarm.sandbox.kernel import (
     SET_CHILD_SUBREAPER,
@@ -66,6 +67,10 @@ def main() -> int:
     """Do one task."""
     install(Guard())  # nothing that a tool does here needs a connection
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
+    if task.tool == EXTRACT:
+        warm(kinds_of(task.arguments))
+    elif task.haul is not None:
+        warm(("html", "pdf"))
     bind(task)
     os.chdir(task.workspace)
     answer = msgspec.json.encode(perform(task)) + b"\n"
@@ -109,6 +114,8 @@ def bind(task: Task) -> None:
 def perform(task: Task) -> Ended:
     """Work one call out; what the tool refuses is an outcome too."""
     try:
+        if task.tool == EXTRACT:
+            return Ended(extract(Path(task.workspace), task.arguments), True)
         given = read_arguments(TOOLS[task.tool].spec, task.arguments)
         if task.haul is not None:
             found: str | Outcome = _digested(task.tool, given, task.haul)

@@ -8,6 +8,9 @@ from mycoswarm.wire.tool import ToolSpec
 MAX_PATH = 1024
 MAX_FILE = 200_000  # characters that one call reads or writes
 MAX_EXPRESSION = 1000
+MAX_QUERY = 1000
+MAX_RECALLED = 20  # passages
+MAX_NOTE = 1500  # characters; as long as a passage
 
 # child: our own bounded code, at any level. sandbox: files or programs. coordinator: answered there, nothing is run.
 # network: the node reaches out for it. server: a program of the owner's, that speaks MCP, in the sandbox.
@@ -72,6 +75,25 @@ TOOLS: dict[str, Tool] = {
                 "model": _text("the model's name", 200),
             },
             (),
+            "coordinator",
+            10,
+        ),
+        _tool(
+            "recall",
+            "Find passages in the owner's documents and in what was remembered.",
+            {
+                "query": _text("what to look for: words, or a question", MAX_QUERY),
+                "most": _whole("passages to find", 1, MAX_RECALLED),
+            },
+            ("query",),
+            "coordinator",
+            60,
+        ),
+        _tool(
+            "remember",
+            "Keep a note, to be recalled later.",
+            {"text": _text("the note", MAX_NOTE)},
+            ("text",),
             "coordinator",
             10,
         ),

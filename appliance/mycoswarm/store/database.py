@@ -165,8 +165,8 @@ class Transaction:
 class Store:
     """One connection and one lock: many threads may ask, one writes at a time. Blocking; call it from a thread."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the file, and bring it to the newest version.
+    def __init__(self, path: Path, migrations: Migrations = _migrations) -> None:
+        """Open or make the file, and bring it to the newest version; `migrations` are a node's unless others are given.
 
         Raises:
             StorageError: not a database, not writable, no space.
@@ -180,7 +180,7 @@ class Store:
                 self._database.enable_wal()
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.execute("PRAGMA secure_delete = ON")  # keys of endpoints lie in the file
-                _migrations.apply(self._database)
+                migrations.apply(self._database)
             except BaseException:
                 self._connection.close()
                 raise
