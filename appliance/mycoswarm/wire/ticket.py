@@ -4,6 +4,8 @@ import msgspec
 
 from mycoswarm.wire.plan import RingPlan
 
+RELEASE = "release"  # the "tool" of a ticket that ends a workspace
+
 
 class Warrant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The decision that work stands on. `version` is that of all rules, `action` 0 the rule's first, more a fallback.
@@ -38,11 +40,10 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ToolTicket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="ticket", tag="tool"):
-    """Body of a ticket for one call of a tool, or, where `tool` is "release", for the end of a workspace.
+    """Body of a ticket for one call of a tool, or, where `tool` is `RELEASE`, for the end of a workspace.
 
     `nonce`, `sequence` and `lifetime_s` as in `Ticket`. `digest` is SHA-256 of the arguments' text in hex. `within_s`:
-    how long the tool may take. `unconfined`: the owner's rule lets it run where there is no sandbox.
-    """
+    how long the tool may take. `unconfined`: the owner's rule lets it run where there is no sandbox."""
 
     swarm_id: str
     node_id: str
