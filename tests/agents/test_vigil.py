@@ -192,6 +192,56 @@ def test_three_failures_in_a_row_pause_it_until_it_is_resumed(tmp_path: Path) ->
     asyncio.run(main())
 
 
+def test_one_that_is_paused_by_hand_runs_no_more_is_no_trouble_and_makes_nothing_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with watch(tmp_path) as made:
+            one = await made.vigil.add(DAILY, Asker(), "owner")
+            made.model.gate.clear()
+            await made.at(BEGIN + DAY, waits=False)
+            await until(lambda: made.model.asked)
+            shown = await made.vigil.pause(one["id"])
+            assert (shown["paused"], shown["is_paused"], shown["next_at"]) == ("by hand", True, None)
+            made.model.gate.set()
+            await until(lambda: not made.vigil._going)
+            shown = await made.at(BEGIN + 3 * DAY)
+            assert (shown["state"], shown["paused"], made.vigil.conditions()) == ("finished", "by hand", ())
+        async with watch(tmp_path) as made:
+            assert (await made.at(BEGIN + 5 * DAY))["paused"] == "by hand" and len(made.runs.newest()) == 1
+            shown = await made.vigil.resume(one["id"])
+            assert (shown["paused"], shown["next_at"]) == (None, BEGIN + 5 * DAY + 7 * HOUR)
+            await made.at(BEGIN + 5 * DAY + 60)
+            assert len(made.runs.newest()) == 1
+            await made.at(BEGIN + 6 * DAY)
+            assert len(made.runs.newest()) == 2
+            with pytest.raises(NotFoundError):
+                await made.vigil.pause("s99")
+
+    asyncio.run(main())
+
+
+def test_what_failures_have_paused_is_trouble_until_the_owner_pauses_it_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with watch(tmp_path, [[RefusedError("no rule allows it")]]) as made:
+            one = await made.vigil.add(DAILY, Asker(), "owner")
+            for day in range(1, MAX_FAILURES + 1):
+                shown = await made.at(BEGIN + day * DAY)
+            assert shown["paused"] == "trouble" and len(made.vigil.conditions()) == 1
+            assert (await made.vigil.pause(one["id"]))["paused"] == "by hand" and made.vigil.conditions() == ()
+            # Paused by hand while its run fails for the third time, it stays the owner's pause.
+            await made.vigil.resume(one["id"])
+            for day in range(4, MAX_FAILURES + 3):
+                await made.at(BEGIN + day * DAY)
+            made.model.gate.clear()
+            await made.at(BEGIN + 7 * DAY, waits=False)
+            await made.vigil.pause(one["id"])
+            made.model.gate.set()
+            await until(lambda: not made.vigil._going)
+            (shown,) = made.vigil.schedules()
+            assert (shown["failures"], shown["paused"]) == (MAX_FAILURES, "by hand") and made.vigil.conditions() == ()
+
+    asyncio.run(main())
+
+
 def test_a_success_ends_the_count_of_failures_and_a_limit_of_a_key_counts_as_one(tmp_path: Path) -> None:
     async def main() -> None:
         async with watch(tmp_path) as made:

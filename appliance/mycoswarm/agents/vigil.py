@@ -20,7 +20,7 @@ from mycoswarm.agents.timetable import Step, check_times, due, next_time
 from mycoswarm.base.errors import InputError, NotFoundError, StorageError, SwarmError
 from mycoswarm.chat.job import Asker
 from mycoswarm.routing.clause import is_label
-from mycoswarm.store.agenda import Agenda, ScheduleRow, unknown
+from mycoswarm.store.agenda import Agenda, Pause, ScheduleRow, unknown
 from mycoswarm.swarm.condition import Condition
 
 TICK_S = 5.0  # how late a run may begin; a look at all schedules takes milliseconds
@@ -168,6 +168,16 @@ class Vigil:
             await asyncio.to_thread(self._with.agenda.remove, schedule_id)
             self._rows.pop(schedule_id, None)
 
+    async def pause(self, schedule_id: str) -> dict[str, Any]:
+        """Let a schedule run no more until it is resumed. A run that goes on, goes on. One that trouble has paused is
+        paused by hand then: the owner knows of it.
+
+        Raises:
+            NotFoundError: there is none of that id.
+            StorageError: it could not be written.
+        """
+        return await self._changed(schedule_id, lambda row: replace(row, pause=Pause.BY_HAND))
+
     async def resume(self, schedule_id: str) -> dict[str, Any]:
         """Let a paused schedule run again, from its next time on.
 
@@ -176,15 +186,18 @@ class Vigil:
             StorageError: it could not be written.
         """
         now = self._with.wall_clock()
-        row = await self._change(
-            schedule_id, lambda row: replace(row, is_paused=False, failures=0, since=now, handled_at=now)
+        return await self._changed(
+            schedule_id, lambda row: replace(row, pause=Pause.NONE, failures=0, since=now, handled_at=now)
         )
+
+    async def _changed(self, schedule_id: str, change: Callable[[ScheduleRow], ScheduleRow]) -> dict[str, Any]:
+        row = await self._change(schedule_id, change)
         if row is None:
             raise unknown(schedule_id)
         return self._shown(row)
 
     def conditions(self) -> tuple[Condition, ...]:
-        """Which schedules are paused, and why."""
+        """Which schedules trouble has paused, and why. What the owner has paused is no trouble."""
         return tuple(
             Condition(
                 "schedule_paused",
@@ -192,7 +205,7 @@ class Vigil:
                 f"Mend that, then run `mycoswarm-node agent schedule-resume {row.id}`.",
             )
             for row in self._rows.values()
-            if row.is_paused
+            if row.pause is Pause.TROUBLE
         )
 
     # The clock
@@ -234,7 +247,8 @@ class Vigil:
         elif step.act == "broken":
             why = "its time zone is not known any more"
             await self._change(
-                schedule_id, lambda row: replace(row, is_paused=True, message=why, code="bad_zone", handled_at=now)
+                schedule_id,
+                lambda row: replace(row, pause=Pause.TROUBLE, message=why, code="bad_zone", handled_at=now),
             )
         elif step.act == "missed":
             await self._leave_out(schedule_id, step.at, now, "missed by more than a day")
@@ -305,7 +319,7 @@ class Vigil:
 
     def _shown(self, row: ScheduleRow) -> dict[str, Any]:
         following = None
-        if not row.is_paused:
+        if not row.pause:
             with contextlib.suppress(InputError):  # the next look pauses it
                 following = next_time(row.cron, row.zone, max(row.handled_at, self._with.wall_clock()))
         return {
@@ -324,7 +338,8 @@ class Vigil:
             "message": row.message,
             "remark": row.remark,
             "failures": row.failures,
-            "is_paused": row.is_paused,
+            "is_paused": bool(row.pause),
+            "paused": {Pause.NONE: None, Pause.TROUBLE: "trouble", Pause.BY_HAND: "by hand"}[row.pause],
             "next_at": following,
         }
 
@@ -339,11 +354,12 @@ def _stopped(row: ScheduleRow) -> ScheduleRow:
 
 def _ended(row: ScheduleRow, state: str, code: str | None, message: str | None) -> ScheduleRow:
     failures = row.failures + 1 if state == "failed" else 0 if state == "finished" else row.failures
+    pause = row.pause or (Pause.TROUBLE if failures >= MAX_FAILURES else Pause.NONE)
     return replace(
         row,
         state=state,
         code=code,
         message=message,
         failures=failures,
-        is_paused=row.is_paused or failures >= MAX_FAILURES,
+        pause=pause,
     )
