@@ -15,8 +15,8 @@ from mycoswarm.agents.party import Agent, Parts
 from mycoswarm.agents.persona import Profile
 from mycoswarm.agents.spawn import MAX_TASK
 from mycoswarm.agents.turn import Ask
-from mycoswarm.agents.vigil import MAX_FAILURES, Means, Vigil, Wish
-from mycoswarm.base.errors import BusyError, InputError, NotFoundError, RefusedError
+from mycoswarm.agents.vigil import KEY_REVOKED, MAX_FAILURES, Means, Vigil, Wish
+from mycoswarm.base.errors import ApiKeyError, BusyError, InputError, NotFoundError, RefusedError
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
 from mycoswarm.store.agenda import MAX_SCHEDULES, Agenda, ScheduleRow
@@ -178,7 +178,7 @@ def test_three_failures_in_a_row_pause_it_until_it_is_resumed(tmp_path: Path) ->
             assert shown["is_paused"] and shown["next_at"] is None
             (condition,) = made.vigil.conditions()
             assert condition.code == "schedule_paused" and "no rule allows it" in condition.message
-            assert one["id"] in condition.hint and not condition.blocks_work
+            assert f"schedule-resume {one['id']}" in condition.hint and not condition.blocks_work
             await made.at(BEGIN + 9 * DAY)
             assert len(made.runs.newest()) == MAX_FAILURES
         async with watch(tmp_path) as made:
@@ -251,6 +251,20 @@ def test_a_success_ends_the_count_of_failures_and_a_limit_of_a_key_counts_as_one
             assert (shown["state"], shown["failures"], shown["run"]) == ("failed", 1, None)
             assert made.runs.newest() == ()
             assert (await made.at(BEGIN + 2 * DAY))["failures"] == 0
+
+    asyncio.run(main())
+
+
+def test_one_whose_key_was_revoked_begins_no_run_and_says_that_it_must_be_made_anew(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with watch(tmp_path) as made:
+            one = await made.vigil.add(DAILY, Asker(key_name="phone", issued_at=5.0), "key phone")
+            made.refuse += [ApiKeyError("the key phone was revoked", code=KEY_REVOKED) for _ in range(MAX_FAILURES)]
+            for day in range(1, MAX_FAILURES + 1):
+                shown = await made.at(BEGIN + day * DAY)
+            assert (shown["code"], shown["run"], shown["paused"]) == (KEY_REVOKED, None, "trouble")
+            (condition,) = made.vigil.conditions()
+            assert "unschedule " + one["id"] in condition.hint and made.runs.newest() == ()
 
     asyncio.run(main())
 

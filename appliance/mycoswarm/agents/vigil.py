@@ -27,6 +27,7 @@ TICK_S = 5.0  # how late a run may begin; a look at all schedules takes millisec
 PATIENCE_S = 60.0  # at the start, until all nodes have shown what they hold
 LOOK_S = 0.5
 MAX_FAILURES = 3  # in a row; then it is paused
+KEY_REVOKED = "key_revoked"  # what a schedule fails with whose key is no more
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What a vigil needs. `admit` counts a run against the limits of the key that made its schedule; `is_ready` says
-    whether all nodes have shown what they hold. `wall_clock`: seconds since 1970."""
+    """What a vigil needs. `admit` counts a run against the limits of the key that made its schedule, and raises where
+    that is no more; `is_ready` says whether all nodes have shown what they hold. `wall_clock`: seconds since 1970."""
 
     agenda: Agenda
     crew: Runner
@@ -202,7 +203,7 @@ class Vigil:
             Condition(
                 "schedule_paused",
                 f"the schedule {row.id} of the agent {row.agent} is paused: {row.message or 'it failed'} ({row.code})",
-                f"Mend that, then run `mycoswarm-node agent schedule-resume {row.id}`.",
+                _way_out(row),
             )
             for row in self._rows.values()
             if row.pause is Pause.TROUBLE
@@ -342,6 +343,13 @@ class Vigil:
             "paused": {Pause.NONE: None, Pause.TROUBLE: "trouble", Pause.BY_HAND: "by hand"}[row.pause],
             "next_at": following,
         }
+
+
+def _way_out(row: ScheduleRow) -> str:
+    """What the owner can do about a schedule that trouble has paused."""
+    if row.code == KEY_REVOKED:
+        return f"Make it anew with a key that holds, then run `mycoswarm-node agent unschedule {row.id}`."
+    return f"Mend that, then run `mycoswarm-node agent schedule-resume {row.id}`."
 
 
 def _begun(row: ScheduleRow, run_id: str) -> ScheduleRow:
