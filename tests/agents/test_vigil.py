@@ -16,7 +16,7 @@ from mycoswarm.agents.persona import Profile
 from mycoswarm.agents.spawn import MAX_TASK
 from mycoswarm.agents.turn import Ask
 from mycoswarm.agents.vigil import KEY_REVOKED, MAX_FAILURES, Means, Vigil, Wish
-from mycoswarm.base.errors import ApiKeyError, BusyError, InputError, NotFoundError, RefusedError
+from mycoswarm.base.errors import ApiKeyError, BusyError, InputError, NotFoundError, RefusedError, StorageError
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
 from mycoswarm.store.agenda import MAX_SCHEDULES, Agenda, ScheduleRow
@@ -41,6 +41,7 @@ class Watch:
     asked: list[Asker]
     admitted: list[str] = field(default_factory=list)
     refuse: list[Exception] = field(default_factory=list)
+    unready: list[Exception] = field(default_factory=list)
 
     async def at(self, now: float, *, waits: bool = True) -> dict[str, Any]:
         """Look at that time; gives the first schedule, after what it began has ended."""
@@ -73,6 +74,11 @@ async def watch(folder: Path, steps: Sequence[Any] = (says("Done."),)) -> AsyncI
         if made.refuse:
             raise made.refuse.pop()
 
+    def is_ready() -> bool:
+        if made.unready:
+            raise made.unready.pop(0)
+        return True
+
     crew = Crew(
         Parts(toolbox=Tools({}), speak=speak, profile=profile),
         approvals=Approvals(),
@@ -85,7 +91,7 @@ async def watch(folder: Path, steps: Sequence[Any] = (says("Done."),)) -> AsyncI
         crew=crew,
         profile=profile,
         admit=admit,
-        is_ready=lambda: True,
+        is_ready=is_ready,
         new_id=lambda: f"s{next(numbers)}",
         wall_clock=lambda: now[0],
     )
@@ -381,9 +387,10 @@ def test_a_clock_that_was_wrong_is_followed_once_it_is_right(tmp_path: Path) -> 
     asyncio.run(main())
 
 
-def test_while_inside_the_clock_is_looked_at(tmp_path: Path) -> None:
+def test_while_inside_the_clock_is_looked_at_whatever_the_nodes_do(tmp_path: Path) -> None:
     async def main() -> None:
         async with watch(tmp_path) as made:
+            made.unready += [StorageError("the disk is full"), ZeroDivisionError()]
             await made.vigil.add(DAILY, Asker(), "owner")
             made.now[0] = BEGIN + DAY
             async with made.vigil:

@@ -9,6 +9,7 @@ import pytest
 
 from daemons import until
 from fleet.test_agents import put, type_in
+from mycoswarm.agents.vigil import PATIENCE_S
 from mycoswarm.cli.fleet import Fleet, Member
 from mycoswarm.store.database import Store
 
@@ -55,9 +56,16 @@ def be_down_for_hours(fleet: Fleet) -> None:
 
 
 def ended(fleet: Fleet) -> dict[str, dict[str, Any]]:
-    """All schedules, when each has run to its end."""
-    over = ("finished", "failed")
-    until(lambda: all(one["state"] in over for one in shown(fleet).values()), 100, "the missed runs have ended")
+    """All schedules, when each has run to its end: at most a minute of waiting for the nodes, and the agent's time."""
+
+    def are_over() -> bool:
+        return all(one["state"] in ("finished", "failed") for one in shown(fleet).values())
+
+    try:
+        until(are_over, PATIENCE_S + 130, "the missed runs have ended")
+    except AssertionError as late:
+        late.add_note(f"{shown(fleet)}\n{fleet.nodes()}\n{fleet.coordinator.last_words()}")
+        raise
     return shown(fleet)
 
 
@@ -76,7 +84,7 @@ def test_a_schedule_that_was_missed_while_the_daemon_was_down_runs_once_when_it_
         assert only(fleet)["state"] is None
         be_down_for_hours(fleet)
         (one,) = ended(fleet).values()
-        assert one["state"] == "finished", (one["code"], one["message"])
+        assert one["state"] == "finished", (one, fleet.coordinator.last_words())
         run = fleet.coordinator.call.ask("GET", f"/api/runs/{one['run']}")
         assert "42" in run["answer"] and run["labels"] == ["private"] and run["asked_by"] == f"schedule {one['id']}"
         receipts = [event["receipt"] for event in run["events"] if event["event"] == "heard"]
@@ -147,7 +155,7 @@ def test_a_label_keeps_a_schedule_s_prompts_and_tools_from_a_node_and_where_none
         plain, private, secret = (ended(fleet)[each] for each in ids)
         first, one, two = fleet.members
         for told, here, away in ((plain, two, (first, one)), (private, one, (first, two))):
-            assert told["state"] == "finished", told
+            assert told["state"] == "finished", (told, first.last_words())
             at = requests_at(here, told["run"])
             assert len(at["ticket"]) > 1 and at["tool_ticket"] == {told["run"]}, at
             for member in away:

@@ -223,9 +223,8 @@ class Vigil:
 
     async def _watch(self) -> None:
         for _ in range(round(PATIENCE_S / LOOK_S)):
-            with contextlib.suppress(StorageError):  # the first look says it, if it lasts
-                if self._with.is_ready():
-                    break
+            if self._is_ready():
+                break
             await asyncio.sleep(LOOK_S)
         fault = None
         while True:
@@ -239,6 +238,16 @@ class Vigil:
             except Exception:
                 log.exception("the schedules could not be looked at: a bug of ours")
             await asyncio.sleep(TICK_S)
+
+    def _is_ready(self) -> bool:
+        """Whether the schedules need wait no longer. What goes wrong here must not keep them from running for ever."""
+        try:
+            return self._with.is_ready()
+        except SwarmError as error:  # the first look says it, too, if it lasts
+            log.info("whether all nodes are ready is not known yet: %s", error.message)
+        except Exception:
+            log.exception("whether all nodes are ready could not be looked at: a bug of ours")
+        return False
 
     async def _do(self, step: Step, now: float) -> None:
         schedule_id = step.schedule.id
