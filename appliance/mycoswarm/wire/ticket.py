@@ -26,8 +26,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Body of a ticket. `nonce` is the one that the node chose for this stream, so a ticket works once, there.
 
     `sequence` counts the tickets of one stream from 0 and never repeats. `lifetime_s` counts from receipt on the
-    node's monotonic clock. `request_id` is None for the opening of a ring that no request waits for.
-    """
+    node's monotonic clock. `request_id` is None for the opening of a ring that no request waits for."""
 
     swarm_id: str
     node_id: str
@@ -40,10 +39,11 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ToolTicket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="ticket", tag="tool"):
-    """Body of a ticket for one call of a tool, or, where `tool` is `RELEASE`, for the end of a workspace.
+    """Body of a ticket for one call of a tool, or, where `tool` is "release", for the end of a workspace.
 
     `nonce`, `sequence` and `lifetime_s` as in `Ticket`. `digest` is SHA-256 of the arguments' text in hex. `within_s`:
-    how long the tool may take. `unconfined`: the owner's rule lets it run where there is no sandbox."""
+    how long the tool may take. `unconfined`: the owner's rule lets it run where there is no sandbox.
+    """
 
     swarm_id: str
     node_id: str
