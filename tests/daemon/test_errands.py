@@ -15,6 +15,9 @@ from daemon.test_auditor import SOUND, Pair, Station, findings
 from mycoswarm.agents.docket import ended_row, granted_row
 from mycoswarm.api.disclosure import disclosure_routes
 from mycoswarm.chat.job import Asker
+from mycoswarm.routing.allotment import ToolDecision
+from mycoswarm.routing.decision import Explanation, Ground
+from mycoswarm.routing.snapshot import NodeState
 from mycoswarm.sandbox.clearance import digest_of, seal
 from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.store.record import DECISION, TOOL, TOOL_TICKET, tool_ticket_row
@@ -23,6 +26,9 @@ from mycoswarm.wire.tool import ToolCall
 
 pytestmark = pytest.mark.slow
 
+DECIDED = ToolDecision(
+    Ground(rule="all"), NodeState("id", "x", "LAN", None, None, None), Explanation(rule="all", reason="")
+)
 ARGUMENTS = '{"expression": "1+1"}'
 
 
@@ -35,7 +41,7 @@ class Errands(Pair):
         node = {"id": station.node_id, "name": "x", "place": "LAN"}
         asked = {"task": f"tool:{tool}", "labels": [], "added": [], "model_digest": None}
         body = {"asked": asked, "rule": "all", "version": 1, "attempt": 1, "tool": tool}
-        body |= {"arguments": digest_of(ARGUMENTS), **granted_row(node, False, TOOLS[tool], run_id)}
+        body |= {"arguments": digest_of(ARGUMENTS), **granted_row(node, DECIDED, TOOLS[tool], run_id)}
         return self.first.ledger.append(DECISION, body, request_id=run_id, now=1.0).digest
 
     def keep(self, run_id: str, receipt: str, station: Station | None = None, **more: Any) -> None:

@@ -4,29 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mycoswarm.chat.job import Asker
-from mycoswarm.routing.decision import Explanation
+from mycoswarm.routing.allotment import ToolDecision
 from mycoswarm.routing.snapshot import Asked
-from mycoswarm.sandbox.clearance import digest_of
 from mycoswarm.sandbox.toolset import Tool
 from mycoswarm.wire.tool import ToolCall
-
-
-def called_row(call: ToolCall, asked: Asked, explained: Explanation) -> dict[str, Any]:
-    """What a decision says of its call. The arguments are not kept, their digest is."""
-    row = {"asked": _asked_row(asked), "reason": explained.reason}
-    row |= {"tool": call.name, "call": call.id[:100], "arguments": digest_of(call.arguments)}
-    return row if explained.limit is None else row | {"limit": explained.limit}
-
-
-def granted_row(node: Mapping[str, Any], unconfined: bool, tool: Tool, workspace_id: str) -> dict[str, Any]:
-    """What a decision lets a node do. `by_ticket`: it keeps one; there is none for what the coordinator answers."""
-    return {
-        "outcome": "tool",
-        "nodes": [node],
-        "by_ticket": tool.where != "coordinator",
-        "workspace": workspace_id,
-        "unconfined": unconfined,
-    }
 
 
 def ended_row(
@@ -45,7 +26,18 @@ def ended_row(
     }
 
 
-def _asked_row(asked: Asked) -> dict[str, Any]:
+def granted_row(node: Mapping[str, Any], decision: ToolDecision, tool: Tool, workspace_id: str) -> dict[str, Any]:
+    """What a decision lets a node do. `by_ticket`: it keeps one; there is none for what the coordinator answers."""
+    return {
+        "outcome": "tool",
+        "nodes": [node],
+        "by_ticket": tool.where != "coordinator",
+        "workspace": workspace_id,
+        "unconfined": decision.unconfined,
+    }
+
+
+def asked_row(asked: Asked) -> dict[str, Any]:
     """The call as `rules replay` reads it, like that of a prompt."""
     narrowing = asked.narrowing
     route = {"mode": narrowing.mode, "stages": None, "nodes": list(narrowing.nodes), "within": narrowing.within}

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mycoswarm.agents.docket import called_row, ended_row, granted_row
+from mycoswarm.agents.docket import asked_row, ended_row, granted_row
 from mycoswarm.agents.porter import Carry, Parcel
 from mycoswarm.base.errors import ApiKeyError, BusyError, NotFoundError, RefusedError, SwarmError, UnreachableError
 from mycoswarm.chat.consent import Approvals, Plea
@@ -25,6 +25,7 @@ from mycoswarm.routing.decision import Explanation, Refusal
 from mycoswarm.routing.rule import RuleSet
 from mycoswarm.routing.snapshot import Asked, Narrowing, SwarmState
 from mycoswarm.sandbox.argument import Arguments, read_arguments
+from mycoswarm.sandbox.clearance import digest_of
 from mycoswarm.sandbox.toolset import TOOLS, Tool
 from mycoswarm.store.record import DECISION, TOOL
 from mycoswarm.wire.chore import Done
@@ -245,13 +246,13 @@ class Toolbox:
     ) -> ToolResult | None:
         """Note the decision, carry it out, and note how it ended. None: it does not stand any more; nothing was
         sent."""
-        row, workspace_id = self._decided_row(decision, job, narrowing, attempt), job.errand.workspace_id
+        row = self._decided_row(decision, job, narrowing, attempt)
         if approved_by is not None:
             row["approved_by"] = approved_by
         node: dict[str, Any] = {"id": decision.node.node_id, "name": decision.node.name, "place": decision.node.place}
         if job.tool.where == "coordinator":
             node = {"id": self._with.swarm().coordinator_id, "name": self._with.own_name(), "place": "this-machine"}
-        receipt = await self._note(DECISION, row | granted_row(node, decision.unconfined, job.tool, workspace_id), job)
+        receipt = await self._note(DECISION, row | granted_row(node, decision, job.tool, job.errand.workspace_id), job)
         began, outcome = time.monotonic(), "cancelled"
         where: dict[str, Any] | None = node  # by what we did: a node may say that nothing reached it
         answer: Done | None = None
@@ -355,7 +356,10 @@ class Toolbox:
         }
 
     def _row(self, job: _Job, narrowing: Narrowing, attempt: int, explained: Explanation) -> dict[str, Any]:
-        return called_row(job.call, self._asked(job, narrowing), explained) | {"attempt": attempt}
+        call = job.call
+        row = {"attempt": attempt, "asked": asked_row(self._asked(job, narrowing)), "reason": explained.reason}
+        row |= {"tool": call.name, "call": call.id[:100], "arguments": digest_of(call.arguments)}
+        return row if explained.limit is None else row | {"limit": explained.limit}
 
     def _asked(self, job: _Job, narrowing: Narrowing) -> Asked:
         call, asker = job.call, job.errand.asker
