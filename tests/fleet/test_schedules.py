@@ -86,7 +86,8 @@ def test_a_schedule_that_was_missed_while_the_daemon_was_down_runs_once_when_it_
         (one,) = ended(fleet).values()
         assert one["state"] == "finished", (one, fleet.coordinator.last_words())
         run = fleet.coordinator.call.ask("GET", f"/api/runs/{one['run']}")
-        assert "42" in run["answer"] and run["labels"] == ["private"] and run["asked_by"] == f"schedule {one['id']}"
+        assert "42" in run["answer"], run
+        assert run["labels"] == ["private"] and run["asked_by"] == f"schedule {one['id']}"
         receipts = [event["receipt"] for event in run["events"] if event["event"] == "heard"]
         for receipt in receipts:
             rows = fleet.coordinator.call.ask("GET", f"/api/ledger/{receipt}")["rows"]
