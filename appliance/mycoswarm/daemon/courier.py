@@ -12,10 +12,11 @@ from urllib.parse import urlencode, urlsplit
 
 from mycoswarm.base.egress import packed
 from mycoswarm.base.errors import InputError
+from mycoswarm.base.url import Site
 from mycoswarm.external.download import Crossing, Reserve, download
 from mycoswarm.external.frontier import is_public
 from mycoswarm.external.locator import read_locator
-from mycoswarm.external.target import Permit, Site, read_url
+from mycoswarm.external.target import Permit, read_url
 from mycoswarm.sandbox.argument import read_arguments
 from mycoswarm.sandbox.haul import Haul
 from mycoswarm.sandbox.toolset import TOOLS

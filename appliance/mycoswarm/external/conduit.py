@@ -18,8 +18,9 @@ from typing import Self
 import h11
 
 from mycoswarm.base.errors import EgressError, EndpointError, UnreachableError
+from mycoswarm.base.url import Site
 from mycoswarm.external.complaint import broken_off, garbled
-from mycoswarm.external.target import Limits, Passage, Site, Target
+from mycoswarm.external.target import Limits, Passage, Target
 from mycoswarm.external.whereabouts import Spot
 from mycoswarm.swarm.dial import parse_address
 
@@ -103,8 +104,9 @@ async def open_at(
         await asyncio.get_running_loop().sock_connect(sock, exact)
         if trust is None:
             return await asyncio.open_connection(sock=sock)
-        name = site.host.partition("%")[0].rstrip(".")
-        return await asyncio.open_connection(sock=sock, ssl=trust, server_hostname=name, ssl_shutdown_timeout=_CLOSE_S)
+        return await asyncio.open_connection(
+            sock=sock, ssl=trust, server_hostname=site.host, ssl_shutdown_timeout=_CLOSE_S
+        )
     except BaseException:
         sock.close()
         raise

@@ -16,9 +16,10 @@ from typing import Self
 import h11
 
 from mycoswarm.base.errors import EgressError, EndpointError, InputError, UnreachableError
+from mycoswarm.base.url import Site
 from mycoswarm.external.conduit import open_at
 from mycoswarm.external.locator import led_on, worded
-from mycoswarm.external.target import Permit, Resolve, Site
+from mycoswarm.external.target import Permit, Resolve
 from mycoswarm.external.whereabouts import system_addresses
 from mycoswarm.swarm.dial import MAX_ADDRESSES, parse_address
 

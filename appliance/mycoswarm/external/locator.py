@@ -8,7 +8,7 @@ import re
 from urllib.parse import quote, urljoin, urlsplit
 
 from mycoswarm.base.errors import EndpointError, InputError
-from mycoswarm.external.target import Site
+from mycoswarm.base.url import Site
 from mycoswarm.swarm.dial import Address, parse_address
 
 MAX_ADDRESS = 2048

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mycoswarm.base.errors import BusyError, ProtocolError, SwarmError, TicketError, UnreachableError
-from mycoswarm.sandbox.clearance import RELEASE, IsSigned, check
+from mycoswarm.sandbox.clearance import IsSigned, check
 from mycoswarm.sandbox.ground import find_level
 from mycoswarm.sandbox.haul import Haul
 from mycoswarm.sandbox.jail import Errand, Jail, empty
@@ -20,7 +20,7 @@ from mycoswarm.sandbox.toolset import TOOLS, WITH_FILES
 from mycoswarm.sandbox.workspace import Workspaces
 from mycoswarm.wire.chore import MAX_TEXT, Chore, Done, Failed, Farewell, Greeting, ToolLine, read_chore, write_chore
 from mycoswarm.wire.line import LineSplitter
-from mycoswarm.wire.ticket import Sealed, ToolTicket
+from mycoswarm.wire.ticket import RELEASE, Sealed, ToolTicket
 
 OPEN_S = 10.0  # from our nonce to the coordinator's order
 SAY_S = 10.0
