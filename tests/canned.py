@@ -13,6 +13,7 @@ from mycoswarm.agents.party import Agent
 from mycoswarm.agents.purse import Budget, Purse
 from mycoswarm.agents.toolbox import Errand
 from mycoswarm.agents.turn import Ask, Means, Message, Pursuit, Said, Spoken
+from mycoswarm.chat.consent import Plea
 from mycoswarm.wire.tool import ToolCall, ToolResult, ToolSpec
 
 NONCE = "bcdfghjklmnpqrst"
@@ -26,6 +27,21 @@ def spec(name: str) -> ToolSpec:
 def call(name: str, number: int = 0, /, **arguments: Any) -> ToolCall:
     """A call of a tool."""
     return ToolCall(f"c{number}", name, json.dumps(arguments))
+
+
+def plea(request_id: str) -> Plea:
+    """What the owner is asked about a call of the tool "look" that would go to attic."""
+    return Plea(
+        request_id=request_id,
+        key_name=None,
+        user=None,
+        model="m",
+        task="tool:look",
+        characters=1,
+        labels=(),
+        destination="attic",
+        rule="ask me",
+    )
 
 
 def says(*parts: str | ToolCall, tokens: int = 3, is_cut: bool = False) -> list[Said | Exception]:

@@ -26,10 +26,12 @@ from mycoswarm.daemon.charter import FIRST_RULES
 from mycoswarm.daemon.directory import Directory, endpoint_states
 from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.rehearsal import Rehearsal
+from mycoswarm.daemon.seeker import Seeker
 from mycoswarm.daemon.site import Site
 from mycoswarm.routing.snapshot import NodeState, SwarmState
 from mycoswarm.store.database import Store
 from mycoswarm.store.endpoint import Endpoints
+from mycoswarm.store.finder import Finder
 from mycoswarm.store.rulebook import RuleBook
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import Conditions
@@ -87,6 +89,7 @@ class Desk:
     keeper: Keeper
     book: RuleBook
     endpoints: Endpoints
+    finder: Finder
     probe: Probe = field(default_factory=Probe)
     approvals: Approvals = field(default_factory=Approvals)
     replayed: list[tuple[int, Any]] = field(default_factory=list)
@@ -129,6 +132,16 @@ def books(folder: Path) -> Iterator[tuple[RuleBook, Endpoints]]:
         store.close()
 
 
+@contextmanager
+def search_server(folder: Path) -> Iterator[Finder]:
+    """The search server in a folder's database."""
+    store = Store(folder / "node.db")
+    try:
+        yield Finder(store)
+    finally:
+        store.close()
+
+
 def swarm_of(nodes: tuple[NodeState, ...], endpoints: Endpoints, digest: str | None = None) -> SwarmState:
     """A swarm in which the first node decides and holds the model."""
     holders = {digest: frozenset({nodes[0].node_id})} if digest else {}
@@ -154,9 +167,9 @@ async def desk(
     approvals: ApprovalDesk | None = None,
 ) -> AsyncIterator[Desk]:
     """Serve the owner's routes on the folder's socket; with approvals of the test's own where it gives some."""
-    with books(folder) as (book, endpoints):
+    with books(folder) as (book, endpoints), search_server(folder) as finder:
         async with Keeper(book, swarm=lambda: swarm_of(nodes, endpoints), wall_clock=lambda: NOW) as keeper:
-            made = Desk(folder, keeper, book, endpoints)
+            made = Desk(folder, keeper, book, endpoints, finder)
             rehearsal = Rehearsal(
                 swarm=lambda digest: swarm_of(nodes, endpoints, digest),
                 models=_Models(),
@@ -168,6 +181,7 @@ async def desk(
                 rules=RuleServices(desk=keeper, explain=rehearsal.explain, replay=made.replay),
                 endpoints=Directory(endpoints, rules=keeper.rules, wall_clock=lambda: NOW, probe=made.probe),
                 approvals=approvals or made.approvals,
+                search=Seeker(finder, lambda: NOW),
             )
             handlers: Any = {SwarmError: on_swarm_error, HTTPException: on_http_error, Exception: on_bug}
             app = Starlette(routes=governance_routes(services), exception_handlers=handlers)

@@ -192,6 +192,7 @@ class Bench:
     note_faults: dict[str, SwarmError] = field(default_factory=dict)
     now_s: float = 0.0
     is_known: Callable[[Asker], bool] = lambda asker: True
+    is_poor: Callable[[str, str], bool] = lambda digest, task: False
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def find(self, reference: str) -> ModelFacts:
@@ -246,6 +247,7 @@ class Bench:
             grade=lambda plan, facts, finished: None,
             spend=lambda key, tokens: self.spent.append((key, tokens)),
             keeps_prompts=self.keeps_prompts,
+            is_poor=self.is_poor,
             new_id=self.new_id,
             wall_clock=lambda: 1000.0,
             request_s=self.request_s,

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from canned import Model, Tools, call, says
+from canned import Model, Tools, call, plea, says
 from mycoswarm.agents.crew import MAX_RUNNING, Assignment, Crew
 from mycoswarm.agents.party import Parts
 from mycoswarm.agents.persona import Profile
 from mycoswarm.base.errors import BusyError, NotFoundError, RefusedError, StorageError
-from mycoswarm.chat.consent import Approvals, Plea
+from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
 from mycoswarm.store.database import Store
 from mycoswarm.store.run import MAX_EVENTS, MAX_RUNS, RunRow, Runs
@@ -186,19 +186,6 @@ def test_a_history_that_cannot_be_written_stops_a_run_at_its_beginning_and_never
 
 def test_an_approval_that_is_awaited_is_told_and_its_answer_lets_the_run_go_on() -> None:
     approvals = Approvals()
-
-    def plea(request_id: str) -> Plea:
-        return Plea(
-            request_id=request_id,
-            key_name=None,
-            user=None,
-            model="m",
-            task="tool:look",
-            characters=1,
-            labels=(),
-            destination="attic",
-            rule="ask me",
-        )
 
     async def look(arguments: dict[str, Any]) -> str:
         return await approvals.ask(plea("r0-x"), 5)

@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from canned import Model, says
 from mycoswarm.agents.exam import VERSION, Case, Reply
 from mycoswarm.agents.examiner import Examiner, Heard, Put, put_to
-from mycoswarm.agents.merit import Merits
+from mycoswarm.agents.merit import Merits, is_poor
 from mycoswarm.agents.party import Agent
 from mycoswarm.agents.persona import Profile
 from mycoswarm.agents.purse import Budget, Purse
@@ -25,6 +27,7 @@ from mycoswarm.routing.snapshot import EndpointState
 from mycoswarm.store.database import Store
 from mycoswarm.store.diploma import MAX_DIPLOMAS, Diploma, Diplomas
 from mycoswarm.wire.report import Finished, Piece, Vector
+from mycoswarm.wire.tool import ToolSpec
 from rings import FACTS, TEXT, Bench
 
 
@@ -129,6 +132,18 @@ def test_cases_are_requests_that_the_rules_decide_and_the_ledger_has() -> None:
     asyncio.run(main())
 
 
+def test_an_exam_is_of_the_model_and_holds_its_calls_to_nothing() -> None:
+    async def main() -> None:
+        facts = msgspec.structs.replace(FACTS, template="{{ tools }} <tool_call></tool_call>")
+        bench = Bench(facts=facts, is_poor=lambda digest, task: True)
+        offered = replace(CASES[0], tools=(ToolSpec("clock", "", {"type": "object", "properties": {}}),))
+        async with bench.chat() as chat:
+            await put_to(chat, "spore", Asker(), "exam-1")(offered, 1)
+        assert bench.rings[0].generations[0].sampling.call_form is None
+
+    asyncio.run(main())
+
+
 def agent(certificate: int | None) -> Agent:
     return Agent(
         run_id="run",
@@ -189,6 +204,28 @@ def test_an_agent_speaks_only_with_the_certificate_it_asks_for(
     with pytest.raises(ModelError) as caught:
         asyncio.run(step(least, kept, Bench()))
     assert caught.value.code == code and "scout" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("found", "task", "below", "expected"),
+    [
+        (diploma(89), "chat", 90, True),
+        (diploma(90), "chat", 90, False),
+        (diploma(89), "agent", 90, True),
+        (diploma(90), "agent", 90, False),
+        (None, "agent", 90, True),
+        (None, "chat", 90, False),
+        (diploma(99, version=VERSION - 1), "agent", 90, True),
+        (diploma(10, version=VERSION - 1), "chat", 90, False),
+        (None, "agent", 0, False),
+        (diploma(0), "agent", 0, False),
+        (diploma(100), "chat", 101, True),
+    ],
+)
+def test_a_poor_certificate_and_for_agents_none_asks_for_a_strict_hand(
+    found: Diploma | None, task: str, below: int, expected: bool
+) -> None:
+    assert is_poor(found, task, below) is expected
 
 
 def test_a_certificate_of_an_endpoints_model_is_of_the_endpoint_as_it_is_registered() -> None:

@@ -60,6 +60,11 @@ class Stage:
         return sorted(found, key=lambda result: result.call_id)
 
 
+def held(asker: Asker) -> list[str]:
+    """All labels that count."""
+    return sorted(asker.labels | asker.added)
+
+
 def spawn(number: int = 0, **arguments: Any) -> Any:
     return call("spawn", number, **{"task": f"part {number}", **arguments})
 
@@ -151,8 +156,8 @@ def test_what_a_private_sub_agent_answers_makes_its_parent_private() -> None:
     )
     ended = asyncio.run(stage.run())
     assert ended.labels == ("private",) and stage.told[-1] == ended
-    assert [sorted(asker.labels) for asker in stage.askers[""]] == [[], [], ["private"], ["private"]]
-    assert [sorted(errand.asker.labels) for errand in stage.tools.errands] == [[], ["private"]]
+    assert [held(asker) for asker in stage.askers[""]] == [[], [], ["private"], ["private"]]
+    assert [held(errand.asker) for errand in stage.tools.errands] == [[], ["private"]]
     assert stage.askers["1"][0].labels == {"private"}
 
 
@@ -166,10 +171,24 @@ def test_what_a_tool_found_makes_the_agent_its_sub_agents_and_its_parent_private
     )
     ended = asyncio.run(stage.run())
     assert ended.labels == ("private",)
-    assert [sorted(asker.labels) for asker in stage.askers["1"]] == [[], [], ["private"], ["private"]]
-    assert [sorted(asker.labels) for asker in stage.askers[""]] == [[], ["private"], ["private"]]
-    assert [sorted(one.asker.labels) for one in stage.tools.errands][:3] == [[], [], ["private"]]
-    assert all(asker.labels == {"private"} for asker in stage.askers["1.1"])
+    assert [held(asker) for asker in stage.askers["1"]] == [[], [], ["private"], ["private"]]
+    assert [held(asker) for asker in stage.askers[""]] == [[], ["private"], ["private"]]
+    assert [held(one.asker) for one in stage.tools.errands][:3] == [[], [], ["private"]]
+    assert all(held(asker) == ["private"] for asker in stage.askers["1.1"])
+
+
+def test_what_an_agent_has_read_opens_nothing_for_what_it_knew_before() -> None:
+    """A label that is touched only narrows: a public page, or a public sub-agent, makes no question public."""
+    page = ToolResult("", "news", True, "attic", 0.1, ("public",))
+    stage = Stage(
+        Model([says(call("look")), says(spawn(1, agent="scout")), says("Done.")]),
+        lambda agent: Model([says("Oh.")]),
+        look=lambda arguments: page,
+    )
+    ended = asyncio.run(stage.run(asker=Asker(labels=frozenset({"work"}))))
+    assert [asker.labels for asker in stage.askers[""]] == [{"work"}] * 3
+    assert [asker.added for asker in stage.askers[""]] == [set(), {"public"}, {"private", "public"}]
+    assert ended.labels == ("private", "public", "work")
 
 
 def test_depth_is_bounded() -> None:

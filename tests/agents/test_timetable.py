@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mycoswarm.agents.timetable import LATE_S, SET_BACK_S, check_times, due, next_time
 from mycoswarm.base.errors import InputError
-from mycoswarm.store.agenda import ScheduleRow
+from mycoswarm.store.agenda import Pause, ScheduleRow
 
 BERLIN = "Europe/Berlin"
 HOUR = 3600.0
@@ -47,7 +47,7 @@ def test_a_schedule_is_due_from_its_time_on_and_once() -> None:
     seven = at(2026, 3, 2, 7)
     assert acts(one, seven - 1) == [] and acts(one, seven) == ["run"] and acts(one, seven + 4) == ["run"]
     assert acts(replace(one, handled_at=seven), seven + 60) == []
-    assert acts(replace(one, is_paused=True), seven) == []
+    assert acts(replace(one, pause=Pause.BY_HAND), seven) == []
 
 
 def test_what_was_missed_runs_once_and_only_if_it_is_younger_than_a_day() -> None:

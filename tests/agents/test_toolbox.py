@@ -107,7 +107,12 @@ def test_a_call_is_decided_noted_sent_with_its_receipt_and_noted_again() -> None
     (parcel,) = world.way.parcels
     assert parcel.warrant.receipt == "digest-1" and parcel.warrant.labels == ("work",) and parcel.warrant.version == 4
     assert world.outcomes() == [("decision", "tool"), ("tool", "stop")]
-    assert world.rows[0][1]["nodes"] == [{"id": "id-a", "name": "a", "place": "LAN"}]
+    decided, ended = (row for _, row in world.rows)
+    assert decided["nodes"] == [{"id": "id-a", "name": "a", "place": "LAN"}] and decided["by_ticket"]
+    assert (decided["workspace"], decided["unconfined"]) == ("r", False)
+    assert (ended["receipt"], ended["was_answered"]) == ("digest-1", True)
+    asyncio.run(world.use("list_nodes"))
+    assert not world.rows[2][1]["by_ticket"] and world.rows[3][1]["receipt"] == "digest-3"
 
 
 def test_a_run_s_files_stay_on_the_node_of_its_first_call_until_it_is_over() -> None:
@@ -191,7 +196,8 @@ def test_a_node_that_lies_about_how_a_call_ended_stays_in_the_ledger(raises: boo
     world.way.act = lie
     with contextlib.suppress(SwarmError):
         asyncio.run(world.use())
-    assert world.rows[-1][1]["node"] == "id-a" and world.rows[-1][1]["nodes"] == ["a"]
+    ended = world.rows[-1][1]
+    assert ended["node"] == "id-a" and ended["nodes"] == ["a"] and ended["was_answered"] is not raises
 
 
 def test_what_the_model_gets_wrong_is_told_and_nothing_is_sent() -> None:

@@ -15,8 +15,8 @@ from mycoswarm.agents.party import Agent, Parts
 from mycoswarm.agents.persona import Profile
 from mycoswarm.agents.spawn import MAX_TASK
 from mycoswarm.agents.turn import Ask
-from mycoswarm.agents.vigil import MAX_FAILURES, Means, Vigil, Wish
-from mycoswarm.base.errors import BusyError, InputError, NotFoundError, RefusedError
+from mycoswarm.agents.vigil import KEY_REVOKED, MAX_FAILURES, Means, Vigil, Wish
+from mycoswarm.base.errors import ApiKeyError, BusyError, InputError, NotFoundError, RefusedError, StorageError
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
 from mycoswarm.store.agenda import MAX_SCHEDULES, Agenda, ScheduleRow
@@ -41,6 +41,7 @@ class Watch:
     asked: list[Asker]
     admitted: list[str] = field(default_factory=list)
     refuse: list[Exception] = field(default_factory=list)
+    unready: list[Exception] = field(default_factory=list)
 
     async def at(self, now: float, *, waits: bool = True) -> dict[str, Any]:
         """Look at that time; gives the first schedule, after what it began has ended."""
@@ -73,6 +74,11 @@ async def watch(folder: Path, steps: Sequence[Any] = (says("Done."),)) -> AsyncI
         if made.refuse:
             raise made.refuse.pop()
 
+    def is_ready() -> bool:
+        if made.unready:
+            raise made.unready.pop(0)
+        return True
+
     crew = Crew(
         Parts(toolbox=Tools({}), speak=speak, profile=profile),
         approvals=Approvals(),
@@ -85,7 +91,7 @@ async def watch(folder: Path, steps: Sequence[Any] = (says("Done."),)) -> AsyncI
         crew=crew,
         profile=profile,
         admit=admit,
-        is_ready=lambda: True,
+        is_ready=is_ready,
         new_id=lambda: f"s{next(numbers)}",
         wall_clock=lambda: now[0],
     )
@@ -178,7 +184,7 @@ def test_three_failures_in_a_row_pause_it_until_it_is_resumed(tmp_path: Path) ->
             assert shown["is_paused"] and shown["next_at"] is None
             (condition,) = made.vigil.conditions()
             assert condition.code == "schedule_paused" and "no rule allows it" in condition.message
-            assert one["id"] in condition.hint and not condition.blocks_work
+            assert f"schedule-resume {one['id']}" in condition.hint and not condition.blocks_work
             await made.at(BEGIN + 9 * DAY)
             assert len(made.runs.newest()) == MAX_FAILURES
         async with watch(tmp_path) as made:
@@ -192,6 +198,56 @@ def test_three_failures_in_a_row_pause_it_until_it_is_resumed(tmp_path: Path) ->
     asyncio.run(main())
 
 
+def test_one_that_is_paused_by_hand_runs_no_more_is_no_trouble_and_makes_nothing_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with watch(tmp_path) as made:
+            one = await made.vigil.add(DAILY, Asker(), "owner")
+            made.model.gate.clear()
+            await made.at(BEGIN + DAY, waits=False)
+            await until(lambda: made.model.asked)
+            shown = await made.vigil.pause(one["id"])
+            assert (shown["paused"], shown["is_paused"], shown["next_at"]) == ("by hand", True, None)
+            made.model.gate.set()
+            await until(lambda: not made.vigil._going)
+            shown = await made.at(BEGIN + 3 * DAY)
+            assert (shown["state"], shown["paused"], made.vigil.conditions()) == ("finished", "by hand", ())
+        async with watch(tmp_path) as made:
+            assert (await made.at(BEGIN + 5 * DAY))["paused"] == "by hand" and len(made.runs.newest()) == 1
+            shown = await made.vigil.resume(one["id"])
+            assert (shown["paused"], shown["next_at"]) == (None, BEGIN + 5 * DAY + 7 * HOUR)
+            await made.at(BEGIN + 5 * DAY + 60)
+            assert len(made.runs.newest()) == 1
+            await made.at(BEGIN + 6 * DAY)
+            assert len(made.runs.newest()) == 2
+            with pytest.raises(NotFoundError):
+                await made.vigil.pause("s99")
+
+    asyncio.run(main())
+
+
+def test_what_failures_have_paused_is_trouble_until_the_owner_pauses_it_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with watch(tmp_path, [[RefusedError("no rule allows it")]]) as made:
+            one = await made.vigil.add(DAILY, Asker(), "owner")
+            for day in range(1, MAX_FAILURES + 1):
+                shown = await made.at(BEGIN + day * DAY)
+            assert shown["paused"] == "trouble" and len(made.vigil.conditions()) == 1
+            assert (await made.vigil.pause(one["id"]))["paused"] == "by hand" and made.vigil.conditions() == ()
+            # Paused by hand while its run fails for the third time, it stays the owner's pause.
+            await made.vigil.resume(one["id"])
+            for day in range(4, MAX_FAILURES + 3):
+                await made.at(BEGIN + day * DAY)
+            made.model.gate.clear()
+            await made.at(BEGIN + 7 * DAY, waits=False)
+            await made.vigil.pause(one["id"])
+            made.model.gate.set()
+            await until(lambda: not made.vigil._going)
+            (shown,) = made.vigil.schedules()
+            assert (shown["failures"], shown["paused"]) == (MAX_FAILURES, "by hand") and made.vigil.conditions() == ()
+
+    asyncio.run(main())
+
+
 def test_a_success_ends_the_count_of_failures_and_a_limit_of_a_key_counts_as_one(tmp_path: Path) -> None:
     async def main() -> None:
         async with watch(tmp_path) as made:
@@ -201,6 +257,20 @@ def test_a_success_ends_the_count_of_failures_and_a_limit_of_a_key_counts_as_one
             assert (shown["state"], shown["failures"], shown["run"]) == ("failed", 1, None)
             assert made.runs.newest() == ()
             assert (await made.at(BEGIN + 2 * DAY))["failures"] == 0
+
+    asyncio.run(main())
+
+
+def test_one_whose_key_was_revoked_begins_no_run_and_says_that_it_must_be_made_anew(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with watch(tmp_path) as made:
+            one = await made.vigil.add(DAILY, Asker(key_name="phone", issued_at=5.0), "key phone")
+            made.refuse += [ApiKeyError("the key phone was revoked", code=KEY_REVOKED) for _ in range(MAX_FAILURES)]
+            for day in range(1, MAX_FAILURES + 1):
+                shown = await made.at(BEGIN + day * DAY)
+            assert (shown["code"], shown["run"], shown["paused"]) == (KEY_REVOKED, None, "trouble")
+            (condition,) = made.vigil.conditions()
+            assert "unschedule " + one["id"] in condition.hint and made.runs.newest() == ()
 
     asyncio.run(main())
 
@@ -317,9 +387,10 @@ def test_a_clock_that_was_wrong_is_followed_once_it_is_right(tmp_path: Path) -> 
     asyncio.run(main())
 
 
-def test_while_inside_the_clock_is_looked_at(tmp_path: Path) -> None:
+def test_while_inside_the_clock_is_looked_at_whatever_the_nodes_do(tmp_path: Path) -> None:
     async def main() -> None:
         async with watch(tmp_path) as made:
+            made.unready += [StorageError("the disk is full"), ZeroDivisionError()]
             await made.vigil.add(DAILY, Asker(), "owner")
             made.now[0] = BEGIN + DAY
             async with made.vigil:

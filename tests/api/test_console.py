@@ -29,6 +29,7 @@ ALL = sorted(
         "/api/rules/history", "/api/rules/test", "/api/rules/tests", "/api/rules/undo", "/api/rules/explain",
         "/api/rules/replay", "/api/endpoints", "/api/approvals", "/api/keys/x", "/api/models/x", "/api/rules/x",
         "/api/rules/x/move", "/api/rules/x/enable", "/api/rules/x/disable", "/api/endpoints/x", "/api/approvals/x",
+        "/api/search",
     }
 )  # fmt: skip
 
@@ -40,6 +41,15 @@ async def send(c: Console, method: str, path: str, secret: str | None) -> tuple[
     answer = await c.raw("\r\n".join([*lines, "", "{}"]))
     _, _, body = answer.partition(b"\r\n\r\n")
     return int(answer.split()[1]), json.loads(body)["error"]["code"] if b'"error"' in body else None
+
+
+@dataclasses.dataclass
+class Searches:
+    """A desk for the search server."""
+
+    server: Any
+    set_server: Any
+    unset_server: Any
 
 
 class Everything:
@@ -79,7 +89,8 @@ class Everything:
 
         rules = RuleServices(desk=keeper, explain=explain, replay=service("replay"))
         self.approvals = Approvals([{"id": "x"}])
-        governance = GovernanceServices(rules=rules, endpoints=directory, approvals=self.approvals)
+        search = Searches(service("server"), service("set_server"), service("unset_server"))
+        governance = GovernanceServices(rules=rules, endpoints=directory, approvals=self.approvals, search=search)
         self.routes: list[Route] = [*owner_routes(owner), *governance_routes(governance)]
 
 
@@ -152,7 +163,7 @@ def test_a_key_of_the_owner_reaches_all_of_them_and_its_name_is_kept(tmp_path: P
 def test_a_worker_sends_whoever_asks_about_rules_to_its_coordinator() -> None:
     async def work() -> None:
         async with console(owner_routes=worker_routes()) as c:
-            for path in ("/api/rules", "/api/rules/x/move", "/api/endpoints", "/api/approvals/a1"):
+            for path in ("/api/rules", "/api/rules/x/move", "/api/endpoints", "/api/approvals/a1", "/api/search"):
                 assert await send(c, "POST", path, OWNER_KEY) == (400, "asked_a_worker")
 
     run(work)

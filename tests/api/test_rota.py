@@ -49,7 +49,13 @@ def test_schedules_are_made_shown_run_and_removed_by_commands(tmp_path: Path) ->
             assert "schedule" in runs.output and "s0" in runs.output
             run = await made.ask("GET", "/api/runs/r0")
             assert run["labels"] == ["notes", "private"] and run["answer"] == "Good morning."
-            assert (await made.command("agent", "schedule-resume", "s0")).exit_code == 0
+            paused = await made.command("agent", "schedule-pause", "s0")
+            assert paused.exit_code == 0 and "schedule-resume s0" in paused.output
+            listed = await made.command("agent", "schedules")
+            assert "paused by" in listed.output and "hand" in listed.output
+            resumed = await made.command("agent", "schedule-resume", "s0")
+            assert resumed.exit_code == 0 and "s0 runs next at" in resumed.output
+            assert (await made.ask("GET", "/api/schedules"))["schedules"][0]["paused"] is None
             assert (await made.command("agent", "unschedule", "s0")).exit_code == 0
             assert (await made.command("agent", "unschedule", "s0")).exit_code == 1
             assert (await made.ask("GET", "/api/schedules")) == {"schedules": []}
@@ -114,6 +120,7 @@ def test_labels_beside_the_request_are_part_of_the_schedule(tmp_path: Path) -> N
         ("POST", "/api/schedules", {**BODY, "agent": "nobody"}),
         ("DELETE", "/api/schedules/s9", None),
         ("POST", "/api/schedules/s9/resume", {}),
+        ("POST", "/api/schedules/s9/pause", {}),
     ],
 )
 def test_what_cannot_be_is_a_typed_error_and_keeps_nothing(tmp_path: Path, method: str, path: str, body: Any) -> None:

@@ -92,8 +92,35 @@ def test_a_required_call_is_enforced_in_the_models_own_form() -> None:
     bench = speaking(*WORDS)
     hear(bench, asking(ToolChoice(mode="required", name="clock")))
     form = bench.rings[0].generations[0].sampling.call_form
-    assert form is not None and form.most == 1
-    assert [shape.before[0] for shape in form.shapes] == ["<tool_call>"]
+    assert form is not None and not form.is_free
+    assert [(way.before[0], way.most) for way in form.ways] == [("<tool_call>", 1)]
+    assert [tool.name for tool in form.tools] == ["clock"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "is_held"),
+    [(ToolChoice(), True), (ToolChoice(is_strict=False), False), (ToolChoice(is_strict=True), True)],
+)
+def test_a_model_with_a_poor_certificate_is_held_where_it_begins_a_call(choice: ToolChoice, is_held: bool) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def is_poor(digest: str, task: str) -> bool:
+        asked.append((digest, task))
+        return True
+
+    bench = speaking(*WORDS, faults={3: lost_at("attic")})
+    bench.is_poor = is_poor
+    assert outline(hear(bench, asking(choice))) == ["I look.", CALL, "<tool_call>{}", "stop"]
+    forms = [ring.generations[0].sampling.call_form for ring in bench.rings]
+    assert len(forms) == 2 and all((form is not None) == is_held for form in forms)
+    assert all(form is None or (form.is_free and form.ways[0].opening == "<tool_call>") for form in forms)
+    assert asked == ([(FACTS.digest, "chat")] if choice.is_strict is None else [])
+
+
+def test_without_tools_no_certificate_is_looked_up() -> None:
+    bench = speaking(*WORDS)
+    bench.is_poor = lambda digest, task: pytest.fail("there is nothing to hold")
+    hear(bench, asking(tools=()))
 
 
 def test_without_tools_nothing_is_looked_for() -> None:

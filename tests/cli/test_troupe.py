@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from canned import Model, Tools, call, says
+from canned import Model, Tools, call, plea, says
 from cli.socketed import Canned, answering
 from employers import employer
-from mycoswarm.chat.consent import Plea
 from mycoswarm.cli.diary import FILE_NAME, MAX_BYTES, Diary
 from mycoswarm.cli.entry import main as program
 
@@ -70,18 +69,7 @@ def test_files_are_added_shown_and_removed(tmp_path: Path) -> None:
 def test_an_approval_is_asked_where_the_run_is_shown(tmp_path: Path, typed: str, allowed: bool) -> None:
     async def main() -> None:
         async def look(arguments: dict[str, Any]) -> str:
-            plea = Plea(
-                request_id="r0-look",
-                key_name=None,
-                user=None,
-                model="m",
-                task="tool:look",
-                characters=1,
-                labels=(),
-                destination="attic",
-                rule="ask me",
-            )
-            return await made.approvals.ask(plea, 10)
+            return await made.approvals.ask(plea("r0-look"), 10)
 
         async with employer(tmp_path, Model([says(call("look")), says("Well.")]), Tools({"look": look})) as made:
             await asyncio.to_thread(made.team.put, "scout", SCOUT)

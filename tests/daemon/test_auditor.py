@@ -252,10 +252,14 @@ def test_an_answer_that_ends_while_tickets_are_read_is_no_finding(pair: Pair) ->
         pair.end(1)
         return Response(page)
 
+    async def tool_tickets(request: Request) -> Response:
+        return Response(b'{"entries":[],"is_last":true}')
+
     pair.begin(1)
-    pair.routes = [Route("/peer/ledger/verdict", verdict), Route("/peer/ledger/tickets", tickets)]
+    paths = {"verdict": verdict, "tickets": tickets, "tool-tickets": tool_tickets}
+    pair.routes = [Route(f"/peer/ledger/{name}", serve) for name, serve in paths.items()]
     found = pair.verified()
-    assert findings(found) == [] and found["comparison"][0]["untraced"] == 1
+    assert findings(found) == [] and found["comparison"][0]["untraced"] == 1 and "not_checked" not in found
     pair.routes = list(disclosure_routes(pair.who, pair.worker.archivist))
     found = pair.verified()
     assert findings(found) == [] and found["comparison"][0]["untraced"] == 0
@@ -273,6 +277,7 @@ LIES: dict[str, tuple[bytes, int, bytes]] = {
     "the same page again and again": (SOUND, 200, b'{"entries":[' + ENTRY % 5 + b'],"is_last":false}'),
     "rows out of order": (SOUND, 200, b'{"entries":[' + ENTRY % 5 + b"," + ENTRY % 4 + b'],"is_last":true}'),
     "a page of another shape": (SOUND, 200, b'{"entries":[{"row":"x"}],"is_last":true}'),
+    "no list of tools": (SOUND, 200, b'{"entries":[],"is_last":true}'),
     "a page without end": (SOUND, 200, b'{"entries":[],"is_last":true' + b" " * (9 << 20) + b"}"),
 }
 

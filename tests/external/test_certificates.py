@@ -36,12 +36,22 @@ class Authority:
         builder = self._builder(self._key, days=9).add_extension(x509.BasicConstraints(True, 0), critical=True)
         self._certificate = builder.add_extension(usage, critical=True).sign(self._key, hashes.SHA256())
 
+    def pem(self) -> bytes:
+        """Its own certificate."""
+        return self._certificate.public_bytes(PEM)
+
     def trust(self) -> ssl.SSLContext:
         """What a client needs that trusts it."""
         return ssl.create_default_context(cadata=self._certificate.public_bytes(PEM).decode())
 
     def server(self, *names: x509.GeneralName, days: int = 9) -> ssl.SSLContext:
         """A server with a certificate for these names."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.issue(*names, days=days))
+        return context
+
+    def issue(self, *names: x509.GeneralName, days: int = 9) -> Path:
+        """A file with a key and a certificate for these names."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(key, days).add_extension(x509.BasicConstraints(False, None), critical=True)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
@@ -50,9 +60,7 @@ class Authority:
         private = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         path = self._folder / f"{certificate.serial_number}.pem"
         path.write_bytes(private + certificate.public_bytes(PEM))
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(path)
-        return context
+        return path
 
     def _builder(self, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)

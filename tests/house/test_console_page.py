@@ -9,6 +9,7 @@ from mycoswarm.api.certification import certification_routes
 from mycoswarm.api.embassy import Embassy
 from mycoswarm.api.employer import EmployerServices
 from mycoswarm.api.governance import GovernanceServices, governance_routes
+from mycoswarm.api.library import LibraryServices, library_routes
 from mycoswarm.api.menu import OFFERS, Menu
 from mycoswarm.api.rota import rota_routes
 from mycoswarm.api.rules import RuleServices
@@ -23,10 +24,11 @@ def test_every_address_is_listed() -> None:
     employer = EmployerServices(  # type: ignore[arg-type]  # as above
         team=nothing, crew=nothing, runs=nothing, specs=nothing, admit=nothing, certificate=nothing
     )
-    services = GovernanceServices(rules=rules, endpoints=nothing, approvals=nothing, employer=employer)  # type: ignore[arg-type]  # as above
+    services = GovernanceServices(rules=rules, endpoints=nothing, approvals=nothing, search=nothing, employer=employer)  # type: ignore[arg-type]  # as above
     certification, rota = certification_routes(nothing, nothing), rota_routes(nothing)  # type: ignore[arg-type]  # as above
     mcp = Embassy(Menu(nothing)).routes()  # type: ignore[arg-type]  # as above
-    for route in (*governance_routes(services), *certification, *rota, *mcp):
+    kept = library_routes(LibraryServices(shelves=nothing, search=nothing, notes=nothing, admit=nothing))  # type: ignore[arg-type]  # as above
+    for route in (*governance_routes(services), *certification, *rota, *mcp, *kept):
         path = re.sub(r"\{name[^}]*\}", "NAME", re.sub(r"\{id[^}]*\}", "ID", route.path))
         last = path.rpartition("/")[2]
         assert path in PAGE or f"`/{last}`" in PAGE, path

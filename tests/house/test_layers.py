@@ -6,6 +6,7 @@ from house.tree import LAYERS, modules
 
 # Where each third-party package may be imported. A second home is a decision, not an accident.
 HOMES = {
+    "bs4": {"sandbox"},
     "click": {"cli"},
     "cronsim": {"agents"},
     "cryptography": {"swarm"},
@@ -28,9 +29,10 @@ HOMES = {
         "api",
         "daemon",
     },
-    "numpy": {"wire", "catalog", "routing", "stage"},
+    "numpy": {"wire", "catalog", "routing", "stage", "store"},
     "psutil": {"hardware", "swarm"},
     "pynvml": {"hardware"},
+    "pypdf": {"sandbox"},
     "rich": {"cli"},
     "segno": {"api"},
     "sqlite_utils": {"store"},

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from mycoswarm.base.errors import TicketError
-from mycoswarm.sandbox.clearance import RELEASE, check, digest_of, seal
+from mycoswarm.sandbox.clearance import check, digest_of, seal
 from mycoswarm.stage.permit import seal_ticket
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
-from mycoswarm.wire.ticket import Sealed, Ticket, ToolTicket, Warrant
+from mycoswarm.wire.ticket import RELEASE, Sealed, Ticket, ToolTicket, Warrant
 
 ARGUMENTS = '{"code": "1"}'
 TICKET = ToolTicket(

@@ -173,6 +173,11 @@ def test_arguments_come_as_the_template_wants_them():
     as_text = "{{ messages[0].tool_calls[0].function.arguments }}"
     for template in (as_object, as_text):
         assert spelled(read(messages, words=vocabulary(template))) == '{"a": "b"}'
+    by_a_name = (
+        "{% for tc in messages[0].tool_calls %}{% set tc = tc.function %}{% set _args = tc.arguments or {} %}"
+        "{% for k, v in _args.items() %}{{ k }}={{ v }}{% endfor %}{% endfor %}"
+    )
+    assert spelled(read(messages, words=vocabulary(by_a_name))) == "a=b"
     broken = [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]
     assert spelled(read(broken, words=vocabulary(as_object))) == '"{"'
 

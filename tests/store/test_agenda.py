@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mycoswarm.base.errors import BusyError, NotFoundError, StorageError
-from mycoswarm.store.agenda import MAX_SCHEDULES, MAX_WORDS, Agenda, ScheduleRow
+from mycoswarm.store.agenda import MAX_SCHEDULES, MAX_WORDS, Agenda, Pause, ScheduleRow
 from mycoswarm.store.database import Store
 
 ROW = ScheduleRow(
@@ -29,8 +29,11 @@ ROW = ScheduleRow(
 def test_a_schedule_survives_the_file_being_closed_and_changed(tmp_path: Path) -> None:
     store = Store(tmp_path / "node.db")
     Agenda(store).add(ROW)
-    changed = replace(ROW, ran_at=13.0, run_id="r1", state="failed", code="x", message="m", failures=2, is_paused=True)
-    Agenda(store).change(changed)
+    ended = replace(ROW, ran_at=13.0, run_id="r1", state="failed", code="x", message="m", failures=2)
+    for pause in Pause:
+        changed = replace(ended, pause=pause)
+        Agenda(store).change(changed)
+        assert Agenda(store).entries() == (changed,)
     store.close()
     store = Store(tmp_path / "node.db")
     assert Agenda(store).entries() == (changed,)

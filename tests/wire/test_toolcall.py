@@ -1,6 +1,5 @@
 """Tool calls read from text: every form, whole and cut at every place, and all that only looks like a call."""
 
-import json
 import re
 
 import pytest
@@ -9,10 +8,11 @@ from hypothesis import strategies as st
 
 from mycoswarm.base.errors import UnsupportedError
 from mycoswarm.wire.dialect import DIALECTS, Dialect, dialect_of
+from mycoswarm.wire.request import CallWay
 from mycoswarm.wire.tool import ToolCall, call_id
 from mycoswarm.wire.toolcall import MAX_CALLS, CallReader
 
-NAMES = frozenset({"clock", "add"})
+TOOLS: dict[str, dict[str, object]] = {"clock": {}, "add": {}}
 TEMPLATES = {
     "hermes": "{% for tool in tools %}<tool_call></tool_call>",
     "llama": "tools <|python_tag|>",
@@ -113,7 +113,7 @@ TEXTS = [
 
 def read(name: str, *parts: str, is_whole: bool = True, most: int | None = None) -> list[str | tuple[str, str]]:
     """Calls as (name, arguments), neighbouring texts joined."""
-    reader = CallReader(dialect_of(TEMPLATES[name], "m"), NAMES, "r1", most)
+    reader = CallReader(dialect_of(TEMPLATES[name], "m"), TOOLS, "r1", most)
     said = [one for part in parts for one in reader.feed(part)] + reader.end(is_whole=is_whole)
     joined: list[str | tuple[str, str]] = []
     for event in said:
@@ -167,7 +167,7 @@ def test_a_call_that_a_limit_cut_is_text_even_where_its_json_is_whole() -> None:
 
 
 def test_text_is_given_at_once_where_it_can_be_no_call() -> None:
-    reader = CallReader(dialect_of(TEMPLATES["hermes"], "m"), NAMES, "r1")
+    reader = CallReader(dialect_of(TEMPLATES["hermes"], "m"), TOOLS, "r1")
     assert reader.feed("Hello <tool") == ["Hello "]
     assert reader.feed("box>") == ["<toolbox>"]
 
@@ -188,11 +188,13 @@ def test_what_a_model_writes_without_end_is_bounded_and_read_once() -> None:
 def test_ids_are_nine_letters_and_differ() -> None:
     ids = {call_id(request, number) for request in ("a", "b") for number in range(50)}
     assert len(ids) == 100 and all(re.fullmatch("[a-z0-9]{9}", one) for one in ids)
-    reader = CallReader(dialect_of(TEMPLATES["hermes"], "m"), NAMES, "a")
+    reader = CallReader(dialect_of(TEMPLATES["hermes"], "m"), TOOLS, "a")
     assert reader.feed(hermes(CLOCK)) == [ToolCall(call_id("a", 0), "clock", "{}")]
 
 
-@pytest.mark.parametrize("template", [None, "", "{{ messages }}", "tools <tool_call><function=x>", "tools <arg_key>"])
+@pytest.mark.parametrize(
+    "template", [None, "", "{{ messages }}", "tools <tool_call></tool_call><invoke>", "tools <arg_key>"]
+)
 def test_a_model_that_cannot_call_is_named(template: str | None) -> None:
     with pytest.raises(UnsupportedError, match="model tiny cannot call tools") as caught:
         dialect_of(template, "tiny")
@@ -201,13 +203,16 @@ def test_a_model_that_cannot_call_is_named(template: str | None) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 def test_what_a_grammar_writes_is_read_again(dialect: Dialect) -> None:
-    arguments = json.dumps({"a": 1})
-    calls = [(name, arguments) for name in (["add"] if dialect.between is None else ["add", "clock"])]
-    texts = [
-        " ".join([*(part.replace("NAME", name) for part in dialect.before), arguments, *dialect.after])
-        for name, arguments in calls
-    ]
-    text = " ".join([*dialect.first, " ".join(dialect.between or ()).join(texts), *dialect.last])
-    reader = CallReader(dialect, NAMES, "r")
-    said = reader.feed(text) + reader.end(is_whole=True)
-    assert said == [ToolCall(call_id("r", number), *call) for number, call in enumerate(calls)]
+    for way in dialect.ways:
+        names = ["add", "clock"] if way.first else ["add"]
+        texts = [written(way, name) for name in names]
+        text = "".join([way.opening, *way.first, "".join(way.between).join(texts), *way.last])
+        reader = CallReader(dialect, TOOLS, "r")
+        said = reader.feed(text) + reader.end(is_whole=True)
+        assert said == [ToolCall(call_id("r", number), name, '{"a": 1}') for number, name in enumerate(names)]
+
+
+def written(way: CallWay, name: str) -> str:
+    member = "".join([*(text.replace("KEY", "a") for text in way.member[:-1]), "1", *way.member[-1:]])
+    before = [text.replace("NAME", name) for text in way.before]
+    return "".join([*before, member if way.member else '{"a": 1}', *way.after])

@@ -11,6 +11,7 @@ from mycoswarm.routing.decision import Explanation
 from mycoswarm.routing.snapshot import Asked
 from mycoswarm.sandbox.argument import Arguments
 from mycoswarm.sandbox.clearance import digest_of
+from mycoswarm.sandbox.toolset import Tool
 from mycoswarm.wire.tool import ToolCall
 
 MAX_DETAIL = 20_000  # characters of a call's arguments that the owner is shown: any shell command, whole
@@ -63,6 +64,18 @@ def ended_row(
         "rule": rule,
         "outcome": outcome,
         "seconds": seconds,
+    }
+
+
+def granted_row(node: Mapping[str, Any], decision: ToolDecision, tool: Tool, workspace_id: str) -> dict[str, Any]:
+    """What a decision lets a node do. `by_ticket`: it keeps one; there is none for what the coordinator answers."""
+    return {
+        "outcome": "tool",
+        "nodes": [node],
+        "by_ticket": tool.where != "coordinator",
+        "workspace": workspace_id,
+        "unconfined": decision.unconfined,
+        "means": digest_of(tool.means) if tool.means else "",
     }
 
 

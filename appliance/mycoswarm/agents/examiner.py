@@ -18,7 +18,7 @@ from mycoswarm.routing.decision import Dispatch
 from mycoswarm.store.diploma import Diploma
 from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.request import Prompt, Sampling
-from mycoswarm.wire.tool import ToolCall, tool_json
+from mycoswarm.wire.tool import ToolCall, ToolChoice, tool_json
 
 TASK = "chat"
 MAX_TOKENS = 512  # of one answer; the longest right one needs some 100
@@ -57,6 +57,7 @@ def put_to(chat: Chat, model: str, asker: Asker, exam_id: str) -> Put:
             sampling=Sampling(temperature=0.0, max_tokens=MAX_TOKENS),
             asker=asker,
             characters=len(json.dumps([case.messages, tools], ensure_ascii=False)),  # all of it is read, about so much
+            choice=ToolChoice(is_strict=False),  # the exam is of the model, not of a grammar
         )
         text, calls, subject, is_over = "", [], "", False
         async with contextlib.aclosing(chat.answer(job)) as events:

@@ -56,9 +56,9 @@ class Lodgings:
             home.has_files = True
 
     def leave(self, workspace_id: str) -> str | None:
-        """Forget a workspace; gives the node that has it."""
+        """Forget a workspace; gives the node that has it, None where nothing was sent to one."""
         home = self._homes.pop(workspace_id, None)
-        return None if home is None else home.node_id
+        return home.node_id if home is not None and home.has_files else None
 
     @contextlib.contextmanager
     def _kept(self, node_id: str, workspace_id: str) -> Iterator[None]:

@@ -12,7 +12,7 @@ from mycoswarm.agents.exam import VERSION
 from mycoswarm.agents.examiner import endpoint_subject
 from mycoswarm.agents.party import Agent, Speak
 from mycoswarm.agents.turn import Ask, Message, Said
-from mycoswarm.agents.voice import job_of
+from mycoswarm.agents.voice import TASK, job_of
 from mycoswarm.base.errors import ModelError, SwarmError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.failing import refused
@@ -85,3 +85,11 @@ class Merits:
                 hint="Choose another model for it, or ask for less in its file.",
                 code="certificate_too_low",
             )
+
+
+def is_poor(found: Diploma | None, task: str, below: int) -> bool:
+    """Whether a model's calls are to be held to their tools' schemas: with a certificate of less than `below` percent,
+    or for an agent without one. `below` 0: never."""
+    if found is None or found.version != VERSION:
+        return task == TASK and below > 0
+    return found.percent < below

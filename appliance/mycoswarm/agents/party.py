@@ -60,10 +60,10 @@ class Agent:
         """Its end, with all labels that it has touched."""
         return replace(ended, labels=tuple(sorted(self.asker.labels | self.asker.added)))
 
-    def touch(self, labels: Iterable[str], added: Iterable[str] = ()) -> None:
-        """What these labels cover is known to this agent now. `added`: as in `Asker`."""
-        labels, added = self.asker.labels.union(labels), self.asker.added.union(added)
-        self.asker = replace(self.asker, labels=labels, added=added)
+    def touch(self, labels: Iterable[str]) -> None:
+        """What these labels cover is known to this agent now. They only narrow, as labels that a request brings: what
+        it knew before is not public because it has read something that is."""
+        self.asker = replace(self.asker, added=self.asker.added.union(labels))
 
 
 class Kit(Protocol):
@@ -182,7 +182,7 @@ class Party:
             )
         finally:
             parent.purse.settle(child.purse)
-            parent.touch(child.asker.labels, child.asker.added)
+            parent.touch((child.asker.labels | child.asker.added) - parent.asker.labels)
         text = ended.answer if ended.end == "answer" else f"the sub-agent did not finish: {ended.message}"
         if ended.end != "answer" and ended.answer:
             text += f". It said: {ended.answer}"

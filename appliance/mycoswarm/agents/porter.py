@@ -17,13 +17,13 @@ from mycoswarm.base.errors import (
     TrustError,
     UnreachableError,
 )
-from mycoswarm.sandbox.clearance import MAX_LIFETIME_S, RELEASE, digest_of, seal
+from mycoswarm.sandbox.clearance import MAX_LIFETIME_S, digest_of, seal
 from mycoswarm.swarm.client import Connection
 from mycoswarm.swarm.exchange import Stream
 from mycoswarm.swarm.place import PLACES, Place
 from mycoswarm.wire.chore import Chore, Done, Failed, Farewell, Greeting, ToolLine, read_chore, write_chore
 from mycoswarm.wire.line import LineSplitter
-from mycoswarm.wire.ticket import ToolTicket, Warrant
+from mycoswarm.wire.ticket import RELEASE, ToolTicket, Warrant
 
 GREETING_S = 5.0
 SLACK_S = 20.0  # over a tool's own time: its start, the node's disk, the way

@@ -81,7 +81,7 @@ def next_time(cron: str, zone: str, after: float) -> float | None:
 
 def due(schedules: Iterable[ScheduleRow], now: float) -> tuple[Step, ...]:
     """What is to be done now."""
-    steps = (_step(one, now) for one in schedules if not one.is_paused)
+    steps = (_step(one, now) for one in schedules if not one.pause)
     return tuple(step for step in steps if step is not None)
 
 

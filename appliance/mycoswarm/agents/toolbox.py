@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mycoswarm.agents.docket import call_row, decided_row, ended_row, plea_of
+from mycoswarm.agents.docket import call_row, decided_row, ended_row, granted_row, plea_of
 from mycoswarm.agents.lodging import Lodgings
 from mycoswarm.agents.porter import Carry, Parcel
 from mycoswarm.base.errors import ApiKeyError, BusyError, NotFoundError, RefusedError, SwarmError, UnreachableError
@@ -97,9 +97,13 @@ class Toolbox:
         self._with = services
         self._lodgings = Lodgings()
 
+    def tools(self) -> Mapping[str, Tool]:
+        """All tools there are now, by name."""
+        return self._with.tools()
+
     def specs(self) -> tuple[ToolSpec, ...]:
         """All tools there are; the rules decide on each call."""
-        return tuple(tool.spec for tool in self._with.tools().values())
+        return tuple(tool.spec for tool in self.tools().values())
 
     async def run(self, call: ToolCall, errand: Errand) -> ToolResult:
         """Carry one call out; whatever goes wrong is told in the result, so that a model can go on."""
@@ -227,7 +231,7 @@ class Toolbox:
         node: dict[str, Any] = {"id": decision.node.node_id, "name": decision.node.name, "place": decision.node.place}
         if job.tool.where == "coordinator":
             node = {"id": self._with.swarm().coordinator_id, "name": self._with.own_name(), "place": "this-machine"}
-        receipt = await self._note(DECISION, {**row, "outcome": "tool", "nodes": [node]}, job)
+        receipt = await self._note(DECISION, row | granted_row(node, decision, job.tool, job.errand.workspace_id), job)
         began, outcome = time.monotonic(), "cancelled"
         where: dict[str, Any] | None = node  # by what we did: a node may say that nothing reached it
         answer: Done | None = None
@@ -243,9 +247,9 @@ class Toolbox:
             raise
         finally:
             seconds = round(time.monotonic() - began, 3)
-            await asyncio.shield(
-                self._note_end(ended_row(job.call, job.errand.asker, where, decision.rule, outcome, seconds), job)
-            )
+            end = ended_row(job.call, job.errand.asker, where, decision.rule, outcome, seconds)
+            end |= {"receipt": receipt, "was_answered": answer is not None}
+            await asyncio.shield(self._note_end(end, job))
         if answer is None:
             return None
         return ToolResult(job.call.id, answer.text, answer.ok, node["name"], seconds, tuple(sorted(labels)))

@@ -20,13 +20,14 @@ from mycoswarm.agents.timetable import Step, check_times, due, next_time
 from mycoswarm.base.errors import InputError, NotFoundError, StorageError, SwarmError
 from mycoswarm.chat.job import Asker
 from mycoswarm.routing.clause import is_label
-from mycoswarm.store.agenda import Agenda, ScheduleRow, unknown
+from mycoswarm.store.agenda import Agenda, Pause, ScheduleRow, unknown
 from mycoswarm.swarm.condition import Condition
 
 TICK_S = 5.0  # how late a run may begin; a look at all schedules takes milliseconds
 PATIENCE_S = 60.0  # at the start, until all nodes have shown what they hold
 LOOK_S = 0.5
 MAX_FAILURES = 3  # in a row; then it is paused
+KEY_REVOKED = "key_revoked"  # what a schedule fails with whose key is no more
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What a vigil needs. `admit` counts a run against the limits of the key that made its schedule; `is_ready` says
-    whether all nodes have shown what they hold. `wall_clock`: seconds since 1970."""
+    """What a vigil needs. `admit` counts a run against the limits of the key that made its schedule, and raises where
+    that is no more; `is_ready` says whether all nodes have shown what they hold. `wall_clock`: seconds since 1970."""
 
     agenda: Agenda
     crew: Runner
@@ -168,6 +169,16 @@ class Vigil:
             await asyncio.to_thread(self._with.agenda.remove, schedule_id)
             self._rows.pop(schedule_id, None)
 
+    async def pause(self, schedule_id: str) -> dict[str, Any]:
+        """Let a schedule run no more until it is resumed. A run that goes on, goes on. One that trouble has paused is
+        paused by hand then: the owner knows of it.
+
+        Raises:
+            NotFoundError: there is none of that id.
+            StorageError: it could not be written.
+        """
+        return await self._changed(schedule_id, lambda row: replace(row, pause=Pause.BY_HAND))
+
     async def resume(self, schedule_id: str) -> dict[str, Any]:
         """Let a paused schedule run again, from its next time on.
 
@@ -176,23 +187,26 @@ class Vigil:
             StorageError: it could not be written.
         """
         now = self._with.wall_clock()
-        row = await self._change(
-            schedule_id, lambda row: replace(row, is_paused=False, failures=0, since=now, handled_at=now)
+        return await self._changed(
+            schedule_id, lambda row: replace(row, pause=Pause.NONE, failures=0, since=now, handled_at=now)
         )
+
+    async def _changed(self, schedule_id: str, change: Callable[[ScheduleRow], ScheduleRow]) -> dict[str, Any]:
+        row = await self._change(schedule_id, change)
         if row is None:
             raise unknown(schedule_id)
         return self._shown(row)
 
     def conditions(self) -> tuple[Condition, ...]:
-        """Which schedules are paused, and why."""
+        """Which schedules trouble has paused, and why. What the owner has paused is no trouble."""
         return tuple(
             Condition(
                 "schedule_paused",
                 f"the schedule {row.id} of the agent {row.agent} is paused: {row.message or 'it failed'} ({row.code})",
-                f"Mend that, then run `mycoswarm-node agent schedule-resume {row.id}`.",
+                _way_out(row),
             )
             for row in self._rows.values()
-            if row.is_paused
+            if row.pause is Pause.TROUBLE
         )
 
     # The clock
@@ -209,9 +223,8 @@ class Vigil:
 
     async def _watch(self) -> None:
         for _ in range(round(PATIENCE_S / LOOK_S)):
-            with contextlib.suppress(StorageError):  # the first look says it, if it lasts
-                if self._with.is_ready():
-                    break
+            if self._is_ready():
+                break
             await asyncio.sleep(LOOK_S)
         fault = None
         while True:
@@ -226,6 +239,16 @@ class Vigil:
                 log.exception("the schedules could not be looked at: a bug of ours")
             await asyncio.sleep(TICK_S)
 
+    def _is_ready(self) -> bool:
+        """Whether the schedules need wait no longer. What goes wrong here must not keep them from running for ever."""
+        try:
+            return self._with.is_ready()
+        except SwarmError as error:  # the first look says it, too, if it lasts
+            log.info("whether all nodes are ready is not known yet: %s", error.message)
+        except Exception:
+            log.exception("whether all nodes are ready could not be looked at: a bug of ours")
+        return False
+
     async def _do(self, step: Step, now: float) -> None:
         schedule_id = step.schedule.id
         if step.act == "set back":
@@ -234,7 +257,8 @@ class Vigil:
         elif step.act == "broken":
             why = "its time zone is not known any more"
             await self._change(
-                schedule_id, lambda row: replace(row, is_paused=True, message=why, code="bad_zone", handled_at=now)
+                schedule_id,
+                lambda row: replace(row, pause=Pause.TROUBLE, message=why, code="bad_zone", handled_at=now),
             )
         elif step.act == "missed":
             await self._leave_out(schedule_id, step.at, now, "missed by more than a day")
@@ -305,7 +329,7 @@ class Vigil:
 
     def _shown(self, row: ScheduleRow) -> dict[str, Any]:
         following = None
-        if not row.is_paused:
+        if not row.pause:
             with contextlib.suppress(InputError):  # the next look pauses it
                 following = next_time(row.cron, row.zone, max(row.handled_at, self._with.wall_clock()))
         return {
@@ -324,9 +348,17 @@ class Vigil:
             "message": row.message,
             "remark": row.remark,
             "failures": row.failures,
-            "is_paused": row.is_paused,
+            "is_paused": bool(row.pause),
+            "paused": {Pause.NONE: None, Pause.TROUBLE: "trouble", Pause.BY_HAND: "by hand"}[row.pause],
             "next_at": following,
         }
+
+
+def _way_out(row: ScheduleRow) -> str:
+    """What the owner can do about a schedule that trouble has paused."""
+    if row.code == KEY_REVOKED:
+        return f"Make it anew with a key that holds, then run `mycoswarm-node agent unschedule {row.id}`."
+    return f"Mend that, then run `mycoswarm-node agent schedule-resume {row.id}`."
 
 
 def _begun(row: ScheduleRow, run_id: str) -> ScheduleRow:
@@ -339,11 +371,12 @@ def _stopped(row: ScheduleRow) -> ScheduleRow:
 
 def _ended(row: ScheduleRow, state: str, code: str | None, message: str | None) -> ScheduleRow:
     failures = row.failures + 1 if state == "failed" else 0 if state == "finished" else row.failures
+    pause = row.pause or (Pause.TROUBLE if failures >= MAX_FAILURES else Pause.NONE)
     return replace(
         row,
         state=state,
         code=code,
         message=message,
         failures=failures,
-        is_paused=row.is_paused or failures >= MAX_FAILURES,
+        pause=pause,
     )

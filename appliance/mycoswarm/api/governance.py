@@ -10,10 +10,11 @@ from mycoswarm.api.approval import ApprovalDesk, approval_routes
 from mycoswarm.api.destination import EndpointDesk, endpoint_routes
 from mycoswarm.api.embassy import PATH
 from mycoswarm.api.employer import EmployerServices, employer_routes
+from mycoswarm.api.lookup import SearchDesk, search_routes
 from mycoswarm.api.rules import RuleServices, rule_routes
 from mycoswarm.base.errors import InputError
 
-ROOMS = ("rules", "endpoints", "approvals", "agents", "runs", "schedules")
+ROOMS = ("rules", "endpoints", "approvals", "search", "agents", "runs", "schedules", "library", "notes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,15 +24,17 @@ class GovernanceServices:
     rules: RuleServices
     endpoints: EndpointDesk
     approvals: ApprovalDesk
+    search: SearchDesk
     employer: EmployerServices | None = None
 
 
 def governance_routes(services: GovernanceServices) -> list[Route]:
-    """Build the routes under `/api/rules`, `/api/endpoints`, `/api/approvals`, `/api/agents` and `/api/runs`."""
+    """Build the routes of rules, endpoints, approvals, the search server, agents and runs."""
     return [
         *rule_routes(services.rules),
         *endpoint_routes(services.endpoints),
         *approval_routes(services.approvals),
+        *search_routes(services.search),
         *([] if services.employer is None else employer_routes(services.employer)),
     ]
 
@@ -41,7 +44,7 @@ def worker_routes() -> list[Route]:
 
     async def refuse(request: Request) -> Response:
         raise InputError(
-            "this node is a worker: rules, endpoints, approvals, agents, certificates and MCP are on its coordinator",
+            "this node is a worker: rules, endpoints, agents, documents, certificates and MCP are on its coordinator",
             hint="Ask there.",
             code="asked_a_worker",
         )

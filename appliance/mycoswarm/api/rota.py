@@ -25,6 +25,9 @@ class ScheduleDesk(Protocol):
     async def remove(self, schedule_id: str) -> None:
         """Forget one; NotFoundError."""
 
+    async def pause(self, schedule_id: str) -> dict[str, Any]:
+        """Let one run no more for now; NotFoundError."""
+
     async def resume(self, schedule_id: str) -> dict[str, Any]:
         """Let a paused one run again; NotFoundError."""
 
@@ -58,6 +61,9 @@ def rota_routes(desk: ScheduleDesk) -> list[Route]:
         await desk.remove(text(given, "id"))
         return {"id": given["id"]}
 
+    async def pause(given: Given, by: str) -> Any:
+        return await desk.pause(text(given, "id"))
+
     async def resume(given: Given, by: str) -> Any:
         return await desk.resume(text(given, "id"))
 
@@ -65,5 +71,6 @@ def rota_routes(desk: ScheduleDesk) -> list[Route]:
         json_route("schedules", "GET", show),
         Route("/api/schedules", add, methods=["POST"]),
         json_route("schedules/{id}", "DELETE", remove),
+        json_route("schedules/{id}/pause", "POST", pause),
         json_route("schedules/{id}/resume", "POST", resume),
     ]

@@ -17,6 +17,8 @@ from mycoswarm.base.units import parse_seconds
 
 PREFIX = "MYCOSWARM_"
 FILE_NAME = "settings.toml"
+# A run of an agent makes some three calls: at nine right of ten, more than a quarter of the runs have a wrong one.
+STRICT_BELOW = 90
 
 
 def _set(default: Any, meaning: str) -> Any:
@@ -49,6 +51,14 @@ class Settings:
     request_s: float = _set(600.0, "no answer takes longer than this")
     ledger_prompts: bool = _set(False, "keep the text of every prompt in the ledger of the node that decides")
     run_history: bool = _set(True, "keep what agents were asked, did and answered, for `agent runs`")
+    strict_below: int = _set(
+        STRICT_BELOW,
+        "percent: tool calls of models with a lower certificate, or of an agent's without one, are held to the tools' "
+        "schemas; 0: never, 101: always where there is a certificate or an agent",
+    )
+    library_embedding_model: str = _set(
+        "", "the model that makes vectors of documents; empty: the first that is made for that, if there is one"
+    )
     log_level: str = _set("info", "debug, info, warning or error")
 
 
@@ -118,6 +128,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
 
 def _in_range(settings: Settings) -> Settings:
     limits = {"threads": (0, 512), "context_tokens": (64, 1 << 24), "step_tokens": (1, 8192), "sequences": (1, 64)}
+    limits["strict_below"] = 0, 101
     for name, (low, high) in limits.items():
         if not low <= getattr(settings, name) <= high:
             raise SettingError(f"{name} is {getattr(settings, name)}; it must be from {low} to {high}")

@@ -191,7 +191,11 @@ class Course:
         was not sent, as it may not go there any more."""
         account, job, facts, shares = self._account, self._account.job, self._account.facts, decision.placed.shares
         assert facts is not None  # nothing is decided to run without
-        hearing = self._hearing = self._hearing or Hearing(job, facts)
+        if self._hearing is None:
+            is_asked = bool(job.prompt.tools) and job.choice.is_strict is None
+            is_poor = is_asked and await asyncio.to_thread(self._around.is_poor, facts.digest, job.task)
+            self._hearing = Hearing(job, facts, is_poor=is_poor)
+        hearing = self._hearing
         plan = self._plan(decision, facts)
         place = max((share.node.place for share in shares), key=PLACES.index)
         self._decided(Decided(decision, plan, attempt, place))

@@ -16,20 +16,21 @@ class Hearing:
     that it says in channels, of which only the last is the answer.
     """
 
-    def __init__(self, job: Job, facts: ModelFacts) -> None:
-        """
+    def __init__(self, job: Job, facts: ModelFacts, *, is_poor: bool = False) -> None:
+        """`is_poor`: the model's certificate asks for a strict hand, unless the request itself says otherwise.
+
         Raises:
             UnsupportedError: tools are offered, and this model cannot call any.
         """
         self.sampling: Sampling = job.sampling
         self._reader: CallReader | None = None
-        dialect = _dialect(job, facts)
+        dialect, choice = _dialect(job, facts), job.choice.settled(is_poor)
         if dialect is None:
             return
-        names = frozenset(tool["function"]["name"] for tool in job.prompt.tools)
-        form = dialect.form(job.prompt, job.choice) if names else None
+        tools = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in job.prompt.tools}
+        form = dialect.form(job.prompt, choice) if tools else None
         self.sampling = job.sampling.calling(form, dialect.shown)
-        self._reader = CallReader(dialect, names, job.request_id, None if job.choice.is_parallel else 1)
+        self._reader = CallReader(dialect, tools, job.request_id, None if choice.is_parallel else 1)
 
     def hear(self, piece: Piece) -> list[Piece | ToolCall]:
         """What is certain now. The first event is a piece with all tokens of this one."""

@@ -41,7 +41,8 @@ class Surroundings:
     `conditions` gives the ring's conditions for these facts and node ids. `note` writes a row into the ledger (kind,
     body, request id) and gives its digest; it blocks until the row is on the disk. `spend` counts a key's tokens.
     `grade` is told how a finished answer really ran. `keeps_prompts`: prompts go into the ledger too. `is_known`:
-    whether who asks still has a key.
+    whether who asks still has a key. `is_poor`: whether the model of this digest is to be held to its tools' schemas
+    in this task; it blocks while it is looked up.
     """
 
     swarm: Callable[[str | None], SwarmState]
@@ -58,3 +59,4 @@ class Surroundings:
     request_s: float
     keeps_prompts: bool = False
     is_known: Callable[[Asker], bool] = lambda asker: True
+    is_poor: Callable[[str, str], bool] = lambda digest, task: False

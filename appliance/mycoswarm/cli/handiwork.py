@@ -68,7 +68,8 @@ def run_tool(folder: Path, name: str, arguments: str, labels: tuple[str, ...], a
         show_json(told)
     else:
         say(told["text"])
-        note(f"{told['node']}, {told['seconds']:.2f} s, receipt {told['receipt']}")
+        carried = f", labels: {', '.join(told['labels'])}" if told["labels"] else ""
+        note(f"{told['node']}, {told['seconds']:.2f} s, receipt {told['receipt']}{carried}")
     if not told["ok"]:
         sys.exit(EXIT_WRONG)
 

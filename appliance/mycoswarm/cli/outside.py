@@ -1,4 +1,5 @@
-"""`endpoints`, the servers outside the swarm that rules may name, and `approvals`, the requests that wait for a yes."""
+"""`endpoints`, the servers outside that rules may name, `search`, the one that the tool `search_web` asks, and
+`approvals`, the requests that wait for a yes."""
 
 import sys
 import time
@@ -89,6 +90,46 @@ def remove_endpoint(folder: Path, name: str) -> None:
     say(f"{name} is forgotten.")
     if told["rules"]:
         note(f"These rules name it and go nowhere now: {', '.join(told['rules'])}.")
+
+
+@click.group()
+def search() -> None:
+    """The search server, a SearXNG, that the tool search_web asks. There is none until you set one."""
+
+
+@search.command("set")
+@click.argument("url")
+@click.pass_obj
+@guarded
+def set_search(folder: Path, url: str) -> None:
+    """Have searches asked of the SearXNG at URL ("http://192.168.1.5:8080"), as seen from the node that runs them."""
+    told = Call(folder).ask("PUT", "/api/search", {"url": url})
+    say(f"search_web asks {told['url']}.")
+    note("Each search waits for your yes, unless a rule means the tool: --task tool:search_web (docs/tools.md).")
+
+
+@search.command("show")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+@guarded
+def show_search(folder: Path, as_json: bool) -> None:
+    """Show which search server is set."""
+    told = Call(folder).ask("GET", "/api/search")
+    if as_json:
+        show_json(told)
+    elif told["url"] is None:
+        say("No search server is set, so there is no tool search_web: `mycoswarm-node search set URL`.")
+    else:
+        say(f"search_web asks {told['url']}, set by {told['set_by']}.")
+
+
+@search.command("unset")
+@click.pass_obj
+@guarded
+def unset_search(folder: Path) -> None:
+    """Forget the search server; the tool search_web goes with it."""
+    Call(folder).ask("DELETE", "/api/search")
+    say("The search server is forgotten.")
 
 
 @click.group()

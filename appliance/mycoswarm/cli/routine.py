@@ -46,7 +46,7 @@ def list_schedules(folder: Path, as_json: bool) -> None:
             one["agent"],
             _date(one["ran_at"]),
             one["state"] or "",
-            "paused" if one["is_paused"] else _date(one["next_at"]),
+            {None: _date(one["next_at"]), "by hand": "paused by hand"}.get(one["paused"], "paused"),
             one["task"][:SHOWN],
         )
         for one in told
@@ -69,6 +69,16 @@ def remove_schedule(folder: Path, schedule_id: str) -> None:
     """Forget the schedule ID. Its runs stay."""
     Call(folder).ask("DELETE", f"/api/schedules/{quote(schedule_id, safe='')}")
     say(f"{schedule_id} is gone.")
+
+
+@click.command("schedule-pause")
+@click.argument("schedule_id", metavar="ID")
+@click.pass_obj
+@guarded
+def pause_schedule(folder: Path, schedule_id: str) -> None:
+    """Let the schedule ID run no more, until it is resumed. A run that goes on is not stopped."""
+    Call(folder).ask("POST", f"/api/schedules/{quote(schedule_id, safe='')}/pause", {})
+    say(f"{schedule_id} is paused. `mycoswarm-node agent schedule-resume {schedule_id}` lets it run again.")
 
 
 @click.command("schedule-resume")

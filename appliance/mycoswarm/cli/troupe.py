@@ -13,7 +13,7 @@ from mycoswarm.base.errors import RingError, SwarmError
 from mycoswarm.cli.call import Call, as_error, decode
 from mycoswarm.cli.document import read_text
 from mycoswarm.cli.performance import Performance
-from mycoswarm.cli.routine import add_schedule, list_schedules, remove_schedule, resume_schedule
+from mycoswarm.cli.routine import add_schedule, list_schedules, pause_schedule, remove_schedule, resume_schedule
 from mycoswarm.cli.screen import guarded, note, say, show_json, show_table
 from mycoswarm.cli.talk import beside
 from mycoswarm.cli.things import percent
@@ -43,7 +43,7 @@ def agent() -> None:
     """Agents: a model, tools and a budget, under your rules."""
 
 
-for command in (add_schedule, list_schedules, remove_schedule, resume_schedule):
+for command in (add_schedule, list_schedules, remove_schedule, pause_schedule, resume_schedule):
     agent.add_command(command)
 
 

@@ -15,7 +15,7 @@ from mycoswarm.store.audit import Verdict
 from mycoswarm.store.chain import Row
 from mycoswarm.store.exposure import exposure_of
 from mycoswarm.store.ledger import Ledger
-from mycoswarm.store.record import ANSWER, DECISION, TICKET
+from mycoswarm.store.record import ANSWER, DECISION, TICKET, TOOL_TICKET
 from mycoswarm.store.summary import REQUEST_KINDS, body_of, shown, summary_of
 
 MIN_BEGINNING = 8  # signs of an id that stand for the whole
@@ -155,14 +155,25 @@ class Archivist:
         return self._ledger.export()
 
     def tickets(self, after: int) -> TicketPage:
-        """The next tickets after this row.
+        """The next tickets for layers after this row.
 
         Raises:
             StorageError: they could not be read.
         """
+        return self._page(TICKET, after)
+
+    def tool_tickets(self, after: int) -> TicketPage:
+        """The same for tools.
+
+        Raises:
+            StorageError: they could not be read.
+        """
+        return self._page(TOOL_TICKET, after)
+
+    def _page(self, kind: str, after: int) -> TicketPage:
         entries: list[TicketEntry] = []
         held_bytes = 0
-        for row in self._ledger.each(TICKET, after):
+        for row in self._ledger.each(kind, after):
             entries.append(_entry(row))
             held_bytes += len(entries[-1].ticket)
             if len(entries) >= PAGE_ROWS or held_bytes >= PAGE_BYTES:
@@ -257,7 +268,7 @@ def _entry(row: Row) -> TicketEntry:
     return msgspec.structs.replace(
         entry,
         receipt=_cut(str(body.get("receipt"))),
-        ring=_cut(str(body.get("ring"))),
+        ring=_cut(str(body.get("ring", ""))),
         layers=tuple(one for one in numbers if isinstance(one, int)),
         ticket=_cut(ticket, MAX_TICKET_BYTES),
         signature=_cut(signature, MAX_SIGNATURE),

@@ -15,11 +15,24 @@ import msgspec
 from mycoswarm.base.errors import BusyError, ProtocolError, SwarmError, UnreachableError
 from mycoswarm.daemon.archivist import BUSY_S, VERDICT_S, Archivist, Judgement, TicketEntry, TicketPage, judgement_of
 from mycoswarm.daemon.standing import Standing
-from mycoswarm.store.comparison import Comparison, Pledge, Taken, is_finished, pledge_of, read_ticket
-from mycoswarm.store.ledger import Ledger
-from mycoswarm.store.record import DECISION
+from mycoswarm.store.chain import Row
+from mycoswarm.store.comparison import (
+    Comparison,
+    Pledge,
+    Taken,
+    carried_out,
+    is_finished,
+    is_release,
+    pledge_for,
+    pledge_of,
+    read_ticket,
+    request_of,
+)
+from mycoswarm.store.ledger import MAX_ROWS, Ledger
+from mycoswarm.store.record import DECISION, TICKET, TOOL, TOOL_TICKET
 from mycoswarm.swarm.client import Connection
 from mycoswarm.swarm.roster import Entry
+from mycoswarm.wire.ticket import Ticket, ToolTicket
 
 AT_ONCE = 4  # nodes that are asked at a time
 PAGE_S = 30.0
@@ -27,7 +40,7 @@ PAGE_BYTES = 8 << 20  # a page of tickets as JSON, with all its quotes escaped
 VERDICT_BYTES = 1 << 20
 MAX_PAGES = 100_000  # a node that never ends its list is no reason to ask for ever
 MAX_SOUGHT = 20  # decisions that are sought through the whole ledger, for a ticket of another request
-STEP_DECISIONS = 500
+STEP_ROWS = 500
 PARTING_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -35,6 +48,7 @@ log = logging.getLogger(__name__)
 Event = dict[str, Any]
 Tell = Callable[[Event], None]
 Answer = TypeVar("Answer")
+PageAfter = Callable[[str, int], Awaitable[TicketPage]]  # of tickets of this kind, after this row
 
 
 class Auditor:
@@ -156,82 +170,105 @@ class _Course:
                     path = "/peer/ledger/verdict"
                     reply = await _asked(connection, path, timeout_s=VERDICT_S + PAGE_S, limit_bytes=VERDICT_BYTES)
                     self._judge(entry.name, entry.node_id, _read(reply, Judgement))
-                    await self._compare(entry, lambda after: _remote_page(connection, after))
+                    await self._compare(entry, partial(_remote_page, connection))
             except SwarmError as error:
                 self._not_checked.append(entry.name)
                 told = {"event": "not_checked", "node": entry.name, "node_id": entry.node_id, "why": error.message}
                 self._tell(told)
 
-    async def _own_page(self, after: int) -> TicketPage:
-        return await asyncio.to_thread(self._archivist.tickets, after)
+    async def _own_page(self, kind: str, after: int) -> TicketPage:
+        read = {TICKET: self._archivist.tickets, TOOL_TICKET: self._archivist.tool_tickets}[kind]
+        return await asyncio.to_thread(read, after)
 
-    async def _compare(self, entry: Entry, page_after: Callable[[int], Awaitable[TicketPage]]) -> None:
+    async def _compare(self, entry: Entry, page_after: PageAfter) -> None:
         """Hold all of a node's tickets against the decisions here."""
         self._comparison.begin(entry.node_id)
-        after, tickets = 0, 0
+        tickets = 0
+        for kind in (TICKET, TOOL_TICKET):
+            tickets = await self._compare_kind(entry, kind, page_after, tickets)
+        self._comparison.end(entry.node_id)
+
+    async def _compare_kind(self, entry: Entry, kind: str, page_after: PageAfter, tickets: int) -> int:
+        """The same for tickets of one kind; `tickets` are compared already. Gives how many there are then."""
+        after = 0
         for _ in range(MAX_PAGES):
-            page = await page_after(after)
+            page = await page_after(kind, after)
             rows = [each.row for each in page.entries]
             if rows != sorted(set(rows)) or (rows and rows[0] <= after) or (not rows and not page.is_last):
                 raise ProtocolError(f"{entry.name} gives its tickets in no order")
             async with self._comparing:
-                await asyncio.to_thread(self._take, entry.node_id, page)
+                await asyncio.to_thread(self._take, entry.node_id, kind, page)
             tickets += len(rows)
             self._tell(_progress(entry.name, tickets=tickets))
             if page.is_last:
-                self._comparison.end(entry.node_id)
-                return
+                return tickets
             after = rows[-1]
         raise ProtocolError(f"{entry.name} gives more tickets than there can be")
 
-    def _take(self, node_id: str, page: TicketPage) -> None:
-        known: dict[str, dict[str, Pledge]] = {}
+    def _take(self, node_id: str, kind: str, page: TicketPage) -> None:
+        known: dict[str, list[Pledge]] = {}
         for entry in page.entries:
-            taken = self._taken(entry)
-            request_id = taken.ticket.request_id if taken.ticket else None
-            if request_id is not None and request_id not in known:
-                pledges = (pledge_of(row) for row in self._ledger.request(request_id) if row.kind == DECISION)
-                known[request_id] = {one.digest: one for one in pledges if one is not None}
-            receipt = taken.ticket.warrant.receipt if taken.ticket else ""
-            pledge = known.get(request_id or "", {}).get(receipt)
-            is_ours = taken.ticket is not None and taken.ticket.swarm_id == self._standing.swarm_id
-            if pledge is None and is_ours and taken.is_signed and self._sought < MAX_SOUGHT:
+            taken = self._taken(kind, entry)
+            ticket = taken.ticket
+            if ticket is None:
+                self._comparison.take(node_id, taken, None)
+                continue
+            request_id = request_of(ticket) or ""
+            if request_id not in known:
+                known[request_id] = self._pledges(request_id)
+            pledge = pledge_for(node_id, ticket, known[request_id])
+            is_ours = ticket.swarm_id == self._standing.swarm_id and taken.is_signed and not is_release(ticket)
+            if pledge is None and is_ours and self._sought < MAX_SOUGHT:
                 self._sought += 1
-                row = self._ledger.named(receipt)
+                row = self._ledger.named(ticket.warrant.receipt)
                 pledge = pledge_of(row) if row is not None and row.kind == DECISION else None
             self._comparison.take(node_id, taken, pledge)
 
-    def _taken(self, entry: TicketEntry) -> Taken:
-        ticket = read_ticket(entry.ticket.encode())
+    def _pledges(self, request_id: str) -> list[Pledge]:
+        """What was decided on a request. That of an agent's run may have any number of calls."""
+        found: list[Pledge] = []
+        after, is_over = 0, not request_id
+        while not is_over:
+            rows = self._ledger.rows(kind=DECISION, request_id=request_id, after=after, limit=MAX_ROWS)
+            found += [one for one in map(pledge_of, rows) if one is not None]
+            is_over = len(rows) < MAX_ROWS
+            after = rows[-1].seq if rows else after
+        return found
+
+    def _taken(self, kind: str, entry: TicketEntry) -> Taken:
+        body = entry.ticket.encode()
+        ticket = read_ticket(body, ToolTicket) if kind == TOOL_TICKET else read_ticket(body, Ticket)
         is_signed = False
         with contextlib.suppress(binascii.Error, ValueError):  # no hex is no signature
-            is_signed = self._standing.is_signed(entry.ticket.encode(), bytes.fromhex(entry.signature))
+            is_signed = self._standing.is_signed(body, bytes.fromhex(entry.signature))
         return Taken(
             row=entry.row, request_id=entry.request_id, receipt=entry.receipt, ticket=ticket, is_signed=is_signed
         )
 
     async def _trace(self, last: int) -> None:
-        """Look for the tickets of every decision up to this row."""
-        rows = self._ledger.each(DECISION)
-        is_over = False
+        """Look for the tickets of every decision up to this row. What ended later may have had its tickets after we
+        had read them."""
+        calls: dict[str, tuple[Pledge, tuple[str, ...]]] = {}  # on tools, without a ticket so far, by digest
 
-        def step() -> bool:
-            for _ in range(STEP_DECISIONS):
-                row = next(rows, None)
-                if row is None or row.seq > last:
-                    return True
-                pledge = pledge_of(row)
-                if pledge is None:
-                    continue  # the chain has named it already
-                if lacking := self._comparison.lacking(pledge):
-                    # An answer that ended later may have had its tickets after we had read them.
-                    others = tuple(one for one in self._ledger.request(pledge.request_id or "") if one.seq <= last)
-                    self._comparison.judge(pledge, lacking, is_finished=is_finished(pledge, others))
-            return False
+        def look(row: Row) -> None:
+            pledge = pledge_of(row)
+            if pledge is None or not (lacking := self._comparison.lacking(pledge)):
+                return  # one that cannot be read, the chain has named already
+            if pledge.call is not None:
+                calls[pledge.digest] = (pledge, lacking)
+                return
+            others = tuple(one for one in self._ledger.request(pledge.request_id or "") if one.seq <= last)
+            self._comparison.judge(pledge, lacking, is_finished=is_finished(pledge, others))
 
-        while not is_over:
-            is_over = await asyncio.to_thread(step)
-            self._tell({"event": "progress", "node": None, "decisions": self._comparison.decisions})
+        def close(row: Row) -> None:
+            if known := calls.pop(carried_out(row) or "", None):
+                self._comparison.judge(*known, is_finished=True)
+
+        await self._through(DECISION, last, look)
+        if calls:
+            await self._through(TOOL, last, close)
+        for pledge, lacking in calls.values():
+            self._comparison.judge(pledge, lacking, is_finished=False)
         done = self._comparison
         self._is_sound = self._is_sound and not done.found and not done.more
         self._tell(
@@ -247,9 +284,26 @@ class _Course:
             }
         )
 
+    async def _through(self, kind: str, last: int, look: Callable[[Row], None]) -> None:
+        """Show all rows of a kind up to this number, in a thread."""
+        rows = self._ledger.each(kind)
+        is_over = False
 
-async def _remote_page(connection: Connection, after: int) -> TicketPage:
-    path = f"/peer/ledger/tickets?after={after}"
+        def step() -> bool:
+            for _ in range(STEP_ROWS):
+                row = next(rows, None)
+                if row is None or row.seq > last:
+                    return True
+                look(row)
+            return False
+
+        while not is_over:
+            is_over = await asyncio.to_thread(step)
+            self._tell({"event": "progress", "node": None, "decisions": self._comparison.decisions})
+
+
+async def _remote_page(connection: Connection, kind: str, after: int) -> TicketPage:
+    path = f"/peer/ledger/{kind.replace('_', '-')}s?after={after}"
     return _read(await _asked(connection, path, timeout_s=PAGE_S, limit_bytes=PAGE_BYTES), TicketPage)
 
 

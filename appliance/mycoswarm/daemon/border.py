@@ -51,6 +51,10 @@ class Border:
         """Open the way to an endpoint that a rule named or that the owner registers, once it is proved where it is."""
         return self._guard.permitted(purpose, addresses=addresses, names=names)
 
+    def tool(self, purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[None]:
+        """Open the way to what a tool reaches out for, once its addresses are judged."""
+        return self._guard.permitted(purpose, addresses=addresses, names=names)
+
     def shown(self) -> dict[str, Any]:
         """What is open now beyond this machine, by purpose."""
         opened: dict[str, int] = {}

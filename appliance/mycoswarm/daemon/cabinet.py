@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
+from mycoswarm.agents.merit import is_poor
 from mycoswarm.api.assortment import assortment
 from mycoswarm.api.console import ConsoleServices
 from mycoswarm.api.embassy import Embassy
@@ -26,6 +27,7 @@ from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.outlook import Outlook
 from mycoswarm.daemon.rehearsal import Rehearsal
+from mycoswarm.daemon.seeker import Seeker
 from mycoswarm.external.errand import Reached, embed, models_of, relay
 from mycoswarm.external.target import Limits, Passage, Target
 from mycoswarm.routing.decision import Dispatch
@@ -73,6 +75,7 @@ class Cabinet:
             ),
             endpoints=directory,
             approvals=self.approvals,
+            search=Seeker(self._home.finder, time.time),
             employer=employer,
         )
 
@@ -113,6 +116,7 @@ class Cabinet:
             request_s=self._home.settings.request_s,
             keeps_prompts=self._home.settings.ledger_prompts,
             is_known=self._is_known,
+            is_poor=self._is_poor,
         )
 
     async def _replay(self, last: int, given: list[Any] | None, around: Surroundings) -> dict[str, Any]:
@@ -125,6 +129,9 @@ class Cabinet:
             return True
         key = self._home.keys.find(asker.key_name)
         return key is not None and key.made_at == asker.issued_at
+
+    def _is_poor(self, digest: str, task: str) -> bool:
+        return is_poor(self._home.diplomas.find(digest), task, self._home.settings.strict_below)
 
     def _relay(
         self, dispatch: Dispatch, job: Job

@@ -14,10 +14,10 @@ from mycoswarm.agents.persona import Profile
 from mycoswarm.agents.spawn import SPAWN
 from mycoswarm.agents.team import Team
 from mycoswarm.agents.toolbox import Toolbox
-from mycoswarm.agents.vigil import Means, Vigil
+from mycoswarm.agents.vigil import KEY_REVOKED, Means, Vigil
 from mycoswarm.agents.voice import Voice
 from mycoswarm.api.employer import EmployerServices
-from mycoswarm.base.errors import NotFoundError
+from mycoswarm.base.errors import ApiKeyError, NotFoundError
 from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
 from mycoswarm.chat.life import Chat
@@ -74,9 +74,12 @@ class Foreman:
         """
 
         def count(row: ScheduleRow) -> None:
-            key = None if row.key_name is None else self._home.keys.find(row.key_name)
-            if key is not None and key.made_at == row.key_made_at:  # another is refused when the run asks its model
-                admit(key)
+            if row.key_name is None:
+                return
+            key = self._home.keys.find(row.key_name)
+            if key is None or key.made_at != row.key_made_at:  # another of the same name did not make it
+                raise ApiKeyError(f"the key {row.key_name}, which made this schedule, was revoked", code=KEY_REVOKED)
+            admit(key)
 
         return Vigil(
             Means(

@@ -27,6 +27,7 @@ from mycoswarm.store.apikey import Keys
 from mycoswarm.store.database import Store
 from mycoswarm.store.diploma import Diplomas
 from mycoswarm.store.endpoint import Endpoints
+from mycoswarm.store.finder import Finder
 from mycoswarm.store.ledger import Ledger
 from mycoswarm.store.login import Logins
 from mycoswarm.store.rulebook import RuleBook
@@ -111,6 +112,7 @@ class Home:
     logins: Logins
     rules: RuleBook
     endpoints: Endpoints
+    finder: Finder
     ledger: Ledger
     allowances: Allowances
     runs: Runs
@@ -153,6 +155,7 @@ def open_home(settings: Settings) -> Iterator[Home]:
                 logins=Logins(store, keys),
                 rules=RuleBook(store, first=FIRST_RULES, now=time.time()),
                 endpoints=Endpoints(store),
+                finder=Finder(store),
                 ledger=ledger,
                 allowances=Allowances(store),
                 runs=Runs(store, time.time()),

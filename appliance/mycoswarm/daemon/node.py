@@ -21,6 +21,7 @@ from mycoswarm.api.disclosure import disclosure_routes
 from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway
 from mycoswarm.api.governance import governance_routes, worker_routes
+from mycoswarm.api.library import library_routes
 from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
 from mycoswarm.api.owner import owner_routes
@@ -32,6 +33,7 @@ from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat
 from mycoswarm.chat.surroundings import Surroundings
+from mycoswarm.daemon.annex import annex
 from mycoswarm.daemon.archivist import Archivist
 from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
@@ -93,7 +95,7 @@ class Node:
         self._steward: Steward
         self._vigil: Vigil | None = None
         self._notary = Notary(home.ledger)
-        self._workroom = Workroom(home, standing, self._notary, border)
+        self._workroom = Workroom(home, standing, self._notary, border, members=self._members)
         self._archivist = Archivist(home.ledger, standing, name=lambda: home.identity.name)
 
     async def __aenter__(self) -> Self:
@@ -172,7 +174,8 @@ class Node:
         auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
         owner = [*owner_routes(own), *chronicle_routes(self._archivist, auditor)]
         if self._standing.decides:
-            toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
+            library = await enter(annex(home, chat, outlook, self._workroom.workshop))
+            toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach, library.recollection.tools())
             foreman = Foreman(home, chat, cabinet.approvals, toolbox, outlook)
             employer = foreman.services(cabinet.admit)
             governance = cabinet.governance(around, employer)
@@ -181,7 +184,7 @@ class Node:
             owner += self._workroom.owner_routes(toolbox, cabinet.admit)
             owner += certification_routes(foreman.certify, cabinet.admit)
             self._vigil = await enter(foreman.vigil(cabinet.admit, lambda: outlook.swarm(None)))
-            owner += [*rota_routes(self._vigil), *setup_routes(porch)]
+            owner += [*rota_routes(self._vigil), *library_routes(library.services(cabinet.admit)), *setup_routes(porch)]
             view = View(
                 owner=own,
                 outlook=outlook,
@@ -195,7 +198,8 @@ class Node:
             )
             pulse = Pulse(sections_of(view), home.instance_id)
             owner += [*pulse_routes(pulse), *ring_routes(lambda: rings_of(view))]
-            stops += [pulse.close, foreman.close, self._vigil.close]  # the last first of all: runs end as stopped
+            # The last first of all, so that runs end as stopped.
+            stops += [pulse.close, library.librarian.close, foreman.close, self._vigil.close]
             pages = [*dashboard_routes(web_folder()), *session_routes(porch), *embassy.routes()]
             await enter(Listener(console_app(services, owner, pages), sockets))
             owner += embassy.routes()
@@ -350,6 +354,11 @@ class Node:
         if self._discovery is not None:
             return self._discovery.addresses_of(node_id, hints)
         return tuple(dict.fromkeys((*hints, *self._home.settings.peers)))
+
+    def _members(self) -> list[str]:
+        """Where nodes of the swarm may answer."""
+        entries = self._standing.roster()[0].entries
+        return [address for entry in entries for address in self._contacts.addresses(entry.node_id)]
 
     def _own(self, sockets: tuple[socket.socket, ...]) -> tuple[socket.socket, ...]:
         for sock in sockets:

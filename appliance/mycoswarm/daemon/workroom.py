@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,11 @@ from mycoswarm.chat.job import Asker
 from mycoswarm.chat.surroundings import Surroundings
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.cabinet import rehearsal_of
+from mycoswarm.daemon.courier import Courier
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.rehearsal import Rehearsal
+from mycoswarm.daemon.seeker import with_search
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.routing.reach import TOOL
 from mycoswarm.routing.snapshot import Narrowing, SwarmState
@@ -31,9 +33,18 @@ from mycoswarm.store.apikey import Key
 class Workroom:
     """One node's tools under one standing."""
 
-    def __init__(self, home: Home, standing: Standing, notary: Notary, border: Border) -> None:
+    def __init__(
+        self,
+        home: Home,
+        standing: Standing,
+        notary: Notary,
+        border: Border,
+        *,
+        members: Callable[[], Iterable[str]],
+    ) -> None:
+        """`members`: where nodes of the swarm may answer, "host:port"."""
         self._home, self._standing, self._notary, self._border = home, standing, notary, border
-        self._workshop = Workshop(
+        self.workshop = Workshop(
             WorkshopServices(
                 node_id=home.identity.node_id,
                 swarm_id=standing.swarm_id,
@@ -41,20 +52,28 @@ class Workroom:
                 is_signed=lambda sealed: standing.is_signed(sealed.body, sealed.signature),
                 record=notary.record_tool,
                 refuse=notary.refuse,
+                reach=Courier(border.tool, border.place, members),
             )
         )
 
     def peer_routes(self, who: Callable[[bytes], Caller | None]) -> Routes:
         """For the peer listener."""
-        return stream_routes(ToolStream(self._workshop, who, self._notary.refuse))
+        return stream_routes(ToolStream(self.workshop, who, self._notary.refuse))
 
     def owner_routes(self, toolbox: Toolbox | None, admit: Callable[[Key | None], None] = lambda key: None) -> Routes:
         """For the owner; `toolbox` None on a worker. `admit` counts a call against its key's limits."""
         new_id = partial(secrets.token_hex, 8)
         return tool_routes(ToolDesk(doctor=self._doctor, toolbox=toolbox, new_id=new_id, admit=admit))
 
-    def toolbox(self, around: Surroundings, approvals: Approvals, reach: Reach) -> Toolbox:
-        """The tools of the whole swarm, where this node decides: by what its chat decides with."""
+    def toolbox(
+        self,
+        around: Surroundings,
+        approvals: Approvals,
+        reach: Reach,
+        here: Mapping[str, Callable[[dict[str, Any], Errand], Awaitable[Finding]]],
+    ) -> Toolbox:
+        """The tools of the whole swarm, where this node decides: by what its chat decides with. `here`: tools of the
+        coordinator's own, beside those that are known here."""
         assert self._standing.sign is not None  # who decides signs
 
         def swarm() -> SwarmState:
@@ -68,21 +87,21 @@ class Workroom:
 
         return Toolbox(
             ToolServices(
-                tools=lambda: TOOLS,
+                tools=lambda: with_search(TOOLS, self._home.finder),
                 swarm=swarm,
                 rules=around.rules,
                 note=self._notary.note,
                 approvals=approvals,
                 carry=Carry(reach=reach, sign=self._standing.sign, swarm_id=self._standing.swarm_id),
-                here={"list_nodes": nodes, "explain_route": explain},
+                here={"list_nodes": nodes, "explain_route": explain, **here},
                 own_name=lambda: self._home.identity.name,
                 is_known=around.is_known,
             )
         )
 
     async def _doctor(self) -> dict[str, Any]:
-        level = (await self._workshop.jail()).level
-        kept = await asyncio.to_thread(self._workshop.workspaces.count)
+        level = (await self.workshop.jail()).level
+        kept = await asyncio.to_thread(self.workshop.workspaces.count)
         return {
             "sandbox": {
                 "level": level.name,

@@ -18,8 +18,9 @@ from typing import Self
 import h11
 
 from mycoswarm.base.errors import EgressError, EndpointError, UnreachableError
+from mycoswarm.base.url import Site
 from mycoswarm.external.complaint import broken_off, garbled
-from mycoswarm.external.target import Limits, Passage, Site, Target
+from mycoswarm.external.target import Limits, Passage, Target
 from mycoswarm.external.whereabouts import Spot
 from mycoswarm.swarm.dial import parse_address
 
@@ -59,7 +60,7 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
                 break
             try:
                 async with asyncio.timeout(wait_s):
-                    reader, writer = await _open(spot, site, trust)
+                    reader, writer = await open_at(spot.address, site, trust)
             except TimeoutError:
                 tried.append(f"{spot.address}: no answer in {wait_s:.3g} s")
             except ssl.SSLCertVerificationError as exc:
@@ -84,23 +85,28 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
     )
 
 
-async def _open(
-    spot: Spot, site: Site, trust: ssl.SSLContext | None
+async def open_at(
+    address: str, site: Site, trust: ssl.SSLContext | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a socket to exactly this address, and TLS on it in the host's name; raises OSError."""
-    where = parse_address(spot.address)
+    """Open a socket to exactly this address, "host:port" in numbers, and TLS on it in the host's name; raises OSError.
+
+    Raises:
+        EgressError: this process may not connect there.
+    """
+    where = parse_address(address)
     host, _, scope = where.host.partition("%")
     is_six = ipaddress.ip_address(host).version == 6
     number = (int(scope) if scope.isdigit() else socket.if_nametoindex(scope)) if scope else 0
     sock = socket.socket(socket.AF_INET6 if is_six else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        address = (host, where.port, 0, number) if is_six else (host, where.port)
-        await asyncio.get_running_loop().sock_connect(sock, address)
+        exact = (host, where.port, 0, number) if is_six else (host, where.port)
+        await asyncio.get_running_loop().sock_connect(sock, exact)
         if trust is None:
             return await asyncio.open_connection(sock=sock)
-        name = site.host.partition("%")[0].rstrip(".")
-        return await asyncio.open_connection(sock=sock, ssl=trust, server_hostname=name, ssl_shutdown_timeout=_CLOSE_S)
+        return await asyncio.open_connection(
+            sock=sock, ssl=trust, server_hostname=site.host, ssl_shutdown_timeout=_CLOSE_S
+        )
     except BaseException:
         sock.close()
         raise

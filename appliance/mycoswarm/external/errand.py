@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import msgspec
 
 from mycoswarm.base.errors import EndpointError
+from mycoswarm.base.url import Site
 from mycoswarm.external.complaint import complaint, garbled
 from mycoswarm.external.conduit import Conduit, Head, connect
 from mycoswarm.external.inquiry import inquiry
-from mycoswarm.external.target import Passage, Site, Target, check_secret, read_url
+from mycoswarm.external.target import Passage, Target, check_secret, read_url
 from mycoswarm.external.transcript import Transcript
 from mycoswarm.external.vectors import embedding_body, read_vectors
 from mycoswarm.external.whereabouts import prove

@@ -4,19 +4,13 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Literal
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field, replace
 
 from mycoswarm.base.errors import InputError
-from mycoswarm.swarm.dial import Address, parse_address
+from mycoswarm.base.url import Site, read_base
 from mycoswarm.swarm.place import Place, place_of
 
-MAX_URL = 2048
 _VISIBLE = re.compile(r"[!-~]+")
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._-]+)?")
-_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")  # what a path may hold by RFC 3986, 3.3
-_PORTS = {"http": 80, "https": 443}
 
 # Lets through look-ups of these names and connections to these addresses ("host:port") while its block runs. The first
 # argument says what for. It must hold for the whole process: the system's resolver runs in a thread of its own.
@@ -73,46 +67,14 @@ class Passage:
     trust: ssl.SSLContext | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
-    """An endpoint's URL, read. `host` is a name or an address, an IPv6 one with its scope and without brackets."""
-
-    scheme: Literal["http", "https"]
-    host: str
-    port: int
-    path: str
-
-    @property
-    def authority(self) -> str:
-        """What the Host header says: no scope (RFC 6874, 1), no usual port."""
-        host = self.host.partition("%")[0]
-        return str(Address(host, self.port)).removesuffix(f":{_PORTS[self.scheme]}")
-
-
 def read_url(url: str) -> Site:
-    """Read an endpoint's base URL; one without a path means "/v1".
+    """Read an endpoint's base address; one without a path means "/v1".
 
     Raises:
-        InputError: not an http or https URL, or one with a user, a password, a query or a fragment.
+        InputError: no such address.
     """
-    if len(url) > MAX_URL or not _VISIBLE.fullmatch(url) or set(url) & set("?#\\"):
-        raise _wrong_url("it must be plain visible characters without ? and #")
-    try:
-        parts = urlsplit(url)
-        host, port = (parts.hostname or "").replace("%25", "%", 1), parts.port
-    except ValueError as exc:
-        raise _wrong_url("its host or port cannot be read") from exc
-    if "@" in parts.netloc:
-        raise _wrong_url("it must hold no user and no password")
-    if parts.scheme != "http" and parts.scheme != "https":
-        raise _wrong_url("it must begin with http:// or https://")
-    if port == 0 or not _HOST.fullmatch(host):
-        raise _wrong_url("it names no host that can be looked up")
-    where = parse_address(str(Address(host, port or _PORTS[parts.scheme])))
-    path = parts.path.rstrip("/") or "/v1"
-    if not _PATH.fullmatch(path):
-        raise _wrong_url("its path holds characters that belong in no path")
-    return Site("https" if parts.scheme == "https" else "http", where.host, where.port, path)
+    found = read_base(url)
+    return replace(found, path=found.path or "/v1")
 
 
 def check_secret(secret: str) -> None:
@@ -125,9 +87,3 @@ def check_secret(secret: str) -> None:
         error = InputError("the endpoint's API key must be 1 to 4096 visible ASCII characters without spaces")
         error.param = "secret"
         raise error
-
-
-def _wrong_url(why: str) -> InputError:
-    error = InputError(f"the endpoint's URL is wrong: {why}", hint='Write for example "http://rack.local:8000/v1".')
-    error.param = "url"
-    return error

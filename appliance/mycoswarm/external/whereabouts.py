@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mycoswarm.base.errors import EgressError, EndpointError, InputError, UnreachableError
-from mycoswarm.external.target import Passage, Site, Target
+from mycoswarm.base.url import Site
+from mycoswarm.external.target import Passage, Target
 from mycoswarm.swarm.dial import MAX_ADDRESSES, Address, parse_address
 from mycoswarm.swarm.place import PLACES, Place
 

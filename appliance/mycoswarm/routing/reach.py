@@ -16,7 +16,7 @@ from mycoswarm.routing.snapshot import EMBEDDING, Asked, SwarmState
 ENDPOINT_TASKS = ("chat", "completion", "agent", EMBEDDING)  # an agent asks a model as a chat does
 TOOL = "tool:"  # what the task of a tool's call begins with
 HARMLESS = frozenset(  # tools that run unasked by any rule; the two that write do so in the run's own workspace only
-    {"calculator", "clock", "list_nodes", "explain_route"}
+    {"calculator", "clock", "list_nodes", "explain_route", "recall", "remember"}
     | {"read_file", "write_file", "edit_file", "list_files", "search_files"}
 )
 

@@ -1,86 +1,101 @@
-"""The command that starts a tool's process inside the sandbox: bubblewrap's words. Pure, but for looking at paths.
+"""The words that start something inside the sandbox: bubblewrap's, or turnkey.py's. Pure, but for looking at paths.
 
-As root the namespaces are made with root's powers, and the process inside gives up root for a user id that nobody has
-before it looks at what it is to do. As another user bubblewrap makes a user namespace for it.
+As root the namespaces are made with root's powers, and root is given up for a user id that nobody has before the task
+is looked at. As another user a user namespace is made.
 """
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import mycoswarm
+import msgspec
+
+from mycoswarm.base.errors import SetupError
+from mycoswarm.sandbox.enclosure import NOBODY
 from mycoswarm.sandbox.level import SandboxLevel
+from mycoswarm.sandbox.turnkey import Plan
+from mycoswarm.sandbox.view import SCRATCH, WORKSPACE, environment, seen, view_of
 
-WORKSPACE = "/workspace"
-RUNNER = ("-P", "-m", "mycoswarm.sandbox.runner")
-_SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
-# Without the first two some programs of the system do not start; the third is the time zone.
-_ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def environment(home: str, scratch: str) -> dict[str, str]:
-    """All that a tool's process finds in its environment."""
-    return {**_ENVIRONMENT, "HOME": home, "TMPDIR": scratch}
+RUNNER = (sys.executable, "-P", "-m", "mycoswarm.sandbox.runner")
+_TURNKEY = (sys.executable, "-P", "-m", "mycoswarm.sandbox.turnkey")
 
 
 def caged(
-    level: SandboxLevel, *, workspace: Path, scratch: Path, hidden: Iterable[Path], seccomp_fd: int | None
+    level: SandboxLevel,
+    *,
+    workspace: Path,
+    scratch: Path,
+    hidden: Iterable[Path],
+    seccomp_fd: int | None,
+    words: Sequence[str] = RUNNER,
 ) -> list[str]:
-    """The words that start the runner in the sandbox. `hidden`: folders that stay out, wherever they are."""
+    """Words that start others with bubblewrap. `hidden`: folders that stay out, wherever they are."""
     assert level.bwrap is not None  # asked for at the level "bubblewrap" only
-    words = [level.bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    view = view_of(hidden)
+    start = [level.bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if level.own_user:
-        words += ["--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
+        start += ["--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY), "--cap-drop", "ALL"]
     else:
-        words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    words += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
-    for name, value in environment(WORKSPACE, "/tmp").items():  # noqa: S108  # the sandbox's own
-        words += ["--setenv", name, value]
-    words += ["--bind", str(scratch), "/tmp"]  # noqa: S108  # the sandbox's own; first, as we may be installed below /tmp
-    roots = python_roots()
-    parents = {parent for path in (*roots, *map(Path, _ETC)) for parent in path.parents[:-1]}
-    for parent in sorted(parents):
-        words += ["--perms", "0755", "--dir", str(parent)]  # else they get modes by which only root finds its way
-    words += ["--ro-bind", "/usr", "/usr"]
-    for path in _SYSTEM:
-        if Path(path).is_symlink():
-            words += ["--symlink", str(Path(path).readlink()), path]
-        elif Path(path).is_dir():
-            words += ["--ro-bind", path, path]
-    for path in _ETC:
-        words += ["--ro-bind-try", path, path]
-    for root in roots:
-        words += ["--ro-bind", str(root), str(root)]
-    for place in _seen(
-        hidden, (Path("/usr"), *(Path(path) for path in _SYSTEM if not Path(path).is_symlink()), *roots)
-    ):
-        words += ["--tmpfs", str(place), "--remount-ro", str(place)]
-    words += ["--dev", "/dev", "--remount-ro", "/dev"]
-    words += ["--bind", str(workspace), WORKSPACE]
-    words += ["--remount-ro", "/", "--chdir", "/"]  # the runner goes to the workspace, once it may
+        start += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    start += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
+    for name, value in environment(WORKSPACE, SCRATCH).items():
+        start += ["--setenv", name, value]
+    start += ["--bind", str(scratch), SCRATCH]  # first, as we may be installed below /tmp
+    for parent in view.parents:
+        start += ["--perms", "0755", "--dir", parent]  # else they get modes by which only root finds its way
+    for path in view.system:
+        start += ["--ro-bind", path, path]
+    for leads_to, path in view.links:
+        start += ["--symlink", leads_to, path]
+    for path in view.etc:
+        start += ["--ro-bind-try", path, path]
+    for path in view.roots:
+        start += ["--ro-bind", path, path]
+    for path in view.masked:
+        start += ["--tmpfs", path, "--remount-ro", path]
+    start += ["--dev", "/dev", "--remount-ro", "/dev"]
+    start += ["--bind", str(workspace), WORKSPACE]
+    start += ["--remount-ro", "/", "--chdir", "/"]  # the runner goes to the workspace, once it may
     if seccomp_fd is not None:
-        words += ["--seccomp", str(seccomp_fd)]
-    return [*words, "--", sys.executable, *RUNNER]
+        start += ["--seccomp", str(seccomp_fd)]
+    return [*start, "--", *words]
 
 
-def _seen(hidden: Iterable[Path], roots: Iterable[Path]) -> list[Path]:
-    """Where these folders would be seen: below each root that is shown, whatever links lead to either."""
-    found = []
-    for folder in hidden:
-        real = folder.resolve()
-        for root in roots:
-            if real.is_dir() and real.is_relative_to(root.resolve()):
-                found.append(root / real.relative_to(root.resolve()))
-    return found
+def locked(
+    level: SandboxLevel,
+    *,
+    workspace: Path,
+    scratch: Path,
+    hidden: Iterable[Path],
+    user_id: int | None,
+    words: Sequence[str] = RUNNER,
+) -> list[str]:
+    """Words that start others by the turnkey, for the level "landlock". `user_id`: whom root becomes.
 
-
-def python_roots() -> tuple[Path, ...]:
-    """The folders that this Python and this package are in, as far as /usr does not hold them."""
-    found: list[Path] = []
-    for text in (sys.base_prefix, sys.base_exec_prefix, sys.prefix, os.path.dirname(mycoswarm.__file__)):  # noqa: PTH120
-        for root in (Path(text), Path(text).resolve()):
-            if not any(root.is_relative_to(known) for known in (Path("/usr"), *found)):
-                found.append(root)
-    return tuple(found)
+    Raises:
+        SetupError: a hidden folder is below one that every tool reads, and nothing can be put over it.
+    """
+    hidden = tuple(hidden)
+    view = view_of(hidden)
+    bared = [*view.masked, *map(str, seen(hidden, (Path(view.listed),)))]
+    if level.in_place and bared:
+        raise SetupError(
+            f"{bared[0]} must stay hidden, and lies below a folder that tools read",
+            hint="Move the data folder out of the Python environment, or install bubblewrap.",
+            code="no_sandbox",
+        )
+    becomes = None
+    if os.geteuid() == 0 and not level.own_user:
+        becomes = NOBODY if user_id is None else user_id
+    plan = Plan(
+        known=level.known,
+        in_place=level.in_place,
+        own_user=level.own_user,
+        user_id=becomes,
+        daemon=os.getpid(),
+        workspace=str(workspace),
+        scratch=str(scratch),
+        view=view,
+    )
+    return [*_TURNKEY, msgspec.json.encode(plan).decode(), *words]

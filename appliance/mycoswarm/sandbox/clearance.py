@@ -12,9 +12,8 @@ import msgspec
 from mycoswarm.base.errors import TicketError
 from mycoswarm.routing.reach import SERVED
 from mycoswarm.sandbox.toolset import TOOLS
-from mycoswarm.wire.ticket import Sealed, ToolTicket
+from mycoswarm.wire.ticket import RELEASE, Sealed, ToolTicket
 
-RELEASE = "release"  # the "tool" of a ticket that ends a workspace
 MAX_TICKET_BYTES = 16 << 10
 MAX_LIFETIME_S = 3600.0
 MAX_WITHIN_S = 300.0

@@ -8,22 +8,23 @@ import asyncio
 import contextlib
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from mycoswarm.base.errors import SetupError, StorageError
-from mycoswarm.sandbox.cage import RUNNER, WORKSPACE, caged, environment
+from mycoswarm.sandbox.cage import RUNNER, caged, locked
 from mycoswarm.sandbox.filter import program
-from mycoswarm.sandbox.kin import descendants, end
+from mycoswarm.sandbox.haul import Haul
+from mycoswarm.sandbox.kin import descendants, end, threads_of
 from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.runner import Bounds, Ended, Task
 from mycoswarm.sandbox.toolset import TOOLS
+from mycoswarm.sandbox.view import SCRATCH, WORKSPACE, environment
 
 MAX_ANSWER_BYTES = 2 << 20  # of the runner's line: a file of 200,000 characters, each escaped
 MAX_TOGETHER_BYTES = 1 << 30  # memory of all processes of one call
@@ -35,6 +36,8 @@ WATCH_S = 0.1
 DISK_S = 0.5
 GRACE_S = 3.0  # that the runner has to say what the program's own time-out made of it
 STOP_S = 5.0
+LEAVE_S = 2.0  # that what has to end others is given for it
+SPARE_PROCESSES = 192  # that others of this user may begin during a call
 WORDS = 2000  # bytes of a failed start that are kept
 _WORST = "1000"  # oom_score_adj: of all processes of the machine the kernel takes these first
 
@@ -42,7 +45,7 @@ _WORST = "1000"  # oom_score_adj: of all processes of the machine the kernel tak
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
     """One call for the jail. `unconfined`: the owner's rule lets it run where there is no sandbox. `user_id`: whose the
-    workspace is, where we are root."""
+    workspace is, where we are root. `haul`: what was brought in for it."""
 
     tool: str
     arguments: str
@@ -50,6 +53,7 @@ class Errand:
     within_s: float
     unconfined: bool = False
     user_id: int | None = None
+    haul: Haul | None = field(default=None, repr=False)
 
 
 class Jail:
@@ -66,7 +70,8 @@ class Jail:
             SetupError: this machine has no sandbox for it, or it could not be started.
             StorageError: there is no room for it.
         """
-        if not self.level.is_sandbox and TOOLS[errand.tool].where == "sandbox" and not errand.unconfined:
+        needs_walls = errand.tool in TOOLS and TOOLS[errand.tool].where == "sandbox"
+        if not self.level.is_sandbox and needs_walls and not errand.unconfined:
             raise SetupError(
                 f"this node has no sandbox, and {errand.tool} needs one: {self.level.why}",
                 hint='Install bubblewrap there, or let the rule say sandbox = "optional" (docs/tools.md).',
@@ -77,6 +82,11 @@ class Jail:
         bounds = bounds or Bounds(cpu_s=int(errand.within_s) + 1)
         if not self.level.counts_processes:
             bounds = msgspec.structs.replace(bounds, processes=None)
+        elif (
+            self.level.in_place and bounds.processes is not None
+        ):  # those outside are of the same user, and come and go
+            others = await asyncio.to_thread(threads_of, os.getuid())
+            bounds = msgspec.structs.replace(bounds, processes=bounds.processes + others + SPARE_PROCESSES)
         async with self._scratch(errand.user_id) as scratch:
             return await self._run(errand, bounds, scratch)
 
@@ -96,10 +106,10 @@ class Jail:
             await asyncio.to_thread(empty, path)
 
     async def _run(self, errand: Errand, bounds: Bounds, scratch: Path) -> Ended:
-        inside = WORKSPACE if self.level.is_sandbox else "."  # it begins there: on the way may be folders of root's
-        # Inside a user namespace there is no other user to become; elsewhere root becomes nobody.
-        user_id = None if self.level.own_user else errand.user_id
-        task = Task(errand.tool, errand.arguments, inside, bounds, user_id)
+        inside = WORKSPACE if self.level.has_own_root else "."  # it begins there: on the way may be folders of root's
+        # Inside a user namespace there is no other user to become, and the turnkey has done it already.
+        user_id = None if self.level.own_user or self.level.name == "landlock" else errand.user_id
+        task = Task(errand.tool, errand.arguments, inside, bounds, user_id, errand.haul)
         async with self._process(errand, scratch) as process:
             folders = (errand.workspace, scratch)
             reading = asyncio.create_task(_speak(process, msgspec.json.encode(task)))
@@ -121,21 +131,18 @@ class Jail:
     @contextlib.asynccontextmanager
     async def _process(self, errand: Errand, scratch: Path) -> AsyncIterator[asyncio.subprocess.Process]:
         """The sandbox's outermost process; when it ends, the kernel ends all that is inside."""
-        words, number = [sys.executable, *RUNNER], None
-        if self.level.is_sandbox:
-            number = _filter_fd()
-            words = caged(
-                self.level, workspace=errand.workspace, scratch=scratch, hidden=self._hidden, seccomp_fd=number
-            )
+        own_root = self.level.has_own_root
+        home, temporary = (WORKSPACE, SCRATCH) if own_root else (str(errand.workspace), str(scratch))
+        number = _filter_fd() if self.level.name == "bubblewrap" else None
         try:
             process = await asyncio.create_subprocess_exec(
-                *words,
+                *self._words(errand, scratch, number),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=environment(str(errand.workspace), str(scratch)),
+                env=environment(home, temporary),
                 pass_fds=() if number is None else (number,),
-                cwd=None if self.level.is_sandbox else errand.workspace,
+                cwd=None if own_root else errand.workspace,
                 start_new_session=True,
                 limit=MAX_ANSWER_BYTES,
             )
@@ -147,9 +154,32 @@ class Jail:
         try:
             yield process
         finally:
-            end([process.pid, *descendants(process.pid)])
-            async with asyncio.timeout(STOP_S):
-                await process.wait()
+            try:
+                if self.level.in_place:
+                    await _leave(process)
+            finally:
+                end([process.pid, *descendants(process.pid)])
+                async with asyncio.timeout(STOP_S):
+                    await process.wait()
+
+    def _words(self, errand: Errand, scratch: Path, seccomp_fd: int | None) -> list[str]:
+        workspace, hidden = errand.workspace, self._hidden
+        match self.level.name:
+            case "bubblewrap":
+                return caged(self.level, workspace=workspace, scratch=scratch, hidden=hidden, seccomp_fd=seccomp_fd)
+            case "landlock":
+                user_id = errand.user_id
+                return locked(self.level, workspace=workspace, scratch=scratch, hidden=hidden, user_id=user_id)
+            case "limits":
+                return list(RUNNER)
+
+
+async def _leave(process: asyncio.subprocess.Process) -> None:
+    """Have the turnkey end all that it began: no kernel does it for one that has no namespaces."""
+    with contextlib.suppress(ProcessLookupError, TimeoutError):
+        process.terminate()
+        async with asyncio.timeout(LEAVE_S):
+            await process.wait()
 
 
 async def _speak(process: asyncio.subprocess.Process, task: bytes) -> tuple[bytes, bytes]:

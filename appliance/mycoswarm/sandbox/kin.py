@@ -26,6 +26,17 @@ def _children(pid: int) -> list[int]:
     return [int(word) for word in words]
 
 
+def threads_of(user_id: int) -> int:
+    """How many threads a user has on this machine, as the kernel counts them against RLIMIT_NPROC."""
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError, KeyError, IndexError, ValueError):
+            fields = dict(line.split(":", 1) for line in path.read_text("utf-8", "replace").splitlines() if ":" in line)
+            if int(fields["Uid"].split()[0]) == user_id:
+                count += int(fields["Threads"])
+    return count
+
+
 def end(pids: list[int]) -> None:
     """Kill these, those that are still there."""
     for pid in pids:

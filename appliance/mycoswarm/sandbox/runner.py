@@ -4,10 +4,8 @@ The egress guard is over it from its first line with nothing permitted. Before i
 good: it gives up root, sets its limits, and may be read by no other process.
 """
 
-import ctypes
 import os
 import resource
-import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,21 @@ from mycoswarm.base.errors import SwarmError
 from mycoswarm.sandbox.argument import read_arguments
 from mycoswarm.sandbox.calculator import calculate
 from mycoswarm.sandbox.command import Outcome, run_python, run_shell
+from mycoswarm.sandbox.extract import hits_text, page_text
+from mycoswarm.sandbox.extraction import EXTRACT, extract, kinds_of, warm
+from mycoswarm.sandbox.haul import Haul
+from mycoswarm.sandbox.kernel import (
+    SET_CHILD_SUBREAPER,
+    SET_DUMPABLE,
+    SET_NO_NEW_PRIVILEGES,
+    become,
+    control,
+    give_up_capabilities,
+)
 from mycoswarm.sandbox.kin import descendants, end
 from mycoswarm.sandbox.papers import Papers
 from mycoswarm.sandbox.timepiece import tell_time
 from mycoswarm.sandbox.toolset import TOOLS
-
-_CAPABILITIES = struct.pack("Ii", 0x20080522, 0)  # linux/capability.h: version 3, this process
-_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 36, 38  # linux/prctl.h
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -38,13 +44,15 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What is to be done. `user_id`: whom to become first, None where that has happened."""
+    """What is to be done. `user_id`: whom to become first, None where that has happened. `haul`: what the node brought
+    in for it, where the tool reaches out."""
 
     tool: str
     arguments: str
     workspace: str
     bounds: Bounds
     user_id: int | None = None
+    haul: Haul | None = None
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -59,6 +67,10 @@ def main() -> int:
     """Do one task."""
     install(Guard())  # nothing that a tool does here needs a connection
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
+    if task.tool == EXTRACT:
+        warm(kinds_of(task.arguments))
+    elif task.haul is not None:
+        warm(("html", "pdf"))
     bind(task)
     os.chdir(task.workspace)
     answer = msgspec.json.encode(perform(task)) + b"\n"
@@ -69,18 +81,21 @@ def main() -> int:
 
 
 def bind(task: Task) -> None:
-    """Give up root and set the limits; neither can be taken back."""
+    """Give up root and set the limits; neither can be taken back.
+
+    Raises:
+        SetupError: the kernel refuses a part of it.
+    """
     bounds = task.bounds
-    if sys.platform == "linux":
-        for what, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0), (_PR_SET_CHILD_SUBREAPER, 1)):
-            ctypes.CDLL(None).prctl(what, value, 0, 0, 0)
+    is_linux = sys.platform == "linux"
+    if is_linux:
+        for what, value in ((SET_NO_NEW_PRIVILEGES, 1), (SET_DUMPABLE, 0), (SET_CHILD_SUBREAPER, 1)):
+            control(what, value)
     if task.user_id is not None:
-        os.setgroups([])
-        os.setresgid(task.user_id, task.user_id, task.user_id)
-        os.setresuid(task.user_id, task.user_id, task.user_id)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # the change of user has set it anew
-            ctypes.CDLL(None).capset(_CAPABILITIES, bytes(24))  # it leaves the inheritable ones
+        become(task.user_id)
+    if task.user_id is not None and is_linux:
+        control(SET_DUMPABLE, 0)  # the change of user has set it anew
+        give_up_capabilities()
     limits = [
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, bounds.cpu_s),
@@ -99,13 +114,22 @@ def bind(task: Task) -> None:
 def perform(task: Task) -> Ended:
     """Work one call out; what the tool refuses is an outcome too."""
     try:
+        if task.tool == EXTRACT:
+            return Ended(extract(Path(task.workspace), task.arguments), True)
         given = read_arguments(TOOLS[task.tool].spec, task.arguments)
-        found = _outcome(task.tool, given, Papers(Path(task.workspace)))
+        if task.haul is not None:
+            found: str | Outcome = _digested(task.tool, given, task.haul)
+        else:
+            found = _outcome(task.tool, given, Papers(Path(task.workspace)))
     except SwarmError as error:
         return Ended(f"error: {error.message}", False, error.code)
     except (OSError, MemoryError) as exc:
         return Ended(f"error: {exc or type(exc).__name__}", False, "failed")
     return Ended(found, True) if isinstance(found, str) else Ended(found.text, found.ok, "" if found.ok else "failed")
+
+
+def _digested(tool: str, given: dict[str, Any], haul: Haul) -> str:
+    return page_text(haul, given.get("part", 1)) if tool == "fetch_page" else hits_text(haul)
 
 
 def _outcome(tool: str, given: dict[str, Any], papers: Papers) -> str | Outcome:

@@ -8,6 +8,9 @@ from mycoswarm.wire.tool import ToolSpec
 MAX_PATH = 1024
 MAX_FILE = 200_000  # characters that one call reads or writes
 MAX_EXPRESSION = 1000
+MAX_QUERY = 1000
+MAX_RECALLED = 20  # passages
+MAX_NOTE = 1500  # characters; as long as a passage
 
 # child: our own bounded code, at any level. sandbox: files or programs. coordinator: answered there, nothing is run.
 # network: the node reaches out for it. server: a program of the owner's, that speaks MCP, in the sandbox.
@@ -75,6 +78,25 @@ TOOLS: dict[str, Tool] = {
             "coordinator",
             10,
         ),
+        _tool(
+            "recall",
+            "Find passages in the owner's documents and in what was remembered.",
+            {
+                "query": _text("what to look for: words, or a question", MAX_QUERY),
+                "most": _whole("passages to find", 1, MAX_RECALLED),
+            },
+            ("query",),
+            "coordinator",
+            60,
+        ),
+        _tool(
+            "remember",
+            "Keep a note, to be recalled later.",
+            {"text": _text("the note", MAX_NOTE)},
+            ("text",),
+            "coordinator",
+            10,
+        ),
         _tool("read_file", "Read a text file.", {"path": _PATH}, ("path",), "sandbox", 30),
         _tool(
             "write_file",
@@ -127,6 +149,25 @@ TOOLS: dict[str, Tool] = {
             ("code",),
             "sandbox",
             300,
+        ),
+        _tool(
+            "fetch_page",
+            "Read a page of the web as text.",
+            {
+                "url": _text("such as https://example.org/page", 2048),
+                "part": _whole("which part of a long page, from 1", 1, 200),
+            },
+            ("url",),
+            "network",
+            90,
+        ),
+        _tool(
+            "search_web",
+            "Search the web: titles, addresses and short texts of pages.",
+            {"query": _text("what to look for", 400)},
+            ("query",),
+            "network",
+            60,
         ),
     )
 }

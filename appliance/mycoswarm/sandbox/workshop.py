@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Protocol
 
 from mycoswarm.base.errors import BusyError, ProtocolError, SwarmError, TicketError, UnreachableError
-from mycoswarm.sandbox.clearance import RELEASE, IsSigned, check
+from mycoswarm.sandbox.clearance import IsSigned, check
 from mycoswarm.sandbox.ground import find_level
+from mycoswarm.sandbox.haul import Haul
 from mycoswarm.sandbox.jail import Errand, Jail, empty
 from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.runner import Ended
-from mycoswarm.sandbox.toolset import TOOLS
+from mycoswarm.sandbox.toolset import TOOLS, WITH_FILES
 from mycoswarm.sandbox.workspace import Workspaces
 from mycoswarm.wire.chore import MAX_TEXT, Chore, Done, Failed, Farewell, Greeting, ToolLine, read_chore, write_chore
 from mycoswarm.wire.line import LineSplitter
-from mycoswarm.wire.ticket import Sealed, ToolTicket
+from mycoswarm.wire.ticket import RELEASE, Sealed, ToolTicket
 
 OPEN_S = 10.0  # from our nonce to the coordinator's order
 SAY_S = 10.0
@@ -43,7 +44,8 @@ class Channel(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkshopServices:
     """What the workshop needs of the node. `record` writes a ticket into the node's own ledger before anything runs;
-    `refuse` work that was asked for without one that holds. `folder` is the data folder."""
+    `refuse` work that was asked for without one that holds. `folder` is the data folder. `reach` goes out for a tool
+    that needs the network, given its name, arguments and means; what it brings in is read in the jail."""
 
     node_id: str
     swarm_id: str
@@ -51,6 +53,7 @@ class WorkshopServices:
     is_signed: IsSigned
     record: Callable[[Sealed, ToolTicket], Awaitable[None]]
     refuse: Callable[[Sealed | None, SwarmError], Awaitable[None]]
+    reach: Callable[[str, str, str], Awaitable[Haul]]
 
 
 class Workshop:
@@ -69,7 +72,7 @@ class Workshop:
             if self._jail is None:
                 folder = self._services.folder
                 await asyncio.to_thread(_prepare, folder / SCRATCH, self.workspaces)
-                level = self._level or await find_level()
+                level = self._level or await find_level(hidden=(folder,))
                 self._jail = Jail(level, folder=folder / SCRATCH, hidden=(folder,))
             return self._jail
 
@@ -115,27 +118,38 @@ class Workshop:
         try:
             await services.record(order.ticket, ticket)
             async with asyncio.timeout(ticket.lifetime_s):
-                return await _unless_left(self._perform(ticket, arguments), lines)
+                return await _unless_left(self._perform(ticket, arguments, means), lines)
         except TimeoutError as exc:
             raise TicketError("the ticket's time is over", code="ticket_expired", hint="Ask again.") from exc
         finally:
             self._running -= place
 
-    async def _perform(self, ticket: ToolTicket, arguments: str) -> Done:
+    async def _perform(self, ticket: ToolTicket, arguments: str, means: str) -> Done:
         began = asyncio.get_running_loop().time()
         if ticket.tool == RELEASE:
             await asyncio.to_thread(self.workspaces.release, ticket.workspace_id)
             ended = Ended("", True)
         else:
-            ended = await self._run(ticket, arguments)
+            ended = await self._run(ticket, arguments, means)
         if ended.code:
             log.warning("the tool %s of run %s ended with %s", ticket.tool, ticket.run_id, ended.code)
         seconds = round(asyncio.get_running_loop().time() - began, 3)
         return Done(text=ended.text[:MAX_TEXT], ok=ended.ok, seconds=seconds, code=ended.code)
 
-    async def _run(self, ticket: ToolTicket, arguments: str) -> Ended:
+    async def _run(self, ticket: ToolTicket, arguments: str, means: str) -> Ended:
+        where, haul, within_s = TOOLS[ticket.tool].where, None, ticket.within_s
+        if where == "network":
+            began = asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout(within_s):
+                    haul = await self._services.reach(ticket.tool, arguments, means)
+            except TimeoutError:
+                return Ended(f"[stopped: it took longer than {within_s:g} s]", False, "timeout")
+            except SwarmError as error:  # what it leads to is an outcome of the call, as what a program says
+                return Ended(f"error: {error.message}", False, error.code)
+            within_s = max(1.0, began + within_s - asyncio.get_running_loop().time())
         # A tool that has nothing to do with files gets a folder for this one call.
-        is_passing = TOOLS[ticket.tool].where == "child"
+        is_passing = where not in WITH_FILES
         workspace_id = f"call-{secrets.token_hex(8)}" if is_passing else ticket.workspace_id
         jail = await self.jail()
         workspace, user_id = await asyncio.to_thread(self.workspaces.open, workspace_id)
@@ -143,9 +157,10 @@ class Workshop:
             tool=ticket.tool,
             arguments=arguments,
             workspace=workspace,
-            within_s=ticket.within_s,
+            within_s=within_s,
             unconfined=ticket.unconfined,
             user_id=user_id,
+            haul=haul,
         )
         try:
             return await jail.run(errand)

@@ -62,6 +62,13 @@ class Workspaces:
         except OSError:
             return 0
 
+    def clear(self, prefix: str) -> None:
+        """Remove all whose ids begin so."""
+        with contextlib.suppress(FileNotFoundError):
+            for one in list(self._folder.iterdir()):
+                if one.name.startswith(prefix):
+                    empty(one)
+
     def sweep(self) -> None:
         """Remove those that nobody has used for a day."""
         with contextlib.suppress(FileNotFoundError):

@@ -41,7 +41,9 @@ _MARKS = [chr(code) for code in range(0x10600, 0x10737)]  # Linear A: printable,
 _SPOKEN = ("content", "reasoning_content")  # the parts of an assistant's message that the model wrote
 _TAG = re.compile(r"</?[a-z][a-z0-9]{0,9}>")
 _ASKS_FOR_NONE = re.compile(r"message(\['content'\]|\.content) is none\s*-?%\}")
-_TAKES_OBJECTS = re.compile(r"arguments\b[^}%]*(tojson|items|is mapping|is string)")
+_TAKES_OBJECTS = re.compile(
+    r"arguments\b[^}%]*(tojson|items|is mapping|is string)|set (\w+) = \w+\.arguments\b[\s\S]{0,200}?\b\2\.items"
+)
 
 
 class Words(Protocol):

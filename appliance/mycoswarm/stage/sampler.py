@@ -2,8 +2,8 @@
 
 Order, each part only where the request asks for it:
  1. logit bias
- 2. grammar (JSON schema or tool calls), over all tokens, so that what it lets through is exactly the model's
-    distribution over it
+ 2. grammar (JSON schema or tool calls; of calls that the model begins by itself: leash.py), over all tokens, so that
+    what it lets through is exactly the model's distribution over it
  3. repeat penalty over the last 64 tokens, the prompt's among them (llama.cpp's and Ollama's meaning)
  4. frequency and presence penalties over all generated tokens, never the prompt's (OpenAI's meaning):
     logit -= count * frequency + (count > 0) * presence
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from mycoswarm.base.errors import InputError, StageError
 from mycoswarm.stage import llama
-from mycoswarm.stage.schema import form_grammar, schema_grammar
+from mycoswarm.stage.form import form_grammar
+from mycoswarm.stage.leash import Leash
+from mycoswarm.stage.schema import schema_grammar
 from mycoswarm.stage.vocabulary import Vocabulary
 from mycoswarm.wire.report import TokenLogprob, TopLogprob
 from mycoswarm.wire.request import Sampling
@@ -28,6 +30,7 @@ from mycoswarm.wire.request import Sampling
 REPEAT_LAST_N = 64  # llama.cpp's and Ollama's default
 GREEDY_BELOW = 1e-3  # dividing logits by less overflows; the likeliest token has all the probability there anyway
 MAX_ANSWER_TOKENS = 1 << 20  # penalties count all of an answer; longer than any context in use
+_STRIDE = 0x9E3779B1  # odd, near 2**32 divided by the golden ratio: far from the seeds that clients choose in a row
 _SEEDS = 2**32 - 1  # llama.cpp takes [0, this); this itself means a random seed
 
 
@@ -49,8 +52,12 @@ class Sampler:
         self._grammar: llama.SamplerPart | None = None
         if sampling.json_schema is not None:
             self._grammar = vocabulary.model.grammar(schema_grammar(sampling.json_schema))
-        elif sampling.call_form is not None:
-            self._grammar = vocabulary.model.grammar(form_grammar(sampling.call_form))
+        self._leash: Leash | None = None
+        if (form := sampling.call_form) is not None and not form.is_free:
+            self._grammar = vocabulary.model.grammar(form_grammar(form, form.ways[0]))
+        elif form is not None and vocabulary.end_id is not None:
+            self._leash = Leash(vocabulary, self._candidates, form, frozenset(sampling.shown))
+        self._count = 0  # tokens of the answer
         self._repeats = _penalties(n_vocab, sampling)
         self._truncation: list[llama.SamplerPart] = []
         self._is_greedy = sampling.temperature < GREEDY_BELOW
@@ -69,22 +76,37 @@ class Sampler:
 
         Raises:
             StageError: logits that are no numbers; or (code "grammar_stuck") the grammar lets no token through.
+            InputError: llama.cpp cannot read the grammar of a call that the model begins.
         """
-        candidates = self._candidates
         if len(row) != self._vocabulary.n_vocab or not math.isfinite(float(row.max())):
             raise StageError("the model's logits are not numbers", hint="The model file may be damaged.")
+        leash = self._leash
+        token = self._choose(row, self._grammar if leash is None else leash.grammar, self._choice)
+        if leash is None or (misfit := leash.misfit(token)) is None:
+            return token
+        if self._is_greedy:
+            return self._choose(row, misfit, self._choice)
+        # One draw of the seed for each token, as `resume` counts them; this one more has a seed of its own.
+        again = llama.distribution((self.seed + (self._count + 1) * _STRIDE) % _SEEDS)
+        try:
+            return self._choose(row, misfit, again)
+        finally:
+            again.close()
+
+    def _choose(self, row: NDArray[np.float32], grammar: llama.SamplerPart | None, choice: llama.SamplerPart) -> int:
+        candidates = self._candidates
         candidates.fill(row)
         for part in self._biases:
             part.apply(candidates)
-        if self._grammar is not None:
-            self._grammar.apply(candidates)
+        if grammar is not None:
+            grammar.apply(candidates)
             if candidates.best == -math.inf:
                 raise StageError(
                     "no token of the model continues this JSON schema",
                     code="grammar_stuck",
                     hint="Loosen the schema, or take another model.",
                 )
-        for part in (*self._repeats, *self._truncation, self._choice):
+        for part in (*self._repeats, *self._truncation, choice):
             part.apply(candidates)
         return candidates.selected
 
@@ -102,6 +124,9 @@ class Sampler:
             if self._candidates.best == -math.inf:
                 raise InputError(f"token {token} does not fit the JSON schema here", code="grammar_mismatch")
             self._grammar.accept(token)
+        elif self._leash is not None:
+            self._leash.accept(token)
+        self._count += 1
         for part in self._repeats:
             part.accept(token)
 
@@ -120,7 +145,7 @@ class Sampler:
 
     def close(self) -> None:
         """Free everything; before the engine's close()."""
-        grammar = [] if self._grammar is None else [self._grammar]
+        grammar = [part for part in (self._grammar, self._leash) if part is not None]
         for part in (*self._biases, *grammar, *self._repeats, *self._truncation, self._choice):
             part.close()
 

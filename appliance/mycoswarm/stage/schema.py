@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from mycoswarm.base.errors import InputError, UnsupportedError
-from mycoswarm.wire.request import CallForm
 
 MAX_RULES = 5000  # a schema of some hundred properties makes about three rules for each
 MAX_GRAMMAR_BYTES = 1 << 18  # llama.cpp takes 6 s for 50,000 choices, and all answers of the ring wait meanwhile
@@ -54,6 +53,7 @@ clock ::= ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,
 time ::= clock ("Z" | [-+] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])
 uuid ::= [0-9a-f]{8} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{12}
 """
+_QUOTE = r'"\""'
 _FORMATS = {"date": "date", "time": "time", "date-time": 'date "T" time', "uuid": "uuid"}
 
 
@@ -64,34 +64,17 @@ def schema_grammar(schema: Mapping[str, Any]) -> str:
         UnsupportedError: a keyword that a grammar cannot keep; the message names it.
         InputError: not a sound schema, or one too large.
     """
-    writer = _Writer(schema)
+    writer = SchemaWriter(schema)
     root = writer.rule(schema, 0) if schema else "object"
-    return _written(root, writer.rules)
+    return written(root, writer.rules)
 
 
-def form_grammar(form: CallForm) -> str:
-    """The grammar of an answer that is tool calls and nothing else.
+def written(root: str, rules: list[str]) -> str:
+    """A grammar of these rules and the fixed ones; `root` is an expression.
 
     Raises:
-        UnsupportedError: a tool's schema has a keyword that a grammar cannot keep; the message names it.
-        InputError: not a sound form, or one too large.
+        InputError: too large.
     """
-    if not form.shapes or form.most < 1:
-        raise _bad("it has no tool to call")
-    rules, calls = [], []
-    for number, shape in enumerate(form.shapes):
-        writer = _Writer(shape.schema, f"t{number}r")
-        parts = [*map(_text, shape.before), writer.rule(shape.schema, 0), *map(_text, shape.after)]
-        rules += [*writer.rules, f"t{number} ::= {' space '.join(parts)}"]
-        calls.append(f"t{number}")
-    rules.append(f"call ::= {' | '.join(calls)}")
-    between = " ".join(["space", *(f"{_text(text)} space" for text in form.between), "call"])
-    more = [f"({between}){{0,{form.most - 1}}}"] if form.most > 1 else []
-    ends = [f"space {_text(text)}" for text in form.last]
-    return _written(" ".join([*(f"{_text(text)} space" for text in form.first), "call", *more, *ends]), rules)
-
-
-def _written(root: str, rules: list[str]) -> str:
     text = "\n".join([f"root ::= {root}", *rules, _FIXED])
     try:
         size = len(text.encode())
@@ -102,7 +85,7 @@ def _written(root: str, rules: list[str]) -> str:
     return text
 
 
-class _Writer:
+class SchemaWriter:
     """Rules of one schema. Every method gives an expression for one place in the grammar."""
 
     def __init__(self, root: Mapping[str, Any], prefix: str = "r") -> None:
@@ -112,7 +95,12 @@ class _Writer:
         self.rules: list[str] = []
 
     def rule(self, schema: object, depth: int) -> str:
-        """The name of a rule for this schema."""
+        """The name of a rule for this schema.
+
+        Raises:
+            UnsupportedError: a keyword that a grammar cannot keep; the message names it.
+            InputError: not a sound schema, or one too large.
+        """
         if schema is True or schema == {}:
             return "value"
         if not isinstance(schema, Mapping):
@@ -121,7 +109,7 @@ class _Writer:
             raise _bad(f"it is nested more than {MAX_DEPTH} deep")
         for key in schema:
             if key not in _KNOWN:
-                raise _unsupported(key)
+                raise unsupported(key)
         return self._add(self._shape(schema, depth + 1))
 
     def _add(self, expression: str) -> str:
@@ -141,17 +129,17 @@ class _Writer:
             return self._typed(schema, depth)
         allowed = _REMARKS | {"enum", "const"} & shapes | ({"type"} if shapes <= {"enum", "const"} else set())
         for key in schema.keys() - allowed - {min(shapes)}:
-            raise _unsupported(f"{key} beside {min(shapes)}")
+            raise unsupported(f"{key} beside {min(shapes)}")
         if "const" in schema:
-            return _literal(schema["const"])
+            return literal(schema["const"])
         if "enum" in schema:
-            return " | ".join(_literal(value) for value in _filled_list(schema, "enum"))
+            return " | ".join(literal(value) for value in _filled_list(schema, "enum"))
         if "$ref" in schema:
             return self._reference(schema["$ref"], depth)
         key = min(shapes)
         choices = _filled_list(schema, key)
         if key == "allOf" and len(choices) > 1:
-            raise _unsupported("allOf of more than one")
+            raise unsupported("allOf of more than one")
         return " | ".join(self.rule(choice, depth) for choice in choices)
 
     def _reference(self, pointer: object, depth: int) -> str:
@@ -195,18 +183,24 @@ class _Writer:
             filled = f'{item} ("," space {item}){{{max(low - 1, 0)},{last}}}'
             return f'"[" space {filled if low else f"({filled})?"} "]" space'
         if kind == "string":
-            return self._string(schema)
+            return self.string(schema, _QUOTE, "char") + " space"
         return _integer(schema) if kind == "integer" else _number(schema)
 
-    def _string(self, schema: Mapping[str, Any]) -> str:
+    def string(self, schema: Mapping[str, Any], quote: str, char: str) -> str:
+        """A string between two of these quotes, of these characters.
+
+        Raises:
+            UnsupportedError: a keyword that a grammar cannot keep; the message names it.
+            InputError: not a sound schema.
+        """
         if "format" in schema:
             if not isinstance(schema["format"], str) or schema["format"] not in _FORMATS:
-                raise _unsupported(f"format {schema['format']!r:.40}")
+                raise unsupported(f"format {schema['format']!r:.40}")
             if schema.keys() & {"minLength", "maxLength"}:
-                raise _unsupported("a length beside format")
-            return rf'"\"" {_FORMATS[schema["format"]]} "\"" space'
+                raise unsupported("a length beside format")
+            return f"{quote} {_FORMATS[schema['format']]} {quote}"
         low, high = _counts(schema, "minLength", "maxLength")
-        return rf'"\"" char{{{low},{"" if high is None else high}}} "\"" space'
+        return f"{quote} {char}{{{low},{'' if high is None else high}}} {quote}"
 
     def _object(self, schema: Mapping[str, Any], depth: int) -> str:
         """Members in the schema's order: of each place two rules, for nothing before it and for something before it."""
@@ -225,7 +219,7 @@ class _Writer:
             first, later = f'({member} ("," space {member})*)?', f'("," space {member})*'
         for name in reversed(names):
             child = properties.get(name, True if further is False else further)
-            member = self._add(f'{_literal(name)} ":" space {self.rule(child, depth)}')
+            member = self._add(f'{literal(name)} ":" space {self.rule(child, depth)}')
             rest = self._add(later) if later else ""
             if name in required:
                 first, later = f"{member} {rest}", f'"," space {member} {rest}'
@@ -236,13 +230,12 @@ class _Writer:
         return f'"{{" space {inside} "}}" space'
 
 
-def _text(text: str) -> str:
-    """A text as it is."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+def literal(value: object) -> str:
+    """A JSON value, as it is written.
 
-
-def _literal(value: object) -> str:
+    Raises:
+        InputError: it is none.
+    """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as exc:
@@ -273,7 +266,7 @@ def _number(schema: Mapping[str, Any]) -> str:
     bounds = _BY_TYPE["number"] & schema.keys()
     if bounds == {"minimum"} and schema["minimum"] == 0:
         return "integral fraction"
-    raise _unsupported(f"{min(bounds)} of a number (of an integer it is kept)")
+    raise unsupported(f"{min(bounds)} of a number (of an integer it is kept)")
 
 
 def _integer(schema: Mapping[str, Any]) -> str:
@@ -331,5 +324,6 @@ def _bad(what: str) -> InputError:
     return InputError(f"this JSON schema cannot be used: {what}", hint="Correct the schema.", code="bad_schema")
 
 
-def _unsupported(what: str) -> UnsupportedError:
+def unsupported(what: str) -> UnsupportedError:
+    """The error for a part of a schema that a grammar cannot keep."""
     return UnsupportedError(f"a JSON schema with {what} is not supported", hint="Leave that part of the schema out.")

@@ -70,6 +70,13 @@ class Vocabulary:
         """Texts of user-defined tokens, which match in any text."""
         return self._texts(_USER_DEFINED)
 
+    @cached_property
+    def end_id(self) -> int | None:
+        """A token that ends an answer, None where the model has none."""
+        tokens = range(self.n_vocab)
+        likely = () if self.eos_id is None else (self.eos_id,)
+        return next((token for token in (*likely, *tokens) if self.is_end(token)), None)
+
     def is_end(self, token: int) -> bool:
         """Whether this token ends an answer: end of text, of turn, of message."""
         self._check(token)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
+from enum import IntEnum
 from typing import Any
 
 from mycoswarm.base.errors import BusyError, NotFoundError
@@ -9,6 +10,14 @@ from mycoswarm.store.database import Store
 
 MAX_SCHEDULES = 64
 MAX_WORDS = 1000  # characters of a message or remark
+
+
+class Pause(IntEnum):
+    """Whether a schedule is paused, and why: after trouble of its own, or by the owner's hand."""
+
+    NONE = 0
+    TROUBLE = 1
+    BY_HAND = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +50,11 @@ class ScheduleRow:
     message: str | None = None
     remark: str | None = None
     failures: int = 0
-    is_paused: bool = False
+    pause: Pause = Pause.NONE
 
 
-_COLUMNS = tuple(one.name for one in fields(ScheduleRow))
+_NAMES = tuple(one.name for one in fields(ScheduleRow))
+_COLUMNS = tuple("is_paused" if name == "pause" else name for name in _NAMES)
 
 
 class Agenda:
@@ -118,11 +128,11 @@ def unknown(schedule_id: str) -> NotFoundError:
 
 
 def _values(row: ScheduleRow) -> tuple[Any, ...]:
-    named = {**asdict(row), "labels": json.dumps(row.labels), "is_paused": int(row.is_paused)}
+    named = {**asdict(row), "labels": json.dumps(row.labels), "pause": int(row.pause)}
     named |= {name: named[name] and named[name][:MAX_WORDS] for name in ("message", "remark")}
-    return tuple(named[name] for name in _COLUMNS)
+    return tuple(named[name] for name in _NAMES)
 
 
 def _row(values: tuple[Any, ...]) -> ScheduleRow:
-    named = dict(zip(_COLUMNS, values, strict=True))
-    return ScheduleRow(**{**named, "labels": tuple(json.loads(named["labels"])), "is_paused": bool(named["is_paused"])})
+    named = dict(zip(_NAMES, values, strict=True))
+    return ScheduleRow(**{**named, "labels": tuple(json.loads(named["labels"])), "pause": Pause(named["pause"])})

@@ -135,6 +135,14 @@ def _schedules(db: Any) -> None:
     )
 
 
+@_migrations(name="0013 search server")
+def _search(db: Any) -> None:
+    db.execute(
+        "CREATE TABLE search (id INTEGER PRIMARY KEY CHECK (id = 1), url TEXT NOT NULL, set_at REAL NOT NULL,"
+        " set_by TEXT NOT NULL) STRICT"
+    )
+
+
 @_migrations(name="0015 sessions of browsers")
 def _sessions(db: Any) -> None:
     db.execute(
@@ -166,8 +174,8 @@ class Transaction:
 class Store:
     """One connection and one lock: many threads may ask, one writes at a time. Blocking; call it from a thread."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the file, and bring it to the newest version.
+    def __init__(self, path: Path, migrations: Migrations = _migrations) -> None:
+        """Open or make the file, and bring it to the newest version; `migrations` are a node's unless others are given.
 
         Raises:
             StorageError: not a database, not writable, no space.
@@ -181,7 +189,7 @@ class Store:
                 self._database.enable_wal()
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.execute("PRAGMA secure_delete = ON")  # keys of endpoints lie in the file
-                _migrations.apply(self._database)
+                migrations.apply(self._database)
             except BaseException:
                 self._connection.close()
                 raise

@@ -6,28 +6,21 @@ another way to write a number. Not covered: who reads the node's own files reads
 they are. And where an address leads is not believed here: that is looked at for each call.
 """
 
-import ipaddress
 import json
 import re
 import threading
 from dataclasses import dataclass
 from typing import Literal, cast
-from urllib.parse import unquote
 
 from mycoswarm.base.errors import InputError, NotFoundError
+from mycoswarm.base.url import read_base
 from mycoswarm.store.database import Store
 
 MAX_ENDPOINTS = 64
 MAX_MODELS = 256
-MAX_URL_CHARACTERS = 2048
-DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _NAME = re.compile(r"[a-z0-9-]{1,32}")
 _SECRET = re.compile(r"[!-~]{1,4096}")  # what may stand in a header
-_URL = re.compile(r"(https?)://(\[[0-9a-fA-F:.]+\]|[^/:\[\]]+)(?::([0-9]{1,5}))?(/.*)?", re.IGNORECASE)
-_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that resolvers read as a part of an IPv4 address
-_PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})+)*")
 
 EndpointPlace = Literal["LAN", "outside"]
 
@@ -168,48 +161,12 @@ class Endpoints:
 
 
 def normal_url(text: str) -> str:
-    """Give an endpoint's address in its one normal form: `scheme://host[:port][/path]`.
-
-    The errors name what is wrong and never the address: a password may stand in it.
+    """Give an endpoint's address in its one normal form.
 
     Raises:
-        InputError: no such address.
+        InputError: no such address; the message does not show it.
     """
-    if len(text) > MAX_URL_CHARACTERS or not re.fullmatch(r"[!-~]+", text):
-        raise _bad_url("it is too long, or has spaces or letters outside ASCII", "Write a foreign host as xn--...")
-    for mark, words in (("@", "a user or password"), ("?", "a query"), ("#", "a fragment"), ("\\", "a backslash")):
-        if mark in text:
-            raise _bad_url(f"it has {words}", "Leave that out; a key is given as the endpoint's secret.")
-    found = _URL.fullmatch(text)
-    if found is None:
-        raise _bad_url("it is not of the form http[s]://host[:port][/path]", "Such as http://192.168.1.5:8000/v1")
-    scheme, port, path = found[1].lower(), found[3], (found[4] or "").rstrip("/")
-    if port is not None and not 0 < int(port) < 1 << 16:
-        raise _bad_url("its port is none", "Take 1 to 65535.")
-    if not _PATH.fullmatch(path) or any(unquote(part) in (".", "..") for part in path.split("/")):
-        raise _bad_url("its path has empty parts, dots for parts, or signs that no path has", "Write the path plainly.")
-    shown = "" if port is None or int(port) == DEFAULT_PORTS[scheme] else f":{int(port)}"
-    return f"{scheme}://{_normal_host(found[2].lower())}{shown}{path}"
-
-
-def _normal_host(host: str) -> str:
-    """A name without its last dot, or an address in its usual form."""
-    host = host.removesuffix(".")
-    if host.startswith("[") or _NUMBER.fullmatch(host.rpartition(".")[2]):
-        try:
-            address = ipaddress.ip_address(host.strip("[]"))
-        except ValueError as exc:
-            raise _bad_url("its host is an address that is none", "Write all four numbers, or [IPv6].") from exc
-        if address.is_unspecified or address.is_multicast:
-            raise _bad_url("its host is no address of one machine", "Take the server's own address.")
-        return f"[{address}]" if address.version == 6 else str(address)
-    if not _HOST.fullmatch(host):
-        raise _bad_url("its host is no name", "Take a host's name or address.")
-    return host
-
-
-def _bad_url(words: str, hint: str) -> InputError:
-    return InputError(f"this is no address for an endpoint: {words}", hint=hint, code="bad_url")
+    return str(read_base(text))
 
 
 def _checked_name(name: str) -> str:

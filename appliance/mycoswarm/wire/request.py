@@ -9,25 +9,48 @@ MAX_TOP_LOGPROBS = 20  # as OpenAI's API
 MAX_INPUTS = 2048  # texts of one embedding request, as OpenAI's API
 
 
-class CallShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One tool's call as a grammar lets it through: these texts, JSON that keeps `schema`, and these texts."""
+class CallTool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tool that may be called. `schema`: the JSON schema of its arguments."""
 
-    before: tuple[str, ...]
+    name: str
     schema: dict[str, Any]
-    after: tuple[str, ...] = ()
 
 
-class CallForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An answer that is 1 to `most` tool calls and nothing else, in a model's own form (wire/dialect.py).
+class CallWay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How calls are written, in a model's own form (wire/dialect.py): the texts of `first`; 1 to `most` calls with
+    those of `between` between two; and those of `last`. White space may stand between all texts.
 
-    White space may stand between all texts.
+    A call is the texts of `before` (NAME stands for the tool's name), its arguments, and those of `after`. Arguments
+    are one JSON object; or, with `member`, each stands before the last of these texts and behind the others (KEY stands
+    for its name): strings as they are, all else as JSON.
+
+    All of this stands directly behind the text `opening`, with `is_start` only where an answer begins; where it is
+    empty, the answer is calls from its first token on. `is_last`: nothing may follow the calls.
     """
 
-    shapes: tuple[CallShape, ...]
+    opening: str = ""
+    is_start: bool = False
+    is_last: bool = False
     first: tuple[str, ...] = ()
+    before: tuple[str, ...]
+    member: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     between: tuple[str, ...] = ()
     last: tuple[str, ...] = ()
     most: int = 1
+
+
+class CallForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What decoding is held to: of one way without an opening, the whole answer; else what follows an opening, wherever
+    the model writes one, and no other text."""
+
+    tools: tuple[CallTool, ...]
+    ways: tuple[CallWay, ...]
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the model may also answer in text."""
+        return all(way.opening for way in self.ways)
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

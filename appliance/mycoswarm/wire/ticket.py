@@ -4,6 +4,8 @@ import msgspec
 
 from mycoswarm.wire.plan import RingPlan
 
+RELEASE = "release"  # the "tool" of a ticket that ends a workspace
+
 
 class Warrant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The decision that work stands on. `version` is that of all rules, `action` 0 the rule's first, more a fallback.
@@ -24,8 +26,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Body of a ticket. `nonce` is the one that the node chose for this stream, so a ticket works once, there.
 
     `sequence` counts the tickets of one stream from 0 and never repeats. `lifetime_s` counts from receipt on the
-    node's monotonic clock. `request_id` is None for the opening of a ring that no request waits for.
-    """
+    node's monotonic clock. `request_id` is None for the opening of a ring that no request waits for."""
 
     swarm_id: str
     node_id: str

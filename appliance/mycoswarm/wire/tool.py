@@ -1,7 +1,7 @@
 """Tools as words: what is offered to a model, how it may call, what it called, and what came of it."""
 
 import hashlib
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -37,11 +37,19 @@ class ToolResult(msgspec.Struct, frozen=True):
 
 
 class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model may call: "auto" leaves it the choice, "required" leaves none. `name`: this tool only."""
+    """How a model may call: "auto" leaves it the choice, "required" leaves none. `name`: this tool only.
+
+    `is_strict`: a call that it begins by itself is held to the tools' schemas; None: if its certificate is poor.
+    """
 
     mode: Literal["auto", "required"] = "auto"
     name: str | None = None
     is_parallel: bool = True
+    is_strict: bool | None = None
+
+    def settled(self, is_poor: bool) -> Self:
+        """The same, where it is known whether the model's certificate is poor."""
+        return self if self.is_strict is not None else msgspec.structs.replace(self, is_strict=is_poor)
 
 
 AS_IT_LIKES = ToolChoice()

@@ -8,11 +8,13 @@ text, however it was cut into pieces.
 Not covered: a call that a model only quotes, in the exact form and with the name of an offered tool, is a call.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from mycoswarm.base.errors import ProtocolError
 from mycoswarm.wire.cursor import Cursor, Reading
-from mycoswarm.wire.dialect import Dialect, Found
+from mycoswarm.wire.dialect import Dialect
+from mycoswarm.wire.reader import Found
+from mycoswarm.wire.tag import Schema, arguments_of
 from mycoswarm.wire.tool import ToolCall, call_id
 
 MAX_CALLS = 64  # of one answer; more of them stay text
@@ -21,10 +23,11 @@ Said = str | ToolCall
 
 
 class CallReader:
-    """Reads one answer. `names` are the tools that were offered; `most` calls are taken, and then nothing more."""
+    """Reads one answer. `tools`: the schemas of the tools that were offered, by name. `most` calls are taken, and then
+    nothing more."""
 
-    def __init__(self, dialect: Dialect, names: frozenset[str], request_id: str, most: int | None = None) -> None:
-        self._dialect, self._names, self._request_id, self._most = dialect, names, request_id, most
+    def __init__(self, dialect: Dialect, tools: Mapping[str, Schema], request_id: str, most: int | None = None) -> None:
+        self._dialect, self._tools, self._request_id, self._most = dialect, tools, request_id, most
         self._cursor = Cursor()
         self._ready: list[Said] = []
         self._blank = ""  # white space that a call may follow
@@ -114,15 +117,16 @@ class CallReader:
             self._say(cursor.take())
             return
         cursor.take()
-        for name, arguments in calls:
+        for name, said in calls:
             if self.is_full:
                 break
+            arguments = said if isinstance(said, str) else arguments_of(said, self._tools[name])
             self._ready.append(ToolCall(call_id(self._request_id, self.count), name, arguments))
             self.count += 1
             self._blank, self._is_edge = "", True
 
     def _checked(self, calls: Found) -> Found:
-        if any(name not in self._names for name, _ in calls):
+        if any(name not in self._tools for name, _ in calls):
             raise ProtocolError("no such tool was offered")
         if self.count + len(calls) > MAX_CALLS:
             raise ProtocolError("too many calls in one answer")
