@@ -59,7 +59,7 @@ export function markdown(text) {
 /** Code, bold and italic inside one line; everything else is text. */
 export function inline(row) {
   const found = [];
-  const pattern = /(`+)([^`]+)\1|\*\*([^*]+)\*\*|__([^_]+)__|\*([^*\s][^*]*)\*/g;
+  const pattern = /(`{1,9})([^`]+)\1|\*\*([^*]+)\*\*|__([^_]+)__|\*([^*\s][^*]*)\*/g;
   let last = 0;
   for (let hit; (hit = pattern.exec(row)) !== null;) {
     found.push(row.slice(last, hit.index));

@@ -2,7 +2,7 @@
 
 import { action, badge, facts, field, fill, form, h, notice, onChange, s, table } from "../dom.js";
 import { placeBadge, waiting } from "../approvals.js";
-import { bytes, layers, rate, seconds, short } from "../format.js";
+import { bytes, fixed, layers, rate, seconds, short } from "../format.js";
 import { ask } from "../net.js";
 import { adoptable, ringNodes, standing } from "../state.js";
 
@@ -97,8 +97,8 @@ function node(one, loaded) {
       ["Memory", `${bytes(one.free_memory_bytes)} free${total === null ? "" : ` of ${bytes(total)}`}${machine.memory_source ? ` (${machine.memory_source})` : ""}`],
       ["Board", machine.board], ["Processor", machine.processor], ["System", machine.system],
       ...(machine.gpus ?? []).map((gpu) => ["GPU", `${gpu.name}, ${bytes(gpu.memory_total_bytes)}`]),
-      ["Temperature", machine.temperature_celsius === null || machine.temperature_celsius === undefined ? null : `${machine.temperature_celsius.toFixed(0)} °C`],
-      ["Load", machine.load === null || machine.load === undefined ? null : `${machine.load.toFixed(1)} on ${machine.threads ?? "?"} threads`],
+      ["Temperature", machine.temperature_celsius === null || machine.temperature_celsius === undefined ? null : `${fixed(machine.temperature_celsius, 0)} °C`],
+      ["Load", machine.load === null || machine.load === undefined ? null : `${fixed(machine.load, 1)} on ${machine.threads ?? "?"} threads`],
       ["Away by", one.round_trip_s === null || one.is_this ? null : seconds(one.round_trip_s)],
       ["Streams weights at", one.bytes_per_s === null ? null : `${bytes(Math.round(one.bytes_per_s))}/s`],
       ["Models", one.models.join(", ") || "none"],
