@@ -33,13 +33,15 @@ class Keys:
 
 @dataclass
 class Watch:
-    """What went wrong in a page. `expected` are patterns of what a test means to go wrong."""
+    """What went wrong in a page. `expected` are patterns of what a test means to go wrong; `says_yes`: to what the page
+    asks in a box of its own, which is a problem otherwise."""
 
     host: str
     problems: list[str] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
     pending: set[Request] = field(default_factory=set)
+    says_yes: bool = False
 
     def over(self, page: Page) -> None:
         """Watch a page from now on."""
@@ -60,6 +62,9 @@ class Watch:
             self.problems.append(f"console: {message.text}")
 
     def _asked(self, dialog: Any) -> None:
+        if self.says_yes:
+            dialog.accept()
+            return
         self.problems.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
-from browsing import Keys, Opened, Visit, opened
+from browsing import WAIT_MS, Keys, Opened, Visit, opened
 from daemons import logs_of
 from mycoswarm.cli.fleet import Fleet
+from puppet import Puppet
 
 ARGUMENTS = [
     "--no-sandbox",  # tests may run as root, where Chromium's own sandbox cannot
@@ -32,6 +33,7 @@ def browser() -> Iterator[Browser]:
     if path is None:
         pytest.skip("Chromium is missing: apt install chromium")
     with sync_playwright() as driver:
+        expect.set_options(timeout=WAIT_MS)
         running = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield running
         running.close()
@@ -72,6 +74,18 @@ def sessions(house: Fleet, keys: Keys) -> Callable[[bool], str]:
         return made[is_owner]
 
     return cookie
+
+
+@pytest.fixture(scope="package")
+def puppet(house: Fleet) -> Iterator[Puppet]:
+    """An endpoint that says what a test has it say, as the model `puppet`."""
+    call = house.coordinator.call
+    with Puppet() as running:
+        given = {"name": "stage-door", "url": running.url, "place": "LAN", "check": True, "secret": None}
+        call.ask("POST", "/api/endpoints", given)
+        rule = {"name": "the puppet", "when": {"model": "puppet"}, "then": {"do": "external", "name": "stage-door"}}
+        call.ask("POST", "/api/rules", {"rule": rule, "position": 1})
+        yield running
 
 
 @pytest.fixture
