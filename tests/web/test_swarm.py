@@ -18,7 +18,7 @@ READ = """async () => {
     const get = async (path) => (await fetch(path)).json();
     const [nodes, rings] = await Promise.all([get("/api/nodes"), get("/api/rings")]);
     const text = (one) => one.textContent;
-    const pairs = (one) => [...one.querySelectorAll("dl.facts > dt")].map((dt) => [dt, dt.nextElementSibling].map(text));
+    const pairs = (one) => [...one.querySelectorAll("dl.facts dt")].map((dt) => [dt, dt.nextElementSibling].map(text));
     const card = (one) => ({
         name: one.dataset.node ?? one.dataset.ring, title: text(one.querySelector("h3")), facts: pairs(one),
         badges: [...one.querySelectorAll(".badge")].map(text),
