@@ -15,7 +15,8 @@ export function markdown(text) {
     const row = rows[at];
     const fence = /^\s{0,3}(```+|~~~+)/.exec(row);
     if (fence) {
-      const end = rows.findIndex((one, index) => index > at && one.trim().startsWith(fence[1]));
+      const close = new RegExp(`^\\s*${fence[1][0]}{${fence[1].length},}\\s*$`);
+      const end = rows.findIndex((one, index) => index > at && close.test(one));
       const last = end < 0 ? rows.length : end;
       blocks.push(h("pre", { tabindex: "0" }, h("code", {}, rows.slice(at + 1, last).join("\n"))));
       at = last + 1;

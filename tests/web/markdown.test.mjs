@@ -21,6 +21,7 @@ test("fenced code is kept as it is, and an unclosed fence is shown as far as it 
   assert.equal(made("```js\n**a**\n# b\n```\nc"), "pre(code(**a**\n# b))p(c)");
   assert.equal(made("a\n~~~\n<b>"), "p(a)pre(code(<b>))");
   assert.equal(made("````\n```\n````"), "pre(code(```))");
+  assert.equal(made("```\na\n``` b\n  ```` \nc"), "pre(code(a\n``` b))p(c)"); // words after a fence: it closes nothing
 });
 
 test("links, pictures and HTML stay text", () => {

@@ -46,7 +46,7 @@ def test_text_is_shown_as_it_comes_and_a_stop_reaches_who_speaks(open_page: Open
     puppet.left.clear()
     talk.page.get_by_role("button", name="Stop").click()
     talk.rest()
-    expect(answer.locator(".badge", has_text="stopped")).to_be_visible()
+    expect(answer.locator(".badge")).to_have_text(["this machine", "stopped"])
     expect(answer).to_contain_text("one two")
     for _ in range(50):  # it finds out when it writes on
         line.go.release()
@@ -57,6 +57,7 @@ def test_an_answer_is_tried_again_and_a_question_edited(open_page: Opened, puppe
     puppet.lines |= {"a": Line(["first"]), "b": Line(["second"]), "c": Line(["third"])}
     talk = Talk(open_page(), model="puppet", system="Be brief.")
     expect(talk.ask("a")).to_contain_text("first")
+    expect(talk.last.locator(".badge")).to_have_text(["this machine", "stage-door"])
     expect(talk.ask("b")).to_contain_text("second")
     puppet.lines["b"] = Line(["anew"])
     talk.page.get_by_role("button", name="Try again").click()

@@ -173,7 +173,7 @@ function told(turn) {
   const speed = about.timing?.step_s ? rate(about.timing.steps / about.timing.step_s) : null;
   if (!nodes && !turn.receipt && !turn.stopped) return null;
   return h("div", { class: "about small" },
-    h("div", { class: "row" }, placeBadge(about.ran ?? turn.ran), about.endpoint ? badge(about.endpoint, "outside") : null,
+    h("div", { class: "row" }, placeBadge(about.ran ?? turn.ran), about.endpoint ? badge(about.endpoint.name) : null,
       turn.stopped ? badge("stopped", "warn") : null, turn.end && !["stop", "answer"].includes(turn.end) ? badge(turn.end, "warn") : null,
       nodes ? h("span", { class: "soft" }, `ran on ${nodes}`) : null, speed ? h("span", { class: "soft" }, speed) : null),
     facts([["Rule", about.rule ?? turn.rule], ["Receipt", turn.receipt ? h("code", {}, turn.receipt) : null],
