@@ -110,6 +110,13 @@ class Visit:
         )
         self.settle()
 
+    def open_all(self, most: int = 12) -> None:
+        """Open what opens in the view."""
+        for box in self.page.locator("main details:not([open]) > summary").all()[:most]:
+            if box.is_visible():
+                box.click()
+        self.settle()
+
     def settle(self, limit_ms: float = WAIT_MS) -> None:
         """Wait until no question is open and the page stays as it is; figures that move may go on moving."""
         shape = "document.querySelectorAll('body *').length"

@@ -88,6 +88,18 @@ def puppet(house: Fleet) -> Iterator[Puppet]:
         yield running
 
 
+@pytest.fixture(scope="package")
+def lived_in(house: Fleet) -> Fleet:
+    """The swarm after some use, so that every view has something to show."""
+    call = house.coordinator.call
+    question = {"model": "spore", "messages": [{"role": "user", "content": "What is mycoSwarm?"}]}
+    call.ask("POST", "/v1/chat/completions", question, {"x-mycoswarm-route": "split; stages=2"}, timeout_s=60)
+    for _ in call.stream("POST", "/api/agents/helper/run", {"task": "what is 12 plus 30?"}):
+        pass
+    call.ask("POST", "/api/schedules", {"cron": "0 7 * * *", "agent": "helper", "task": "Say hello."})
+    return house
+
+
 @pytest.fixture
 def fleet(house: Fleet) -> Fleet:
     """The swarm, whole again whatever the test before did."""

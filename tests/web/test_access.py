@@ -49,33 +49,12 @@ def axe() -> str:
     return found[-1].read_text("utf-8")
 
 
-@pytest.fixture(scope="package")
-def lived_in(house: Fleet) -> Fleet:
-    """The swarm after some use, so that every view has something to show."""
-    call = house.coordinator.call
-    question = {"model": "spore", "messages": [{"role": "user", "content": "What is mycoSwarm?"}]}
-    call.ask("POST", "/v1/chat/completions", question, {"x-mycoswarm-route": "split; stages=2"}, timeout_s=60)
-    for _ in call.stream("POST", "/api/agents/helper/run", {"task": "what is 12 plus 30?"}):
-        pass
-    call.ask("POST", "/api/schedules", {"cron": "0 7 * * *", "agent": "helper", "task": "Say hello."})
-    return house
-
-
 def judged(visit: Visit, axe: str) -> list[str]:
     """What axe finds. Its code is put in by the debugger, past the page's own policy, which keeps other code out."""
     if not visit.page.evaluate("typeof axe !== 'undefined'"):
         visit.page.evaluate(axe)
     found: list[str] = visit.page.evaluate(FOUND, RULES)
     return found
-
-
-def filled(visit: Visit, view: str) -> None:
-    """Open a view and everything in it that opens."""
-    visit.go(view)
-    for box in visit.page.locator("main details:not([open]) > summary").all()[:12]:
-        if box.is_visible():
-            box.click()
-    visit.settle()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -91,7 +70,7 @@ def test_axe_finds_nothing_serious_and_pictures_are_taken(
             visit.size(*size)
             visit.go(view)
             visit.page.screenshot(path=SCREENS / f"{view}-{scheme}-{name}.png", full_page=True)
-            filled(visit, view)
+            visit.open_all()
             found += [f"{view}, {scheme}, {name}: {one}" for one in judged(visit, axe)]
             if visit.overflow() > 0:
                 found.append(f"{view}, {scheme}, {name}: {visit.overflow()} pixels too wide")
@@ -124,7 +103,8 @@ def test_axe_would_find_what_is_wrong(open_page: Opened, axe: str) -> None:
 @pytest.mark.parametrize("view", VIEWS)
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(open_page: Opened, lived_in: Fleet, view: str) -> None:
     visit = open_page()
-    filled(visit, view)
+    visit.go(view)
+    visit.open_all()
     page = visit.page
     hold_still(page)
     wanted = page.evaluate(REACHABLE)
