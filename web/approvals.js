@@ -1,6 +1,6 @@
 // Requests that wait for the owner's yes, wherever they are shown.
 
-import { action, badge, facts, h, onChange } from "./dom.js";
+import { action, badge, each, facts, h } from "./dom.js";
 import { when } from "./format.js";
 import { ask } from "./net.js";
 
@@ -25,7 +25,7 @@ export function approval(one) {
 /** All that wait, kept up to date; gives the element and the way to stop. `matches` chooses some. */
 export function waiting(state, matches = () => true) {
   const element = h("div", { class: "stack" });
-  const draw = onChange(element, (all) => all.map(approval));
+  const draw = each(element, (one) => one.id, (one) => ({ element: approval(one) }));
   const stop = state.on(["approvals"], () => draw((state.get("approvals") ?? []).filter(matches)));
   return { element, stop };
 }

@@ -57,6 +57,27 @@ export function onChange(element, draw) {
   };
 }
 
+/** A list whose parts stay the same elements while their data changes, so that what a person opens, types or is about to
+ * press stays, too. `keyOf` an item names it; `make` gives `{element, update(item)}` for a new one. */
+export function each(element, keyOf, make) {
+  const kept = new Map();
+  return (items) => {
+    const keys = new Set(items.map(keyOf));
+    for (const [key, one] of kept) {
+      if (keys.has(key)) continue;
+      one.element.remove();
+      kept.delete(key);
+    }
+    items.forEach((item, index) => {
+      const key = keyOf(item);
+      if (!kept.has(key)) kept.set(key, make(item));
+      const one = kept.get(key);
+      if (element.children[index] !== one.element) element.insertBefore(one.element, element.children[index] ?? null);
+      one.update?.(item);
+    });
+  };
+}
+
 /** A field with its label. */
 export function field(label, input, more = {}) {
   return h("label", more, h("span", {}, label), input);

@@ -20,19 +20,17 @@ export function seconds(value) {
   return `${fixed(value / 60, 0)} min`;
 }
 
-/** As Python's format does it: the nearest, and of two equally near ones the even one. */
-function fixed(value, digits) {
-  const text = value.toFixed(digits);
-  const step = 10 ** digits;
-  const scaled = value * step;
-  const floor = Math.floor(scaled);
-  if (scaled - floor !== 0.5 || scaled / step !== value) return text;
-  return ((floor % 2 === 0 ? floor : floor + 1) / step).toFixed(digits);
+/** A number with so many decimals, as Python's format writes it: the nearest, and of two equally near ones the even one. */
+export function fixed(value, digits) {
+  const halves = value * 2 ** (digits + 1); // exact; odd where the value lies just between two (5 ** digits divides it then)
+  if (!Number.isInteger(halves) || halves % 2 === 0) return value.toFixed(digits);
+  const floor = Math.floor(value * 10 ** digits);
+  return ((floor % 2 === 0 ? floor : floor + 1) / 10 ** digits).toFixed(digits);
 }
 
 /** "12.3 tokens/s"; null is nothing. */
 export function rate(value) {
-  return value === null || value === undefined ? null : `${value.toFixed(1)} tokens/s`;
+  return value === null || value === undefined ? null : `${fixed(value, 1)} tokens/s`;
 }
 
 /** A number with its thousands apart; null is "unknown". */

@@ -15,7 +15,8 @@ export function markdown(text) {
     const row = rows[at];
     const fence = /^\s{0,3}(```+|~~~+)/.exec(row);
     if (fence) {
-      const end = rows.findIndex((one, index) => index > at && one.trim().startsWith(fence[1]));
+      const close = new RegExp(`^\\s*${fence[1][0]}{${fence[1].length},}\\s*$`);
+      const end = rows.findIndex((one, index) => index > at && close.test(one));
       const last = end < 0 ? rows.length : end;
       blocks.push(h("pre", { tabindex: "0" }, h("code", {}, rows.slice(at + 1, last).join("\n"))));
       at = last + 1;
@@ -59,7 +60,7 @@ export function markdown(text) {
 /** Code, bold and italic inside one line; everything else is text. */
 export function inline(row) {
   const found = [];
-  const pattern = /(`+)([^`]+)\1|\*\*([^*]+)\*\*|__([^_]+)__|\*([^*\s][^*]*)\*/g;
+  const pattern = /(`{1,9})([^`]+)\1|\*\*([^*]+)\*\*|__([^_]+)__|\*([^*\s][^*]*)\*/g;
   let last = 0;
   for (let hit; (hit = pattern.exec(row)) !== null;) {
     found.push(row.slice(last, hit.index));

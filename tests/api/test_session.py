@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from consoles import Console, console
 from mycoswarm.api.dashboard import POLICY, dashboard_routes
+from mycoswarm.api.pulse import Pulse, Section, pulse_routes
 from mycoswarm.api.session import MAX_FAILURES, MAX_FAILURES_OF_ALL, Porch, Throttle, session_routes
 from mycoswarm.base.errors import BusyError
 from mycoswarm.store.apikey import Keys
@@ -51,7 +52,7 @@ async def change(request: Request) -> JSONResponse:
 
 
 @asynccontextmanager
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path, more: Sequence[Route] = ()) -> AsyncIterator[House]:
     store = Store(tmp_path / "node.db")
     keys = Keys(store)
     porch = Porch(Logins(store, keys), Throttle())
@@ -60,7 +61,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     (tmp_path / "web" / "views" / "a.js").write_text("export const a = 1;")
     (tmp_path / "secret").write_text("nobody's")
     pages = [*dashboard_routes(tmp_path / "web"), *session_routes(porch)]
-    routes = [Route("/api/thing", change, methods=["GET", "POST"])]
+    routes = [Route("/api/thing", change, methods=["GET", "POST"]), *more]
     async with console(owner_routes=routes, open_routes=lambda services: pages, porch=porch, check=keys.check) as c:
         yield House(c, porch, keys)
     store.close()
@@ -124,6 +125,35 @@ def test_a_session_ends_by_signing_out_and_with_its_key(tmp_path: Path) -> None:
             h.keys.revoke("guest")
             status, _, told = await h.ask("GET", "/v1/models", None, other)
             assert (status, told["error"]["code"]) == (401, "session_over")
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["revoked", "signed out"])
+def test_the_stream_of_events_ends_with_its_session(tmp_path: Path, end: str) -> None:
+    async def main() -> None:
+        secret = ["before"]
+
+        async def told() -> str:
+            return secret[0]
+
+        pulse = Pulse([Section("thing", told, 0.0)], "run1")
+        async with house(tmp_path, pulse_routes(pulse)) as h:
+            session, token = await h.sign_in(h.owner)
+            reader, writer = await asyncio.open_connection("127.0.0.1", h.c.port)
+            writer.write(f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{h.c.port}\r\n{session}\r\n\r\n".encode())
+            async with asyncio.timeout(10):
+                heard = await reader.readuntil(b'"before"')
+                if end == "revoked":
+                    h.keys.revoke("boss")
+                else:
+                    assert (await h.ask("DELETE", "/api/session", None, session, token))[0] == 200
+                secret[0] = "after"
+                heard += await reader.readuntil(b"0\r\n\r\n")  # the last chunk
+            writer.close()
+            assert b"before" in heard and b"after" not in heard
+            await pulse.close()
 
     asyncio.run(main())
 

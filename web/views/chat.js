@@ -1,6 +1,6 @@
 // A talk with a model or an agent: what was said, where each answer ran, which tools were called, what waits for a yes.
 
-import { action, badge, complain, facts, field, fill, form, h, notice } from "../dom.js";
+import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange } from "../dom.js";
 import { approval, placeBadge } from "../approvals.js";
 import { layers, rate, seconds } from "../format.js";
 import { markdown } from "../markdown.js";
@@ -14,6 +14,7 @@ let kept = { turns: [], model: "", agent: "", system: "", labels: "", route: "" 
 
 export function open(main, { state, session }) {
   const log = h("div", { class: "talk", role: "log", "aria-label": "What was said" });
+  const nothing = h("p", { class: "soft" }, "Nothing said yet. Your rules decide where each message goes; each answer says where it went.");
   const model = h("select", { name: "model" });
   const agent = h("select", { name: "agent" });
   const system = h("textarea", { name: "system", value: kept.system, rows: 2 });
@@ -48,42 +49,55 @@ export function open(main, { state, session }) {
           field("Labels that narrow where it may go", labels), field("Route", route),
           field("System prompt", system, { class: "whole" })),
         action("New chat", () => { running?.abort(); kept.turns = []; draw(); }))),
-    log, carries, send);
+    nothing, log, carries, send);
+  const show = each(log, (turn) => turn, (turn) => (turn.role === "user" ? { element: said(turn) } : answered()));
 
   function remember() {
     kept = { ...kept, model: model.value, agent: agent.value, system: system.value, labels: labels.value, route: route.value };
   }
 
   function draw() {
-    fill(log, kept.turns.map((turn, index) => turn.role === "user" ? said(turn, index) : answered(turn, index)));
+    show(kept.turns);
+    nothing.hidden = kept.turns.length > 0;
     stopButton.hidden = !running;
     const carried = labelsOf(kept.turns, labels.value);
     fill(carries, carried.length ? ["This chat carries: ", carried.map((one) => badge(one))] : null);
-    if (!kept.turns.length) fill(log, h("p", { class: "soft" }, "Nothing said yet. Your rules decide where each message goes; each answer says where it went."));
   }
 
-  function said(turn, index) {
+  function said(turn) {
     return h("article", { class: "said" }, h("p", { class: "words" }, turn.text),
       (turn.files ?? []).map((file) => badge(`${file.name} (${file.text.length} characters)`)),
       h("div", { class: "row" }, action("Edit", () => {
         if (running) return notice("Stop the answer first.");
         text.value = turn.text;
-        kept.turns = kept.turns.slice(0, index);
+        kept.turns = kept.turns.slice(0, kept.turns.indexOf(turn));
         draw();
         text.focus();
       }, "plain", { "aria-label": "Edit this message and go on from here" })));
   }
 
-  function answered(turn, index) {
-    const body = h("div", {}, turn.text ? markdown(turn.text) : turn.isOpen ? h("p", { class: "soft" }, "…") : null);
-    return h("article", { class: "answer", "aria-busy": turn.isOpen ? "true" : null },
-      turn.steps.map(step), body,
-      turn.error ? h("p", { class: "bad", role: "alert" }, `${turn.error.message} ${turn.error.hint ?? ""} (${turn.error.code ?? "error"})`) : null,
-      session.is_owner ? waitingHere(turn).map(approval) : null,
-      told(turn),
-      turn.isOpen ? null : h("div", { class: "row" },
-        index === kept.turns.length - 1 ? action("Try again", () => { kept.turns.pop(); go(); }, "plain") : null,
-        turn.receipt && session.is_owner ? exposure(turn.receipt) : null));
+  /** An answer, of which only that is drawn anew that has changed: a button that is about to be pressed stays. */
+  function answered() {
+    const [calls, words, trouble, asked, about, again, read] = Array.from({ length: 7 }, () => h("div", {}));
+    const element = h("article", { class: "answer" }, calls, words, trouble, asked, about, h("div", { class: "row" }, again, read));
+    const showCalls = each(calls, (one) => one, step);
+    const showWords = onChange(words, ([text, isOpen]) => text ? markdown(text) : isOpen && h("p", { class: "soft" }, "…"));
+    const showTrouble = onChange(trouble, (error) => error &&
+      h("p", { class: "bad", role: "alert" }, `${error.message} ${error.hint ?? ""} (${error.code ?? "error"})`));
+    const showAsked = each(asked, (one) => one.id, (one) => ({ element: approval(one) }));
+    const showAbout = onChange(about, told);
+    const showAgain = onChange(again, (may) => may && action("Try again", () => { kept.turns.pop(); go(); }, "plain"));
+    const showRead = onChange(read, (receipt) => receipt && exposure(receipt));
+    return { element, update: (turn) => {
+      element.setAttribute("aria-busy", turn.isOpen);
+      showCalls(turn.steps);
+      showWords([turn.text, turn.isOpen]);
+      showTrouble(turn.error ?? null);
+      showAsked(session.is_owner ? waitingHere(turn) : []);
+      showAbout({ ...turn, text: null, steps: null });
+      showAgain(!turn.isOpen && turn === kept.turns.at(-1));
+      showRead(!turn.isOpen && session.is_owner ? turn.receipt ?? null : null);
+    } };
   }
 
   function waitingHere(turn) {
@@ -157,12 +171,18 @@ async function read(file) {
 }
 
 /** A call of a tool, or of a sub-agent: open it to see what went in and what came out. */
-function step(one) {
-  const state = one.isOpen ? badge("runs", "warn") : badge(one.ok ? "done" : "failed", one.ok ? "good" : "bad");
-  return h("details", { class: "step", "data-tool": one.tool, open: one.isShown, ontoggle: (event) => { one.isShown = event.target.open; } },
-    h("summary", {}, one.agent ? `[${one.agent}] ` : "", h("code", {}, one.tool), " ", state, " ",
-      h("span", { class: "soft small" }, [one.node ? `on ${one.node}` : null, one.seconds === undefined ? null : seconds(one.seconds)].filter(Boolean).join(", "))),
-    h("pre", { tabindex: "0" }, one.arguments), one.text === undefined ? null : h("pre", { tabindex: "0" }, one.text));
+function step() {
+  const [head, body] = [h("summary", {}), h("div", {})];
+  const showHead = onChange(head, (one) => [one.agent ? `[${one.agent}] ` : "", h("code", {}, one.tool), " ",
+    one.isOpen ? badge("runs", "warn") : badge(one.ok ? "done" : "failed", one.ok ? "good" : "bad"), " ",
+    h("span", { class: "soft small" }, [one.node ? `on ${one.node}` : null, one.seconds === undefined ? null : seconds(one.seconds)].filter(Boolean).join(", "))]);
+  const showBody = onChange(body, ([given, came]) => [given, came].map((text) => text !== null && h("pre", { tabindex: "0" }, text)));
+  const element = h("details", { class: "step" }, head, body);
+  return { element, update: (one) => {
+    element.dataset.tool = one.tool;
+    showHead({ ...one, arguments: null, text: null });
+    showBody([one.arguments, one.text ?? null]);
+  } };
 }
 
 /** Where an answer ran, by which rule, how fast. */
@@ -173,7 +193,7 @@ function told(turn) {
   const speed = about.timing?.step_s ? rate(about.timing.steps / about.timing.step_s) : null;
   if (!nodes && !turn.receipt && !turn.stopped) return null;
   return h("div", { class: "about small" },
-    h("div", { class: "row" }, placeBadge(about.ran ?? turn.ran), about.endpoint ? badge(about.endpoint, "outside") : null,
+    h("div", { class: "row" }, placeBadge(about.ran ?? turn.ran), about.endpoint ? badge(about.endpoint.name) : null,
       turn.stopped ? badge("stopped", "warn") : null, turn.end && !["stop", "answer"].includes(turn.end) ? badge(turn.end, "warn") : null,
       nodes ? h("span", { class: "soft" }, `ran on ${nodes}`) : null, speed ? h("span", { class: "soft" }, speed) : null),
     facts([["Rule", about.rule ?? turn.rule], ["Receipt", turn.receipt ? h("code", {}, turn.receipt) : null],

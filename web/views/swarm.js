@@ -1,8 +1,8 @@
 // The house at a glance: nodes, the rings over them, who asks to come in, what is wrong.
 
-import { action, badge, facts, field, fill, form, h, notice, onChange, s, table } from "../dom.js";
+import { action, badge, each, facts, field, fill, form, h, notice, onChange, s, table } from "../dom.js";
 import { placeBadge, waiting } from "../approvals.js";
-import { bytes, layers, rate, seconds, short } from "../format.js";
+import { bytes, fixed, layers, rate, seconds, short } from "../format.js";
 import { ask } from "../net.js";
 import { adoptable, ringNodes, standing } from "../state.js";
 
@@ -15,9 +15,10 @@ export function open(main, { state }) {
   const adoptions = h("div", {});
   const candidates = h("div", {});
   const picture = h("div", { class: "card" });
+  const title = h("h2", { hidden: true }, "Loaded models");
   const rings = h("div", {});
   const nodes = h("div", { class: "cards" });
-  fill(main, h("h1", {}, "Swarm"), trouble, pending.element, adoptions, candidates, picture, rings, h("h2", {}, "Nodes"), nodes);
+  fill(main, h("h1", {}, "Swarm"), trouble, pending.element, adoptions, candidates, picture, title, rings, h("h2", {}, "Nodes"), nodes);
 
   const showTrouble = onChange(trouble, (found) => found.map((one) =>
     h("section", { class: "card trouble", role: "alert" }, h("h3", {}, one.message), h("p", {}, one.hint),
@@ -26,8 +27,8 @@ export function open(main, { state }) {
   const showCandidates = onChange(candidates, (found) => found.length > 0 &&
     h("section", { class: "card" }, h("h2", {}, "Heard on this network"), found.map(candidate)));
   const showPicture = onChange(picture, ([all, loaded]) => drawing(all, loaded));
-  const showRings = onChange(rings, (loaded) => loaded.length > 0 && [h("h2", {}, "Loaded models"), loaded.map(ring)]);
-  const showNodes = onChange(nodes, ([all, loaded]) => all.map((one) => node(one, loaded)));
+  const showRings = each(rings, (one) => one.ring_id, ring);
+  const showNodes = each(nodes, ([one]) => one.node_id, node);
   const stops = [
     state.on(["node"], () => showTrouble(state.get("node")?.conditions ?? [])),
     state.on(["adoptions"], () => showAdoptions(state.get("adoptions")?.adoptions ?? [])),
@@ -38,8 +39,9 @@ export function open(main, { state }) {
       const shapes = loaded.map((one) => ({ stages: one.stages, in_use_by: one.in_use_by, model: one.model }));
       showCandidates(adoptable(swarm).map(({ node_id, name, addresses }) => ({ node_id, name, addresses })));
       showPicture([swarm.nodes.map(({ node_id, name, trouble: why, is_this }) => ({ node_id, name, trouble: why, is_this })), shapes]);
+      title.hidden = loaded.length === 0;
       showRings(loaded);
-      showNodes([swarm.nodes, shapes]);
+      showNodes(swarm.nodes.map((one) => [one, shapes]));
     }),
     pending.stop,
   ];
@@ -68,25 +70,50 @@ function adoption(one) {
       : h("div", { class: "row" }, action("The codes are equal", () => answer(true), "main"), action("Refuse", () => answer(false), "risky")));
 }
 
-function ring(one) {
-  return h("section", { class: "card", "data-ring": one.ring_id },
-    h("div", { class: "row wide" }, h("h3", {}, one.model), h("span", { class: "row" },
-      one.embeds ? badge("embeddings") : null,
-      one.in_use_by > 0 ? badge("works", "good") : badge("idle"),
-      rate(one.tokens_per_s) && one.in_use_by > 0 ? badge(rate(one.tokens_per_s)) : null)),
-    table(["Node", "Layers", "Memory"], one.stages.map((stage) => [stage.node, layers(stage.layers), bytes(stage.bytes)]), `Layers of ${one.model}`),
-    facts([["Tokens since it was loaded", String(one.tokens)], ["Last answer", rate(one.decode_tokens_per_s)],
-      ["Hop overhead", one.hop_overhead_median_s === null ? null : `${seconds(one.hop_overhead_median_s)} at the median, ${one.hops} hops per token`]]));
+function ring({ ring_id: id }) {
+  const head = h("div", {});
+  const stages = h("div", {});
+  const figures = h("div", {});
+  const showHead = onChange(head, (one) => h("div", { class: "row wide" }, h("h3", {}, one.model), h("span", { class: "row" },
+    one.embeds ? badge("embeddings") : null,
+    one.in_use_by > 0 ? badge("works", "good") : badge("idle"),
+    rate(one.tokens_per_s) && one.in_use_by > 0 ? badge(rate(one.tokens_per_s)) : null)));
+  const showStages = onChange(stages, ([model, all]) => table(["Node", "Layers", "Memory"],
+    all.map((stage) => [stage.node, layers(stage.layers), bytes(stage.bytes)]), `Layers of ${model}`));
+  const showFigures = onChange(figures, (one) => facts([
+    ["Tokens since it was loaded", String(one.tokens)], ["Last answer", rate(one.decode_tokens_per_s)],
+    ["Hop overhead", one.hop_overhead_median_s === null ? null : `${seconds(one.hop_overhead_median_s)} at the median, ${one.hops} hops per token`]]));
+  return { element: h("section", { class: "card", "data-ring": id }, head, stages, figures), update: (one) => {
+    showHead(one);
+    showStages([one.model, one.stages]);
+    showFigures(one);
+  } };
 }
 
-function node(one, loaded) {
+/** A card whose figures move, while what a person opens and types in it stays. */
+function node() {
+  const moving = h("div", {});
+  const more = h("div", {});
+  const element = h("section", {}, moving, more);
+  const showMoving = onChange(moving, ([one, loaded]) => figures(one, loaded));
+  const showMore = onChange(more, (one) => h("details", {}, h("summary", {}, "Tags and membership"), tags(one)));
+  return { element, update: ([one, loaded]) => {
+    element.className = `card${standing(one, loaded) === "lost" ? " trouble" : ""}`;
+    element.dataset.node = one.name;
+    element.setAttribute("aria-label", one.name);
+    showMoving([one, loaded]);
+    showMore({ node_id: one.node_id, name: one.name, role: one.role, is_this: one.is_this, tags: one.tags });
+  } };
+}
+
+function figures(one, loaded) {
   const is = standing(one, loaded);
   const machine = one.machine ?? {};
   const total = machine.memory_limit_bytes ?? machine.memory_total_bytes ?? null;
   const used = total !== null && one.free_memory_bytes !== null ? Math.max(0, total - one.free_memory_bytes) : null;
   const holds = loaded.flatMap((each) => each.stages.filter((stage) => stage.node_id === one.node_id)
     .map((stage) => `${each.model} ${layers(stage.layers)}`));
-  return h("section", { class: `card${is === "lost" ? " trouble" : ""}`, "data-node": one.name, "aria-label": one.name },
+  return [
     h("div", { class: "row wide" }, h("h3", {}, one.name), badge(is, { lost: "bad", works: "good", ready: "good" }[is])),
     h("p", { class: "row" }, placeBadge(one.place), badge(one.role), one.class ? badge(one.class) : null, one.tags.map((tag) => badge(`#${tag}`))),
     one.trouble ? h("p", { class: "bad" }, one.trouble) : null,
@@ -97,15 +124,15 @@ function node(one, loaded) {
       ["Memory", `${bytes(one.free_memory_bytes)} free${total === null ? "" : ` of ${bytes(total)}`}${machine.memory_source ? ` (${machine.memory_source})` : ""}`],
       ["Board", machine.board], ["Processor", machine.processor], ["System", machine.system],
       ...(machine.gpus ?? []).map((gpu) => ["GPU", `${gpu.name}, ${bytes(gpu.memory_total_bytes)}`]),
-      ["Temperature", machine.temperature_celsius === null || machine.temperature_celsius === undefined ? null : `${machine.temperature_celsius.toFixed(0)} °C`],
-      ["Load", machine.load === null || machine.load === undefined ? null : `${machine.load.toFixed(1)} on ${machine.threads ?? "?"} threads`],
+      ["Temperature", machine.temperature_celsius === null || machine.temperature_celsius === undefined ? null : `${fixed(machine.temperature_celsius, 0)} °C`],
+      ["Load", machine.load === null || machine.load === undefined ? null : `${fixed(machine.load, 1)} on ${machine.threads ?? "?"} threads`],
       ["Away by", one.round_trip_s === null || one.is_this ? null : seconds(one.round_trip_s)],
       ["Streams weights at", one.bytes_per_s === null ? null : `${bytes(Math.round(one.bytes_per_s))}/s`],
       ["Models", one.models.join(", ") || "none"],
       ["Loaded here", holds.join(", ")],
       ["Id", short(one.node_id)],
     ]),
-    h("details", {}, h("summary", {}, "Tags and membership"), tags(one)));
+  ];
 }
 
 function tags(one) {

@@ -45,7 +45,8 @@ class Doorway:
 class Gate:
     """Lets a request through to the app, or answers it with a typed error.
 
-    The app finds the key in `scope["state"]`, as `key` and `key_name`; both None where the path is open to all.
+    The app finds the key in `scope["state"]`, as `key` and `key_name`; both None where the path is open to all. `holds`
+    there says whether what let the request in still would: an answer without end asks as it goes on.
     """
 
     def __init__(self, app: ASGIApp, doorway: Doorway) -> None:
@@ -72,8 +73,16 @@ class Gate:
                 log.warning("the use of key %r could not be noted: %s", key.name, error.message)
             if self._doorway.porch is not None:
                 await self._doorway.porch.note(scope["headers"])
-        scope.setdefault("state", {}).update(key=key, key_name=key.name if key else None)
+        state = {"key": key, "key_name": key.name if key else None, "holds": lambda: self._still_admitted(scope)}
+        scope.setdefault("state", {}).update(state)
         await self._app(scope, bounded(receive), send)
+
+    def _still_admitted(self, scope: Scope) -> bool:
+        try:
+            self._admitted(scope, Headers(scope=scope))
+        except SwarmError:
+            return False
+        return True
 
     def _admitted(self, scope: Scope, headers: Headers) -> Key | None:
         host = host_of(headers.get("host", ""))

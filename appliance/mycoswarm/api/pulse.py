@@ -3,7 +3,8 @@
     event: state    id: INSTANCE-NUMBER    data: {section: value, ...}     all of it, or what has changed since
 
 The first event of a stream holds every section, unless the browser names (Last-Event-ID) an event of this run of the
-daemon that is still remembered: then it is given what changed since. Nothing is read while nobody listens.
+daemon that is still remembered: then it is given what changed since. Nothing is read while nobody listens. A stream
+ends where its session or key does: at the next event, and none comes later than KEEP_ALIVE_S.
 """
 
 import asyncio
@@ -171,13 +172,16 @@ def pulse_routes(pulse: Pulse) -> list[Route]:
     """Build `/api/events`."""
 
     async def events(request: Request) -> Response:
+        holds: Callable[[], bool] = request.scope.get("state", {}).get(
+            "holds", lambda: True
+        )  # the owner's socket has none
         source = pulse.listen(request.headers.get("last-event-id"))
         try:
             first = await anext(source)  # an error still has a status of its own
         except BaseException:
             await source.aclose()
             raise
-        return EventStream(_all(first, source), {})
+        return EventStream(_all(first, source, holds), {})
 
     return [Route("/api/events", events)]
 
@@ -191,8 +195,12 @@ def ring_routes(rings: Callable[[], list[dict[str, Any]]]) -> list[Route]:
     return [json_route("rings", "GET", show)]
 
 
-async def _all(first: bytes, source: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def _all(
+    first: bytes, source: AsyncGenerator[bytes, None], holds: Callable[[], bool]
+) -> AsyncGenerator[bytes, None]:
     async with contextlib.aclosing(source):
         yield first
         async for event in source:
+            if not holds():
+                return
             yield event
