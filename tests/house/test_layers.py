@@ -6,13 +6,17 @@ from house.tree import LAYERS, modules
 
 # Where each third-party package may be imported. A second home is a decision, not an accident.
 HOMES = {
+    "anyio": {"servers"},
     "click": {"cli"},
     "cronsim": {"agents"},
     "cryptography": {"swarm"},
     "gguf": {"catalog"},
     "h11": {"external"},
+    "httpx2": {"servers"},
     "jinja2": {"stage"},
     "llama_cpp": {"stage", "hardware"},
+    "mcp": {"servers"},
+    "mcp_types": {"servers"},
     "msgspec": {
         "wire",
         "catalog",
@@ -22,11 +26,13 @@ HOMES = {
         "store",
         "external",
         "sandbox",
+        "servers",
         "agents",
         "api",
         "daemon",
     },
     "numpy": {"wire", "catalog", "routing", "stage"},
+    "pydantic": {"servers"},
     "psutil": {"hardware", "swarm"},
     "pynvml": {"hardware"},
     "rich": {"cli"},

@@ -20,9 +20,11 @@ import msgspec
 from mycoswarm.base.errors import SetupError, StorageError
 from mycoswarm.sandbox.cage import RUNNER, WORKSPACE, caged, environment
 from mycoswarm.sandbox.filter import program
+from mycoswarm.sandbox.guest import Program
 from mycoswarm.sandbox.kin import descendants, end
 from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.runner import Bounds, Ended, Task
+from mycoswarm.sandbox.tenant import Tenant
 from mycoswarm.sandbox.toolset import TOOLS
 
 MAX_ANSWER_BYTES = 2 << 20  # of the runner's line: a file of 200,000 characters, each escaped
@@ -35,6 +37,8 @@ WATCH_S = 0.1
 DISK_S = 0.5
 GRACE_S = 3.0  # that the runner has to say what the program's own time-out made of it
 STOP_S = 5.0
+STAYING = Bounds(cpu_s=600, memory_bytes=1 << 36)  # of a program that stays; some languages reserve tens of GiB unused
+STAYING_WATCH_S = 0.25  # each process is held by its own limit of memory besides
 WORDS = 2000  # bytes of a failed start that are kept
 _WORST = "1000"  # oom_score_adj: of all processes of the machine the kernel takes these first
 
@@ -66,19 +70,62 @@ class Jail:
             SetupError: this machine has no sandbox for it, or it could not be started.
             StorageError: there is no room for it.
         """
-        if not self.level.is_sandbox and TOOLS[errand.tool].where == "sandbox" and not errand.unconfined:
+        if TOOLS[errand.tool].where == "sandbox":
+            self.need_sandbox(errand)
+        bounds = await self._bounds(errand, bounds or Bounds(cpu_s=int(errand.within_s) + 1))
+        async with self._scratch(errand.user_id) as scratch:
+            return await self._run(errand, bounds, scratch)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, errand: Errand, program: Program, bounds: Bounds = STAYING) -> AsyncIterator[Tenant]:
+        """Start a program that stays and is spoken with, and end it on the way out, with all that it began.
+
+        Raises:
+            SetupError: this machine has no sandbox for it, or it could not be started.
+            StorageError: there is no room for it.
+        """
+        self.need_sandbox(errand)
+        bounds = await self._bounds(errand, bounds)
+        async with self._scratch(errand.user_id) as scratch, self._process(errand, scratch) as process:
+            tenant = Tenant(process)
+            _give_up_first(process.pid)
+
+            async def look() -> None:
+                tenant.stop(await _watch(process.pid, (errand.workspace, scratch), STAYING_WATCH_S))
+
+            working = [asyncio.create_task(tenant.listen()), asyncio.create_task(look())]
+            try:
+                await tenant.begin(msgspec.json.encode(self._task(errand, bounds, program)))
+                yield tenant
+            finally:
+                for task in working:
+                    task.cancel()
+                await asyncio.gather(*working, return_exceptions=True)
+
+    def need_sandbox(self, errand: Errand) -> None:
+        """Refuse what needs a sandbox where there is none.
+
+        Raises:
+            SetupError: this machine has none for it.
+        """
+        if not self.level.is_sandbox and not errand.unconfined:
             raise SetupError(
                 f"this node has no sandbox, and {errand.tool} needs one: {self.level.why}",
                 hint='Install bubblewrap there, or let the rule say sandbox = "optional" (docs/tools.md).',
                 code="no_sandbox",
             )
+
+    async def _bounds(self, errand: Errand, bounds: Bounds) -> Bounds:
+        """What can be counted of these here."""
         if fault := await asyncio.to_thread(_disk_fault, errand.workspace):
             raise StorageError(f"the workspace is full: {fault}", hint="A fresh run has a fresh one.")
-        bounds = bounds or Bounds(cpu_s=int(errand.within_s) + 1)
-        if not self.level.counts_processes:
-            bounds = msgspec.structs.replace(bounds, processes=None)
-        async with self._scratch(errand.user_id) as scratch:
-            return await self._run(errand, bounds, scratch)
+        return bounds if self.level.counts_processes else msgspec.structs.replace(bounds, processes=None)
+
+    def _task(self, errand: Errand, bounds: Bounds, program: Program | None = None) -> Task:
+        inside = WORKSPACE if self.level.is_sandbox else "."  # it begins there: on the way may be folders of root's
+        # Inside a user namespace there is no other user to become; elsewhere root becomes nobody.
+        user_id = None if self.level.own_user else errand.user_id
+        return Task(errand.tool, errand.arguments, inside, bounds, user_id, program)
 
     @contextlib.asynccontextmanager
     async def _scratch(self, user_id: int | None) -> AsyncIterator[Path]:
@@ -96,10 +143,7 @@ class Jail:
             await asyncio.to_thread(empty, path)
 
     async def _run(self, errand: Errand, bounds: Bounds, scratch: Path) -> Ended:
-        inside = WORKSPACE if self.level.is_sandbox else "."  # it begins there: on the way may be folders of root's
-        # Inside a user namespace there is no other user to become; elsewhere root becomes nobody.
-        user_id = None if self.level.own_user else errand.user_id
-        task = Task(errand.tool, errand.arguments, inside, bounds, user_id)
+        task = self._task(errand, bounds)
         async with self._process(errand, scratch) as process:
             folders = (errand.workspace, scratch)
             reading = asyncio.create_task(_speak(process, msgspec.json.encode(task)))
@@ -172,7 +216,7 @@ async def _speak(process: asyncio.subprocess.Process, task: bytes) -> tuple[byte
         return bytes(said), b""
 
 
-async def _watch(pid: int, folders: tuple[Path, ...]) -> str:
+async def _watch(pid: int, folders: tuple[Path, ...], each_s: float = WATCH_S) -> str:
     """Wait until all processes together take too much, and say what of."""
     looked_at = float("-inf")
     while True:
@@ -185,7 +229,7 @@ async def _watch(pid: int, folders: tuple[Path, ...]) -> str:
                 if fault := await asyncio.to_thread(_disk_fault, folder):
                     return fault
             looked_at = time.monotonic()
-        await asyncio.sleep(WATCH_S)
+        await asyncio.sleep(each_s)
 
 
 def _ended(said: bytes, complaint: bytes) -> Ended:

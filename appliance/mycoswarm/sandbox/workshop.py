@@ -15,7 +15,7 @@ from mycoswarm.sandbox.ground import find_level
 from mycoswarm.sandbox.jail import Errand, Jail, empty
 from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.runner import Ended
-from mycoswarm.sandbox.toolset import TOOLS
+from mycoswarm.sandbox.toolset import TOOLS, WITH_FILES
 from mycoswarm.sandbox.workspace import Workspaces
 from mycoswarm.wire.chore import MAX_TEXT, Chore, Done, Failed, Farewell, Greeting, ToolLine, read_chore, write_chore
 from mycoswarm.wire.line import LineSplitter
@@ -40,10 +40,24 @@ class Channel(Protocol):
         """Take the next bytes; None at the end."""
 
 
+class Servers(Protocol):
+    """The MCP servers of this node; servers/hostel.py."""
+
+    def needs_files(self, means_text: str) -> bool:
+        """Whether a call with these means works in its run's workspace."""
+
+    async def call(self, errand: Errand, means_text: str, workspace_id: str, jail: Jail) -> Ended:
+        """Do one call; raises SwarmError where it could not be begun."""
+
+    async def release(self, workspace_id: str) -> None:
+        """End all that works in a workspace."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkshopServices:
     """What the workshop needs of the node. `record` writes a ticket into the node's own ledger before anything runs;
-    `refuse` work that was asked for without one that holds. `folder` is the data folder."""
+    `refuse` work that was asked for without one that holds. `folder` is the data folder. `servers` None: it takes
+    none."""
 
     node_id: str
     swarm_id: str
@@ -51,6 +65,7 @@ class WorkshopServices:
     is_signed: IsSigned
     record: Callable[[Sealed, ToolTicket], Awaitable[None]]
     refuse: Callable[[Sealed | None, SwarmError], Awaitable[None]]
+    servers: Servers | None = None
 
 
 class Workshop:
@@ -115,28 +130,33 @@ class Workshop:
         try:
             await services.record(order.ticket, ticket)
             async with asyncio.timeout(ticket.lifetime_s):
-                return await _unless_left(self._perform(ticket, arguments), lines)
+                return await _unless_left(self._perform(ticket, arguments, means), lines)
         except TimeoutError as exc:
             raise TicketError("the ticket's time is over", code="ticket_expired", hint="Ask again.") from exc
         finally:
             self._running -= place
 
-    async def _perform(self, ticket: ToolTicket, arguments: str) -> Done:
+    async def _perform(self, ticket: ToolTicket, arguments: str, means: str) -> Done:
         began = asyncio.get_running_loop().time()
         if ticket.tool == RELEASE:
+            if self._services.servers is not None:
+                await self._services.servers.release(ticket.workspace_id)
             await asyncio.to_thread(self.workspaces.release, ticket.workspace_id)
             ended = Ended("", True)
         else:
-            ended = await self._run(ticket, arguments)
+            ended = await self._run(ticket, arguments, means)
         if ended.code:
             log.warning("the tool %s of run %s ended with %s", ticket.tool, ticket.run_id, ended.code)
         seconds = round(asyncio.get_running_loop().time() - began, 3)
         return Done(text=ended.text[:MAX_TEXT], ok=ended.ok, seconds=seconds, code=ended.code)
 
-    async def _run(self, ticket: ToolTicket, arguments: str) -> Ended:
+    async def _run(self, ticket: ToolTicket, arguments: str, means: str) -> Ended:
+        tool, servers = TOOLS.get(ticket.tool), self._services.servers
+        if tool is None and servers is None:
+            raise TicketError(f"this node has no tool called {ticket.tool[:80]!r}")
+        has_files = tool.where in WITH_FILES if tool is not None else servers is not None and servers.needs_files(means)
         # A tool that has nothing to do with files gets a folder for this one call.
-        is_passing = TOOLS[ticket.tool].where == "child"
-        workspace_id = f"call-{secrets.token_hex(8)}" if is_passing else ticket.workspace_id
+        workspace_id = ticket.workspace_id if has_files else f"call-{secrets.token_hex(8)}"
         jail = await self.jail()
         workspace, user_id = await asyncio.to_thread(self.workspaces.open, workspace_id)
         errand = Errand(
@@ -148,9 +168,11 @@ class Workshop:
             user_id=user_id,
         )
         try:
+            if tool is None and servers is not None:
+                return await servers.call(errand, means, workspace_id, jail)
             return await jail.run(errand)
         finally:
-            if is_passing:
+            if not has_files:
                 await asyncio.to_thread(self.workspaces.release, workspace_id)
 
 
