@@ -107,10 +107,19 @@ class Lodge:
 
     async def wares(self, definition: Definition) -> dict[str, Ware]:
         """Its tools, as it lists them."""
-        return dict(await self.hostel.listing(definition, self.errand(f"the MCP server {definition.server}"), self.jail))
+        return dict(
+            await self.hostel.listing(definition, self.errand(f"the MCP server {definition.server}"), self.jail)
+        )
 
     async def call(
-        self, definition: Definition, tool: str, ware: Ware, *, workspace: str = "run", within_s: float = 20.0, **given: Any
+        self,
+        definition: Definition,
+        tool: str,
+        ware: Ware,
+        *,
+        workspace: str = "run",
+        within_s: float = 20.0,
+        **given: Any,
     ) -> Ended:
         """One call, of what was allowed."""
         errand = self.errand(whole_name(definition.server, tool), workspace, within_s, **given)

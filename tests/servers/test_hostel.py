@@ -2,7 +2,7 @@
 
 import pytest
 
-from hostels import TIME, Lodge, official, processes_with, raw
+from hostels import TIME, Lodge, processes_with
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,10 @@ from mycoswarm.api.approval import ApprovalDesk, approval_routes
 from mycoswarm.api.destination import EndpointDesk, endpoint_routes
 from mycoswarm.api.employer import EmployerServices, employer_routes
 from mycoswarm.api.rules import RuleServices, rule_routes
+from mycoswarm.api.supply import ROOM
 from mycoswarm.base.errors import InputError
 
-ROOMS = ("rules", "endpoints", "approvals", "agents", "runs", "schedules")
+ROOMS = ("rules", "endpoints", "approvals", "agents", "runs", "schedules", ROOM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,8 @@ def worker_routes() -> list[Route]:
 
     async def refuse(request: Request) -> Response:
         raise InputError(
-            "this node is a worker: rules, endpoints, approvals, agents and certificates are kept on its coordinator",
+            "this node is a worker: rules, endpoints, approvals, agents, certificates and MCP servers are kept on its "
+            "coordinator",
             hint="Ask there.",
             code="asked_a_worker",
         )

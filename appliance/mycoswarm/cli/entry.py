@@ -27,6 +27,7 @@ COMMANDS = {
     "keys": "things",
     "leave": "enrol",
     "ledger": "proof",
+    "mcp": "vendor",
     "models": "things",
     "nodes": "enrol",
     "rules": "ruling",

@@ -16,15 +16,21 @@ from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
 from mycoswarm.chat.surroundings import Surroundings
 from mycoswarm.daemon.border import Border
+from mycoswarm.daemon.broker import Broker
 from mycoswarm.daemon.cabinet import rehearsal_of
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.rehearsal import Rehearsal
 from mycoswarm.daemon.standing import Standing
+from mycoswarm.external.target import Passage
 from mycoswarm.routing.reach import TOOL
 from mycoswarm.routing.snapshot import Narrowing, SwarmState
+from mycoswarm.sandbox.jail import Errand as JailErrand
 from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.sandbox.workshop import Workshop, WorkshopServices
+from mycoswarm.servers.definition import Definition
+from mycoswarm.servers.hostel import LOOK_S, Hostel
+from mycoswarm.servers.ware import Ware
 from mycoswarm.store.apikey import Key
 
 
@@ -33,6 +39,7 @@ class Workroom:
 
     def __init__(self, home: Home, standing: Standing, notary: Notary, border: Border) -> None:
         self._home, self._standing, self._notary, self._border = home, standing, notary, border
+        self._hostel = Hostel(Passage(permit=border.endpoint, place=border.place))
         self._workshop = Workshop(
             WorkshopServices(
                 node_id=home.identity.node_id,
@@ -41,6 +48,7 @@ class Workroom:
                 is_signed=lambda sealed: standing.is_signed(sealed.body, sealed.signature),
                 record=notary.record_tool,
                 refuse=notary.refuse,
+                servers=self._hostel,
             )
         )
 
@@ -53,7 +61,27 @@ class Workroom:
         new_id = partial(secrets.token_hex, 8)
         return tool_routes(ToolDesk(doctor=self._doctor, toolbox=toolbox, new_id=new_id, admit=admit))
 
-    def toolbox(self, around: Surroundings, approvals: Approvals, reach: Reach) -> Toolbox:
+    async def look(self, definition: Definition) -> Mapping[str, Ware]:
+        """Have an MCP server tell its tools: in this node's sandbox, in a folder for that alone, or over HTTP.
+
+        Raises:
+            SwarmError: it does not.
+        """
+        jail, workspaces = await self._workshop.jail(), self._workshop.workspaces
+        workspace_id = f"look-{secrets.token_hex(8)}"
+        workspace, user_id = await asyncio.to_thread(workspaces.open, workspace_id)
+        name = f"the MCP server {definition.server}"
+        try:
+            errand = JailErrand(tool=name, arguments="", workspace=workspace, within_s=LOOK_S, user_id=user_id)
+            return await self._hostel.listing(definition, errand, jail)
+        finally:
+            await asyncio.to_thread(workspaces.release, workspace_id)
+
+    async def close(self) -> None:
+        """End all that stays in the sandbox."""
+        await self._hostel.close()
+
+    def toolbox(self, around: Surroundings, approvals: Approvals, reach: Reach, broker: Broker) -> Toolbox:
         """The tools of the whole swarm, where this node decides: by what its chat decides with."""
         assert self._standing.sign is not None  # who decides signs
 
@@ -68,7 +96,7 @@ class Workroom:
 
         return Toolbox(
             ToolServices(
-                tools=lambda: TOOLS,
+                tools=lambda: {**TOOLS, **broker.tools()},
                 swarm=swarm,
                 rules=around.rules,
                 note=self._notary.note,
@@ -77,6 +105,7 @@ class Workroom:
                 here={"list_nodes": nodes, "explain_route": explain},
                 own_name=lambda: self._home.identity.name,
                 is_known=around.is_known,
+                ended=broker.ended,
             )
         )
 

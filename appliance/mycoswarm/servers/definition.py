@@ -9,12 +9,20 @@ import msgspec
 from mycoswarm.base.errors import InputError
 from mycoswarm.external.target import Site
 from mycoswarm.routing.reach import SERVED
+from mycoswarm.store.endpoint import normal_url
+from mycoswarm.wire.chore import MAX_MEANS
 
 MAX_NAME = 32  # of a server, so that tools with long names still fit
+MAX_TOOL = 64
 MAX_SECRETS = 32
 MIN_MASKED = 6  # characters; shorter ones stand in many a word
 PORTS = {"http": 80, "https": 443}
+MAX_WORDS = 64  # of a command
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")  # a token by RFC 9110, 5.6.2
+_OURS = re.compile(r"(host|connection|content-.*|transfer-encoding|accept.*|cookie|upgrade|te|trailer|mcp-.*)")
+_VISIBLE = re.compile(r"[ -~]+")
 
 Text = Annotated[str, msgspec.Meta(max_length=8192)]
 
@@ -57,6 +65,40 @@ _decoder = msgspec.json.Decoder(Means)
 def is_server_name(text: str) -> bool:
     """Whether this can be a server's name: 1 to 32 small letters, digits, hyphens; the first is no hyphen."""
     return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+
+
+def checked(definition: Definition) -> Definition:
+    """A definition as the owner gives it, held against what can be; its URL in its normal form. Errors hold no secret.
+
+    Raises:
+        InputError: says in what it is wrong.
+    """
+    if not is_server_name(definition.server):
+        raise _wrong(f"an MCP server is called by up to {MAX_NAME} small letters, digits and hyphens")
+    if bool(definition.command) is bool(definition.url):
+        raise _wrong("an MCP server has a command or a URL")
+    if len(definition.command) > MAX_WORDS or any("\0" in word for word in definition.command):
+        raise _wrong(f"a command has at most {MAX_WORDS} words, and no zero byte in them")
+    if definition.command and not definition.command[0]:
+        raise _wrong("the first word of a command is a program")
+    if len(definition.secrets) > MAX_SECRETS:
+        raise _wrong(f"it has more than {MAX_SECRETS} secrets")
+    for name, value in definition.secrets.items():
+        shown = name[:80]
+        if definition.command and (not _VARIABLE.fullmatch(name) or "\0" in value):
+            raise _wrong(f"{shown!r} is no environment variable, or its value none that can be set")
+        if definition.url and (not _HEADER.fullmatch(name) or _OURS.fullmatch(name.lower())):
+            raise _wrong(f"{shown!r} is no header that you can set")
+        if definition.url and (not _VISIBLE.fullmatch(value) or value != value.strip()):
+            raise _wrong(f"the value of {shown!r} is none that a header can have")
+    definition = msgspec.structs.replace(definition, url=normal_url(definition.url) if definition.url else "")
+    if len(write_means(Means(definition=definition, tool="a" * MAX_TOOL, digest="0" * 64))) > MAX_MEANS:
+        raise _wrong("all that is said of it is too long to travel with a call")
+    return definition
+
+
+def _wrong(why: str) -> InputError:
+    return InputError(why, hint="`mycoswarm-node mcp add --help` shows how.", code="bad_mcp_server")
 
 
 def whole_name(server: str, tool: str) -> str:
