@@ -54,8 +54,8 @@ def add_server(
 ) -> None:
     """Register the MCP server NAME: `mcp add NAME -- COMMAND ARGS...`, or `mcp add NAME --url URL`.
 
-    It is started once, in the sandbox, to tell its tools. No secret is ever an argument: other users of this machine can
-    see command lines.
+    It is started once, in the sandbox, to tell its tools. No secret is ever an argument: other users of this machine
+    can see command lines.
     """
     if bool(command) is bool(url):
         raise click.UsageError("Give a command behind `--`, or --url.")
