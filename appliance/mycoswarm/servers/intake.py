@@ -12,7 +12,7 @@ from mycoswarm.base.errors import EndpointError
 
 MAX_LINE_BYTES = 2 << 20
 MAX_BYTES = 8 << 20  # between two questions of ours
-MAX_STRAYS = 500  # lines that answer nothing, between two questions of ours
+MAX_LINES = 500  # between two questions of ours, each of which has one answer
 CHANGED = "notifications/tools/list_changed"
 
 
@@ -32,12 +32,12 @@ class Intake:
     def __init__(self, server: str) -> None:
         self._server = server
         self._rest = bytearray()
-        self._strays = self._bytes = 0
+        self._lines = self._bytes = 0
         self.has_changed = False
 
     def asked(self) -> None:
         """A question of ours goes out: from now on is counted anew."""
-        self._strays = self._bytes = 0
+        self._lines = self._bytes = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Take bytes, give the lines that are answers, or requests of the server's.
@@ -65,11 +65,9 @@ class Intake:
             seen = _decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             seen = _Glance()
-        is_answer = seen.method is msgspec.UNSET and isinstance(seen.id, int | str)
-        if not is_answer:
-            self._strays += 1
-            if self._strays > MAX_STRAYS:
-                raise self._flood(f"more than {MAX_STRAYS} lines that answer nothing")
+        self._lines += 1
+        if self._lines > MAX_LINES:
+            raise self._flood(f"more than {MAX_LINES} lines")
         self.has_changed = self.has_changed or seen.method == CHANGED
         return isinstance(seen.id, int | str)
 

@@ -186,9 +186,9 @@ def _part(block: types.ContentBlock) -> str:
             return f"[resource {bounded_words(str(block.resource.uri), MAX_SAID)}, not passed on]"
 
 
-def _is_same(part: str, structured: Any) -> bool:
-    """Whether a text says just what the structured content says; most servers give both."""
+def _is_same(part: str, structured: Mapping[str, Any]) -> bool:
+    """Whether a text says just what the structured content says: most servers give both, a plain text as `result`."""
     try:
-        return bool(json.loads(part) == structured)
+        return structured == {"result": part} or bool(json.loads(part) in (structured, structured.get("result")))
     except (ValueError, RecursionError):
         return False
