@@ -3,8 +3,8 @@
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,18 @@ def raw(odd: str = "", name: str = "raw") -> Definition:
     return Definition(server=name, command=("python", "-c", RAW.replace("{odd}", odd)))
 
 
+def opened(purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[None]:
+    """A permit where no guard is: it opens nothing."""
+    return nullcontext()
+
+
 @dataclass
 class Lodge:
     """A hostel in a jail, and calls of its servers."""
 
     level: SandboxLevel
     folder: Path
-    passage: Passage = field(default_factory=lambda: Passage(permit=lambda *_: nullcontext()))
+    passage: Passage = field(default_factory=lambda: Passage(permit=opened))
 
     def __post_init__(self) -> None:
         scratch = self.folder / "scratch"
