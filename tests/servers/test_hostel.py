@@ -229,3 +229,26 @@ def test_where_there_is_no_sandbox_only_a_rule_that_says_so_lets_a_server_run(tm
             await bare.hostel.call(replace(errand, unconfined=False), means, "run", bare.jail)
 
     bare.run(course)
+
+
+def test_a_server_of_the_newest_kind_that_knows_no_handshake_is_spoken_with_too(lodge: Lodge) -> None:
+    odd = """
+def before(message):
+    if message.get("method") == "initialize":
+        say(id=message["id"], error=dict(code=-32601, message="Method not found"))
+        message["method"] = ""
+    elif message.get("method") == "server/discover":
+        say(id=message["id"], result=dict(supportedVersions=["2026-07-28"], capabilities=dict(tools=dict()),
+            resultType="complete", ttlMs=0, cacheScope="private"))
+_say = say
+def say(**more):
+    if "result" in more:
+        more["result"].update(resultType="complete", ttlMs=0, cacheScope="private")
+    _say(**more)
+"""
+
+    async def course() -> None:
+        wares = await lodge.wares(raw(odd))
+        assert (await lodge.call(raw(odd), "act", wares["act"])).text == "done"
+
+    lodge.run(course)
