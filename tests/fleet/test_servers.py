@@ -1,6 +1,7 @@
 """MCP servers over real daemons: registered, allowed, and called where a rule says, by hand and by an agent."""
 
 import contextlib
+import json
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from daemons import logs_of, until
 from hostels import OFFICIAL, processes_with
 from mycoswarm.base.errors import SwarmError
 from mycoswarm.cli.fleet import ARGV, Fleet, Member
+from openai_server import OpenAIHandler, OpenAIServer
 
 pytestmark = pytest.mark.slow
 
@@ -58,12 +60,56 @@ def test_a_real_server_is_registered_allowed_and_called_on_the_node_of_the_rule(
     assert type_in(first, "tool", "run", "time__convert_time", GIVEN)[0] == 1
 
 
-def test_an_agent_calls_it_where_its_list_has_it(lab: Fleet) -> None:
+class Obedient(OpenAIServer):
+    """A model that converts a time and, as if it had been told to, runs a shell; then it repeats what came of both."""
+
+    def __init__(self) -> None:
+        class Handler(OpenAIHandler):
+            model = "obedient"
+
+            def do_POST(self) -> None:  # noqa: N802  # http.server's name
+                messages = json.loads(self.heard())["messages"]
+                self.begin()
+                told = [json.loads(one["content"]) for one in messages if one["role"] == "tool"]
+                calls = [("time__convert_time", GIVEN), ("run_shell", '{"command": "id"}')]
+                made = [
+                    {"index": n, "id": f"c{n}", "type": "function", "function": {"name": name, "arguments": given}}
+                    for n, (name, given) in enumerate(calls)
+                ]
+                delta = {"content": str(told)} if told else {"tool_calls": made}
+                self.event(
+                    {"choices": [{"index": 0, "delta": delta, "finish_reason": "stop" if told else "tool_calls"}]}
+                )
+                usage = {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}
+                self.event({"choices": [], "usage": usage})
+                self.wfile.write(b"data: [DONE]\n\n")
+
+        super().__init__(Handler)
+
+
+def test_an_agent_calls_what_its_list_has_and_nothing_else_whoever_asks(lab: Fleet) -> None:
     first = lab.coordinator
-    first.call.ask("POST", "/api/mcp/time/allow", {"tools": ["get_current_time"]})
-    first.call.ask("PUT", "/api/agents/clerk", {"toml": 'model = "spore"\ntools = ["time__*"]\n'})
-    shown = first.call.ask("GET", "/api/agents/clerk")
-    assert shown["granted"] == ["time__get_current_time"], shown
+    first.call.ask("POST", "/api/mcp/time/allow", {"tools": ["convert_time"]})
+    first.call.ask("PUT", "/api/agents/clerk", {"toml": 'model = "obedient"\ntools = ["time__*"]\n'})
+    assert first.call.ask("GET", "/api/agents/clerk")["granted"] == ["time__convert_time"]
+    with Obedient() as model:
+        endpoint = {"name": "obedient", "url": model.url, "place": "LAN", "check": True, "secret": None}
+        first.call.ask("POST", "/api/endpoints", endpoint)
+        words = ("rules", "add", "obedient", "--model", "obedient", "--external", "obedient", "--position", "1")
+        assert type_in(first, *words)[0] == 0
+        lines = first.call.stream("POST", "/api/agents/clerk/run", {"task": "what time is it?"}, timeout_s=90)
+        events = [json.loads(line) for line in lines]
+    results = {one["tool"]: one for one in events if one["event"] == "result"}
+    converted = results["time__convert_time"]
+    assert converted["ok"] and converted["node"] == "worker-1" and "21:30" in converted["text"], converted
+    assert "run_shell" not in results and any("run_shell" in one["text"] for one in events if one["event"] == "text")
+    assert events[-1]["end"] == "answer" and "21:30" in events[-1]["answer"]
+    asked = [
+        row["body"]["tool"]
+        for row in first.call.ask("GET", "/api/ledger?kind=decision")["rows"]
+        if "tool" in row["body"]
+    ]
+    assert "time__convert_time" in asked and "run_shell" not in asked
 
 
 def test_secrets_reach_the_server_and_nobody_else(lab: Fleet) -> None:
