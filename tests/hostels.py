@@ -1,13 +1,16 @@
 """MCP servers for tests: a hostel of this machine's, and servers as programs that fit on a command line."""
 
 import asyncio
+import contextlib
 import json
-import sys
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from mycoswarm.external.target import Passage
 from mycoswarm.sandbox.jail import Errand, Jail
@@ -144,15 +147,11 @@ class Lodge:
         asyncio.run(whole())
 
 
-def processes_with(word: str) -> list[str]:
-    """The command lines on this machine that hold a word."""
+def processes_with(word: str, *, everywhere: bool = False) -> list[str]:
+    """The command lines that hold a word: of processes below this one, or of all, where the word is nobody else's."""
     found = []
-    for one in Path("/proc").iterdir():
-        if one.name.isdecimal():
-            try:
-                words = (one / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            except OSError:
-                continue
-            if word in words and str(sys.argv) != words:
+    for one in psutil.process_iter() if everywhere else psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if word in (words := " ".join(one.cmdline())) and one.pid != os.getpid():
                 found.append(words)
     return found

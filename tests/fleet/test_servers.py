@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -163,17 +164,17 @@ def test_a_server_that_cannot_be_started_is_not_registered_and_its_last_words_ar
 
 
 def test_servers_end_with_their_daemon(lab: Fleet) -> None:
-    first, worker = lab.coordinator, lab.workers[0]
-    odd = {"name": "staying", "command": ["python", "-c", OFFICIAL + "\n# staying"]}
+    first, worker, mark = lab.coordinator, lab.workers[0], f"staying with {os.getpid()}"
+    odd = {"name": "staying", "command": ["python", "-c", OFFICIAL + f"\n# {mark}"]}
     first.call.ask("POST", "/api/mcp", odd, timeout_s=90)
     first.call.ask("POST", "/api/mcp/staying/allow", {"tools": ["look"]})
     rule = ("rules", "add", "staying", "--task", "tool:staying__*", "--node", "worker-1", "--position", "1")
     assert type_in(first, *rule)[0] == 0
     begun = threading.Thread(target=lambda: hang(lab), daemon=True)
     begun.start()
-    until(lambda: processes_with("# staying"), 30, "start the server")
+    until(lambda: processes_with(mark, everywhere=True), 30, "start the server")
     lab.restart(worker)
-    until(lambda: not processes_with("# staying"), 10, "end the server")
+    until(lambda: not processes_with(mark, everywhere=True), 10, "end the server")
     begun.join(30)
 
 
