@@ -68,7 +68,9 @@ class World:
     def __init__(self, *rules: Rule) -> None:
         self.rules, self.way, self.rows = rules or (TOOLS_RULE,), Way(), list[tuple[str, dict[str, Any]]]()
         self.approvals, self.knows, self.nodes = Approvals(), True, NODES
+        self.tools = dict(TOOLS)
         self.on_note: Callable[[], None] = lambda: None
+        self.ended: Callable[[str, Done], Awaitable[None]] = lambda tool, done: asyncio.sleep(0)
 
         async def here(given: Mapping[str, Any], errand: Errand) -> Finding:
             return Finding("three nodes", frozenset({"house"}))
@@ -80,7 +82,7 @@ class World:
 
         self.box = Toolbox(
             ToolServices(
-                tools=lambda: TOOLS,
+                tools=lambda: self.tools,
                 swarm=lambda: SwarmState("id-a", self.nodes),
                 rules=lambda: RuleSet.of(self.rules, 4),
                 note=note,
@@ -89,6 +91,7 @@ class World:
                 here={"list_nodes": here},
                 own_name=lambda: "a",
                 is_known=lambda asker: self.knows,
+                ended=lambda tool, done: self.ended(tool, done),
             )
         )
 

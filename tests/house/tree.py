@@ -21,6 +21,7 @@ LAYERS = {
     "external": 4,
     "sandbox": 4,
     "chat": 5,
+    "servers": 5,
     "agents": 6,
     "api": 7,
     "daemon": 8,

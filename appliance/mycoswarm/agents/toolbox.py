@@ -60,7 +60,7 @@ class Finding:
 class ToolServices:
     """What the toolbox needs. `note` and `is_known` as in chat/surroundings.py. `tools`: all that there are now, by
     name. `carry` takes a call to a node. `here`: the tools that the coordinator answers itself, by name; `own_name` is
-    its name."""
+    its name. `ended` is told what a node has made of a call of a tool that comes with means."""
 
     tools: Callable[[], Mapping[str, Tool]]
     swarm: Callable[[], SwarmState]
@@ -71,6 +71,7 @@ class ToolServices:
     here: Mapping[str, Callable[[Arguments, Errand], Awaitable[Finding]]]
     own_name: Callable[[], str]
     is_known: Callable[[Asker], bool]
+    ended: Callable[[str, Done], Awaitable[None]] | None = None
     wall_clock: Callable[[], float] = time.time
 
 
@@ -297,6 +298,8 @@ class Toolbox:
         try:
             done = await self._with.carry(parcel)
             has_left = done is not None
+            if done is not None and tool.means and self._with.ended is not None:
+                await self._with.ended(call.name, done)
             return done
         except UnreachableError as error:
             has_left = error.code != UnreachableError.code

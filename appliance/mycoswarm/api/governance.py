@@ -12,9 +12,10 @@ from mycoswarm.api.embassy import PATH
 from mycoswarm.api.employer import EmployerServices, employer_routes
 from mycoswarm.api.lookup import SearchDesk, search_routes
 from mycoswarm.api.rules import RuleServices, rule_routes
+from mycoswarm.api.supply import ROOM
 from mycoswarm.base.errors import InputError
 
-ROOMS = ("rules", "endpoints", "approvals", "search", "agents", "runs", "schedules", "library", "notes")
+ROOMS = ("rules", "endpoints", "approvals", "search", "agents", "runs", "schedules", "library", "notes", ROOM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from mycoswarm.base.errors import InputError, SwarmError, TrustError
 from mycoswarm.chat.job import Asker
 from mycoswarm.routing.clause import is_label
 from mycoswarm.routing.reach import HARMLESS
-from mycoswarm.sandbox.toolset import TOOLS, Tool
+from mycoswarm.sandbox.toolset import TOOLS, WITH_FILES, Tool
 from mycoswarm.store.apikey import Key
 from mycoswarm.wire.tool import ToolCall
 
@@ -83,7 +83,8 @@ def tool_routes(desk: ToolDesk) -> Routes:
         return await desk.doctor()
 
     async def show(given: Given, by: str) -> Any:
-        return {"tools": [_shown(tool) for tool in (desk.toolbox.tools() if desk.toolbox else TOOLS).values()]}
+        tools = TOOLS if desk.toolbox is None else desk.toolbox.tools()
+        return {"tools": [_shown(tool) for tool in tools.values()]}
 
     async def run(request: Request) -> Response:
         toolbox, given, envelope = _toolbox(desk), await read_body(request), envelope_of(request, "")
@@ -136,7 +137,7 @@ def _shown(tool: Tool) -> dict[str, Any]:
         "description": spec.description,
         "parameters": spec.parameters,
         "runs_on": where,
-        "sandbox": tool.where == "sandbox",
+        "sandbox": tool.where in WITH_FILES,
         "needs_yes": spec.name not in HARMLESS,
     }
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "leave": "enrol",
     "ledger": "proof",
     "library": "bookcase",
+    "mcp": "vendor",
     "models": "things",
     "nodes": "enrol",
     "rules": "ruling",

@@ -43,7 +43,7 @@ def list_tools(folder: Path, as_json: bool) -> None:
         )
         for t in told
     ]
-    show_table(("Tool", "Arguments", "Sandbox", "Asks you", "What it does"), rows)
+    show_table(("Tool", "Arguments", "Sandbox", "Asks you", "What it does"), rows, whole=1)
 
 
 @tool.command("run")

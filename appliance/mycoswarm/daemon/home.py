@@ -33,6 +33,7 @@ from mycoswarm.store.login import Logins
 from mycoswarm.store.rulebook import RuleBook
 from mycoswarm.store.run import Runs
 from mycoswarm.store.speed import Speeds
+from mycoswarm.store.supplier import Suppliers
 from mycoswarm.swarm.card import new_instance_id
 from mycoswarm.swarm.identity import Identity
 from mycoswarm.swarm.key import is_signed
@@ -118,6 +119,7 @@ class Home:
     runs: Runs
     diplomas: Diplomas
     agenda: Agenda
+    suppliers: Suppliers
     speeds: Speeds
     shelf: ShelfView
     pieces: PieceStore
@@ -161,6 +163,7 @@ def open_home(settings: Settings) -> Iterator[Home]:
                 runs=Runs(store, time.time()),
                 diplomas=Diplomas(store),
                 agenda=Agenda(store),
+                suppliers=Suppliers(store),
                 speeds=speeds,
                 shelf=ShelfView(Shelf(folder / "models")),
                 pieces=PieceStore(folder / "pieces"),

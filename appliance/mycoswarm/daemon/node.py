@@ -29,6 +29,7 @@ from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.api.pulse import Pulse, pulse_routes, ring_routes
 from mycoswarm.api.rota import rota_routes
 from mycoswarm.api.session import Porch, Throttle, session_routes, setup_routes
+from mycoswarm.api.supply import supply_routes
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat
@@ -37,6 +38,7 @@ from mycoswarm.daemon.annex import annex
 from mycoswarm.daemon.archivist import Archivist
 from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
+from mycoswarm.daemon.broker import Broker
 from mycoswarm.daemon.cabinet import Cabinet
 from mycoswarm.daemon.directory import endpoint_states
 from mycoswarm.daemon.foreman import Foreman
@@ -94,6 +96,7 @@ class Node:
         self._discovery: Discovery | None = None
         self._steward: Steward
         self._vigil: Vigil | None = None
+        self._broker: Broker | None = None
         self._notary = Notary(home.ledger)
         self._workroom = Workroom(home, standing, self._notary, border, members=self._members)
         self._archivist = Archivist(home.ledger, standing, name=lambda: home.identity.name)
@@ -132,6 +135,9 @@ class Node:
             place=self._border.place,
             opening=self._border.nodes,
         )
+        self._stack.push_async_callback(
+            self._workroom.close
+        )  # after the listener for its tools, so that none comes later
         sockets = self._own(self._site.bind_peer())
         routes = membership_routes(lambda: standing.roster()[0], self._accept, self._cut)
         routes += [*disclosure_routes(self._who, self._archivist), *self._workroom.peer_routes(self._who)]
@@ -174,8 +180,11 @@ class Node:
         auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
         owner = [*owner_routes(own), *chronicle_routes(self._archivist, auditor)]
         if self._standing.decides:
+            self._broker = Broker(home.suppliers, look=self._workroom.look, wall_clock=time.time)
             library = await enter(annex(home, chat, outlook, self._workroom.workshop))
-            toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach, library.recollection.tools())
+            here = library.recollection.tools()
+            toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach, broker=self._broker, here=here)
+            owner += supply_routes(self._broker)
             foreman = Foreman(home, chat, cabinet.approvals, toolbox, outlook)
             employer = foreman.services(cabinet.admit)
             governance = cabinet.governance(around, employer)
@@ -317,7 +326,8 @@ class Node:
     def _heard(self) -> tuple[Condition, ...]:
         """Trouble that stands in parts of this node."""
         found = tuple(self._discovery.conditions()) if self._discovery else ()
-        return found + (self._vigil.conditions() if self._vigil else ())
+        found += self._vigil.conditions() if self._vigil else ()
+        return found + (self._broker.conditions() if self._broker else ())
 
     def _who(self, der: bytes) -> Entry | None:
         print_ = fingerprint(der)

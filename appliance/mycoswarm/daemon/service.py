@@ -44,6 +44,8 @@ def configure_log(level: str) -> None:
     )
     for noisy in ("uvicorn", "asyncio", "zeroconf", "mcp", "sse_starlette", "opentelemetry"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for repeating in ("client", "mcp.client"):  # they log what MCP servers say; we word it ourselves, and bound it
+        logging.getLogger(repeating).setLevel(logging.CRITICAL)
 
 
 async def _serve(home: Home, ready: Callable[[Node], None], border: Border, *, with_stdin: bool) -> None:

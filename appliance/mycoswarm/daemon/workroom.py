@@ -16,6 +16,7 @@ from mycoswarm.chat.consent import Approvals
 from mycoswarm.chat.job import Asker
 from mycoswarm.chat.surroundings import Surroundings
 from mycoswarm.daemon.border import Border
+from mycoswarm.daemon.broker import Broker
 from mycoswarm.daemon.cabinet import rehearsal_of
 from mycoswarm.daemon.courier import Courier
 from mycoswarm.daemon.home import Home
@@ -23,10 +24,15 @@ from mycoswarm.daemon.notary import Notary
 from mycoswarm.daemon.rehearsal import Rehearsal
 from mycoswarm.daemon.seeker import with_search
 from mycoswarm.daemon.standing import Standing
+from mycoswarm.external.target import Passage
 from mycoswarm.routing.reach import TOOL
 from mycoswarm.routing.snapshot import Narrowing, SwarmState
+from mycoswarm.sandbox.jail import Errand as JailErrand
 from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.sandbox.workshop import Workshop, WorkshopServices
+from mycoswarm.servers.definition import Definition
+from mycoswarm.servers.hostel import LOOK_S, Hostel
+from mycoswarm.servers.ware import Ware
 from mycoswarm.store.apikey import Key
 
 
@@ -44,6 +50,7 @@ class Workroom:
     ) -> None:
         """`members`: where nodes of the swarm may answer, "host:port"."""
         self._home, self._standing, self._notary, self._border = home, standing, notary, border
+        self._hostel = Hostel(Passage(permit=border.endpoint, place=border.place))
         self.workshop = Workshop(
             WorkshopServices(
                 node_id=home.identity.node_id,
@@ -53,6 +60,7 @@ class Workroom:
                 record=notary.record_tool,
                 refuse=notary.refuse,
                 reach=Courier(border.tool, border.place, members),
+                servers=self._hostel,
             )
         )
 
@@ -65,15 +73,37 @@ class Workroom:
         new_id = partial(secrets.token_hex, 8)
         return tool_routes(ToolDesk(doctor=self._doctor, toolbox=toolbox, new_id=new_id, admit=admit))
 
+    async def look(self, definition: Definition) -> Mapping[str, Ware]:
+        """Have an MCP server tell its tools: in this node's sandbox, in a folder for that alone, or over HTTP.
+
+        Raises:
+            SwarmError: it does not.
+        """
+        jail, workspaces = await self.workshop.jail(), self.workshop.workspaces
+        workspace_id = f"look-{secrets.token_hex(8)}"
+        workspace, user_id = await asyncio.to_thread(workspaces.open, workspace_id)
+        name = f"the MCP server {definition.server}"
+        try:
+            errand = JailErrand(tool=name, arguments="", workspace=workspace, within_s=LOOK_S, user_id=user_id)
+            return await self._hostel.listing(definition, errand, jail)
+        finally:
+            await asyncio.to_thread(workspaces.release, workspace_id)
+
+    async def close(self) -> None:
+        """End all that stays in the sandbox."""
+        await self._hostel.close()
+
     def toolbox(
         self,
         around: Surroundings,
         approvals: Approvals,
         reach: Reach,
+        *,
+        broker: Broker,
         here: Mapping[str, Callable[[dict[str, Any], Errand], Awaitable[Finding]]],
     ) -> Toolbox:
         """The tools of the whole swarm, where this node decides: by what its chat decides with. `here`: tools of the
-        coordinator's own, beside those that are known here."""
+        coordinator's own, beside those that are known here; `broker` has those of MCP servers."""
         assert self._standing.sign is not None  # who decides signs
 
         def swarm() -> SwarmState:
@@ -87,7 +117,7 @@ class Workroom:
 
         return Toolbox(
             ToolServices(
-                tools=lambda: with_search(TOOLS, self._home.finder),
+                tools=lambda: {**with_search(TOOLS, self._home.finder), **broker.tools()},
                 swarm=swarm,
                 rules=around.rules,
                 note=self._notary.note,
@@ -96,6 +126,7 @@ class Workroom:
                 here={"list_nodes": nodes, "explain_route": explain, **here},
                 own_name=lambda: self._home.identity.name,
                 is_known=around.is_known,
+                ended=broker.ended,
             )
         )
 

@@ -60,7 +60,7 @@ def in_answer(target: Target, error: Any) -> EndpointError:
 def garbled(target: Target, what: str) -> EndpointError:
     """The endpoint does not speak OpenAI's protocol. `what` must be our own words."""
     return EndpointError(
-        f"endpoint {target.name} answers what is no completion: {what}",
+        f"{target.kind} {target.name} answers what is no completion: {what}",
         hint="Check that the endpoint's URL is that of an OpenAI-compatible server.",
         code="endpoint_garbled",
     )
@@ -68,7 +68,7 @@ def garbled(target: Target, what: str) -> EndpointError:
 
 def broken_off(target: Target, why: str) -> EndpointError:
     """The answer ended before its end. `why` must be our own words."""
-    return EndpointError(f"endpoint {target.name} broke off: {why}", code="endpoint_broke_off")
+    return EndpointError(f"{target.kind} {target.name} broke off: {why}", code="endpoint_broke_off")
 
 
 def cleaned(text: str, target: Target) -> str:

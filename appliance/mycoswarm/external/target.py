@@ -24,6 +24,7 @@ class Target:
 
     `place` is how far away the owner allows it to be; every errand proves it anew. `secret`, its API key, is sent to
     it and shown nowhere. `via`: the runs of daemons that the request has passed, ours last, so that none gets it twice.
+    `kind`: what errors call it; other servers that the owner registered are reached in the same way.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Target:
     model: str = ""
     secret: str | None = field(default=None, repr=False)
     via: tuple[str, ...] = ()
+    kind: str = "endpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

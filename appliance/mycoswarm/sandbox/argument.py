@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from mycoswarm.base.errors import InputError
+from mycoswarm.sandbox.shape import Shape, is_plain
 from mycoswarm.wire.chore import MAX_ARGUMENTS
 from mycoswarm.wire.tool import ToolSpec
 
@@ -13,7 +14,7 @@ Arguments = dict[str, Any]
 
 
 def read_arguments(spec: ToolSpec, text: str) -> Arguments:
-    """A call's arguments against the tool's schema: an object of texts and whole numbers within their bounds.
+    """A call's arguments against the tool's schema: an object, of what the schema names.
 
     Raises:
         InputError: they do not fit; says in what, so that a model can try again.
@@ -26,36 +27,21 @@ def read_arguments(spec: ToolSpec, text: str) -> Arguments:
         raise _wrong(spec, f"the arguments are no JSON: {str(exc)[:MAX_SHOWN]}") from exc
     if not isinstance(given, dict):
         raise _wrong(spec, "the arguments must be a JSON object")
-    properties: dict[str, Any] = spec.parameters["properties"]
-    for name in spec.parameters["required"]:
+    parameters, shape = spec.parameters, Shape(spec.parameters)
+    properties: dict[str, Any] = parameters["properties"]
+    for name in parameters["required"]:
         if name not in given:
             raise _wrong(spec, f"{name!r} is missing")
+    is_whole = parameters.get("additionalProperties", not is_plain(parameters)) is False
     for name, value in given.items():
-        if name not in properties:
+        if name not in properties and is_whole:
             known = ", ".join(properties) or "none"
             raise _wrong(spec, f"there is no argument {name[:MAX_SHOWN]!r}; there are: {known}")
-        if (fault := _fault(properties[name], value)) is not None:
+        if name in properties and (fault := shape.fault(properties[name], value)) is not None:
             raise _wrong(spec, f"{name!r} {fault}")
+    if not (is_whole and is_plain(parameters)) and (fault := shape.fault(parameters, given)) is not None:
+        raise _wrong(spec, f"the object {fault}")
     return given
-
-
-def _fault(shape: dict[str, Any], value: Any) -> str | None:
-    if shape["type"] == "integer":
-        if isinstance(value, bool) or not isinstance(value, int):
-            return "must be a whole number"
-        within = shape["minimum"] <= value <= shape["maximum"]
-        return None if within else f"must be from {shape['minimum']} to {shape['maximum']}"
-    if not isinstance(value, str):
-        return "must be a text"
-    if "\0" in value or (not value.isascii() and _is_broken(value)):
-        return "holds a character that no file can hold"
-    within = shape["minLength"] <= len(value) <= shape["maxLength"]
-    return None if within else f"must have {shape['minLength']} to {shape['maxLength']} characters"
-
-
-def _is_broken(text: str) -> bool:
-    """Whether there are halves of surrogate pairs in it, which JSON can say and UTF-8 cannot."""
-    return any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Arguments:

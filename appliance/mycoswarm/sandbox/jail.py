@@ -19,10 +19,12 @@ import msgspec
 from mycoswarm.base.errors import SetupError, StorageError
 from mycoswarm.sandbox.cage import RUNNER, caged, locked
 from mycoswarm.sandbox.filter import program
+from mycoswarm.sandbox.guest import Program
 from mycoswarm.sandbox.haul import Haul
 from mycoswarm.sandbox.kin import descendants, end, threads_of
 from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.runner import Bounds, Ended, Task
+from mycoswarm.sandbox.tenant import Tenant
 from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.sandbox.view import SCRATCH, WORKSPACE, environment
 
@@ -38,6 +40,8 @@ GRACE_S = 3.0  # that the runner has to say what the program's own time-out made
 STOP_S = 5.0
 LEAVE_S = 2.0  # that what has to end others is given for it
 SPARE_PROCESSES = 192  # that others of this user may begin during a call
+STAYING = Bounds(cpu_s=600, memory_bytes=1 << 36)  # of a program that stays; some languages reserve tens of GiB unused
+STAYING_WATCH_S = 0.25  # each process is held by its own limit of memory besides
 WORDS = 2000  # bytes of a failed start that are kept
 _WORST = "1000"  # oom_score_adj: of all processes of the machine the kernel takes these first
 
@@ -70,25 +74,67 @@ class Jail:
             SetupError: this machine has no sandbox for it, or it could not be started.
             StorageError: there is no room for it.
         """
-        needs_walls = errand.tool in TOOLS and TOOLS[errand.tool].where == "sandbox"
-        if not self.level.is_sandbox and needs_walls and not errand.unconfined:
+        if errand.tool in TOOLS and TOOLS[errand.tool].where == "sandbox":
+            self.need_sandbox(errand)
+        bounds = await self._bounds(errand, bounds or Bounds(cpu_s=int(errand.within_s) + 1))
+        async with self._scratch(errand.user_id) as scratch:
+            return await self._run(errand, bounds, scratch)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, errand: Errand, program: Program, bounds: Bounds = STAYING) -> AsyncIterator[Tenant]:
+        """Start a program that stays and is spoken with, and end it on the way out, with all that it began.
+
+        Raises:
+            SetupError: this machine has no sandbox for it, or it could not be started.
+            StorageError: there is no room for it.
+        """
+        self.need_sandbox(errand)
+        bounds = await self._bounds(errand, bounds)
+        async with self._scratch(errand.user_id) as scratch, self._process(errand, scratch) as process:
+            tenant = Tenant(process)
+            _give_up_first(process.pid)
+
+            async def look() -> None:
+                tenant.stop(await _watch(process.pid, (errand.workspace, scratch), STAYING_WATCH_S))
+
+            working = [asyncio.create_task(tenant.listen()), asyncio.create_task(look())]
+            try:
+                await tenant.begin(msgspec.json.encode(self._task(errand, bounds, program)))
+                yield tenant
+            finally:
+                for task in working:
+                    task.cancel()
+                await asyncio.gather(*working, return_exceptions=True)
+
+    def need_sandbox(self, errand: Errand) -> None:
+        """Refuse what needs a sandbox where there is none.
+
+        Raises:
+            SetupError: this machine has none for it.
+        """
+        if not self.level.is_sandbox and not errand.unconfined:
             raise SetupError(
                 f"this node has no sandbox, and {errand.tool} needs one: {self.level.why}",
                 hint='Install bubblewrap there, or let the rule say sandbox = "optional" (docs/tools.md).',
                 code="no_sandbox",
             )
+
+    async def _bounds(self, errand: Errand, bounds: Bounds) -> Bounds:
+        """What can be counted of these here."""
         if fault := await asyncio.to_thread(_disk_fault, errand.workspace):
             raise StorageError(f"the workspace is full: {fault}", hint="A fresh run has a fresh one.")
-        bounds = bounds or Bounds(cpu_s=int(errand.within_s) + 1)
         if not self.level.counts_processes:
-            bounds = msgspec.structs.replace(bounds, processes=None)
-        elif (
-            self.level.in_place and bounds.processes is not None
-        ):  # those outside are of the same user, and come and go
-            others = await asyncio.to_thread(threads_of, os.getuid())
-            bounds = msgspec.structs.replace(bounds, processes=bounds.processes + others + SPARE_PROCESSES)
-        async with self._scratch(errand.user_id) as scratch:
-            return await self._run(errand, bounds, scratch)
+            return msgspec.structs.replace(bounds, processes=None)
+        if not self.level.in_place or bounds.processes is None:
+            return bounds
+        others = await asyncio.to_thread(threads_of, os.getuid())  # of the same user outside; they come and go
+        return msgspec.structs.replace(bounds, processes=bounds.processes + others + SPARE_PROCESSES)
+
+    def _task(self, errand: Errand, bounds: Bounds, program: Program | None = None) -> Task:
+        inside = WORKSPACE if self.level.has_own_root else "."  # it begins there: on the way may be folders of root's
+        # Inside a user namespace there is no other user to become, and the turnkey has done it already.
+        user_id = None if self.level.own_user or self.level.name == "landlock" else errand.user_id
+        return Task(errand.tool, errand.arguments, inside, bounds, user_id, errand.haul, program)
 
     @contextlib.asynccontextmanager
     async def _scratch(self, user_id: int | None) -> AsyncIterator[Path]:
@@ -106,10 +152,7 @@ class Jail:
             await asyncio.to_thread(empty, path)
 
     async def _run(self, errand: Errand, bounds: Bounds, scratch: Path) -> Ended:
-        inside = WORKSPACE if self.level.has_own_root else "."  # it begins there: on the way may be folders of root's
-        # Inside a user namespace there is no other user to become, and the turnkey has done it already.
-        user_id = None if self.level.own_user or self.level.name == "landlock" else errand.user_id
-        task = Task(errand.tool, errand.arguments, inside, bounds, user_id, errand.haul)
+        task = self._task(errand, bounds)
         async with self._process(errand, scratch) as process:
             folders = (errand.workspace, scratch)
             reading = asyncio.create_task(_speak(process, msgspec.json.encode(task)))
@@ -202,7 +245,7 @@ async def _speak(process: asyncio.subprocess.Process, task: bytes) -> tuple[byte
         return bytes(said), b""
 
 
-async def _watch(pid: int, folders: tuple[Path, ...]) -> str:
+async def _watch(pid: int, folders: tuple[Path, ...], each_s: float = WATCH_S) -> str:
     """Wait until all processes together take too much, and say what of."""
     looked_at = float("-inf")
     while True:
@@ -215,7 +258,7 @@ async def _watch(pid: int, folders: tuple[Path, ...]) -> str:
                 if fault := await asyncio.to_thread(_disk_fault, folder):
                     return fault
             looked_at = time.monotonic()
-        await asyncio.sleep(WATCH_S)
+        await asyncio.sleep(each_s)
 
 
 def _ended(said: bytes, complaint: bytes) -> Ended:

@@ -14,6 +14,7 @@ import msgspec
 
 from mycoswarm.base.egress import Guard, install
 from mycoswarm.base.errors import SwarmError
+from mycoswarm.sandbox import guest
 from mycoswarm.sandbox.argument import read_arguments
 from mycoswarm.sandbox.calculator import calculate
 from mycoswarm.sandbox.command import Outcome, run_python, run_shell
@@ -45,7 +46,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 class Task(msgspec.Struct, frozen=True):
     """What is to be done. `user_id`: whom to become first, None where that has happened. `haul`: what the node brought
-    in for it, where the tool reaches out."""
+    in for it, where the tool reaches out. `program`: what to become for good, in the place of a tool."""
 
     tool: str
     arguments: str
@@ -53,6 +54,7 @@ class Task(msgspec.Struct, frozen=True):
     bounds: Bounds
     user_id: int | None = None
     haul: Haul | None = None
+    program: guest.Program | None = None
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -66,18 +68,28 @@ class Ended(msgspec.Struct, frozen=True):
 def main() -> int:
     """Do one task."""
     install(Guard())  # nothing that a tool does here needs a connection
-    task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
+    task = msgspec.json.decode(_task(), type=Task)
     if task.tool == EXTRACT:
         warm(kinds_of(task.arguments))
     elif task.haul is not None:
         warm(("html", "pdf"))
     bind(task)
     os.chdir(task.workspace)
+    if task.program is not None:
+        guest.become(task.program)
     answer = msgspec.json.encode(perform(task)) + b"\n"
     end(descendants(os.getpid()))  # those that left their group; in a sandbox the kernel ends them too
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
     return 0
+
+
+def _task() -> bytes:
+    """All that is said, or its first line. Behind that nothing comes before a program has answered: see guest.py."""
+    said = bytearray()
+    while not said.endswith(b"\n") and (part := os.read(sys.stdin.fileno(), 1 << 16)):
+        said += part
+    return bytes(said)
 
 
 def bind(task: Task) -> None:

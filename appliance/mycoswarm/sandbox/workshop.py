@@ -41,11 +41,25 @@ class Channel(Protocol):
         """Take the next bytes; None at the end."""
 
 
+class Servers(Protocol):
+    """The MCP servers of this node; servers/hostel.py."""
+
+    def needs_files(self, means_text: str) -> bool:
+        """Whether a call with these means works in its run's workspace."""
+
+    async def call(self, errand: Errand, means_text: str, workspace_id: str, jail: Jail) -> Ended:
+        """Do one call; raises SwarmError where it could not be begun."""
+
+    async def release(self, workspace_id: str) -> None:
+        """End all that works in a workspace."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkshopServices:
     """What the workshop needs of the node. `record` writes a ticket into the node's own ledger before anything runs;
     `refuse` work that was asked for without one that holds. `folder` is the data folder. `reach` goes out for a tool
-    that needs the network, given its name, arguments and means; what it brings in is read in the jail."""
+    that needs the network, given its name, arguments and means; what it brings in is read in the jail. `servers` None:
+    it takes none."""
 
     node_id: str
     swarm_id: str
@@ -54,6 +68,7 @@ class WorkshopServices:
     record: Callable[[Sealed, ToolTicket], Awaitable[None]]
     refuse: Callable[[Sealed | None, SwarmError], Awaitable[None]]
     reach: Callable[[str, str, str], Awaitable[Haul]]
+    servers: Servers | None = None
 
 
 class Workshop:
@@ -127,6 +142,8 @@ class Workshop:
     async def _perform(self, ticket: ToolTicket, arguments: str, means: str) -> Done:
         began = asyncio.get_running_loop().time()
         if ticket.tool == RELEASE:
+            if self._services.servers is not None:
+                await self._services.servers.release(ticket.workspace_id)
             await asyncio.to_thread(self.workspaces.release, ticket.workspace_id)
             ended = Ended("", True)
         else:
@@ -137,8 +154,11 @@ class Workshop:
         return Done(text=ended.text[:MAX_TEXT], ok=ended.ok, seconds=seconds, code=ended.code)
 
     async def _run(self, ticket: ToolTicket, arguments: str, means: str) -> Ended:
-        where, haul, within_s = TOOLS[ticket.tool].where, None, ticket.within_s
-        if where == "network":
+        tool, servers = TOOLS.get(ticket.tool), self._services.servers
+        if tool is None and servers is None:
+            raise TicketError(f"this node has no tool called {ticket.tool[:80]!r}")
+        haul, within_s = None, ticket.within_s
+        if tool is not None and tool.where == "network":
             began = asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(within_s):
@@ -148,9 +168,9 @@ class Workshop:
             except SwarmError as error:  # what it leads to is an outcome of the call, as what a program says
                 return Ended(f"error: {error.message}", False, error.code)
             within_s = max(1.0, began + within_s - asyncio.get_running_loop().time())
+        has_files = tool.where in WITH_FILES if tool is not None else servers is not None and servers.needs_files(means)
         # A tool that has nothing to do with files gets a folder for this one call.
-        is_passing = where not in WITH_FILES
-        workspace_id = f"call-{secrets.token_hex(8)}" if is_passing else ticket.workspace_id
+        workspace_id = ticket.workspace_id if has_files else f"call-{secrets.token_hex(8)}"
         jail = await self.jail()
         workspace, user_id = await asyncio.to_thread(self.workspaces.open, workspace_id)
         errand = Errand(
@@ -163,9 +183,11 @@ class Workshop:
             haul=haul,
         )
         try:
+            if tool is None and servers is not None:
+                return await servers.call(errand, means, workspace_id, jail)
             return await jail.run(errand)
         finally:
-            if is_passing:
+            if not has_files:
                 await asyncio.to_thread(self.workspaces.release, workspace_id)
 
 

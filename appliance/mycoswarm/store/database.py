@@ -135,6 +135,20 @@ def _schedules(db: Any) -> None:
     )
 
 
+@_migrations(name="0012 MCP servers")
+def _suppliers(db: Any) -> None:
+    db.execute(
+        "CREATE TABLE mcp_servers (name TEXT PRIMARY KEY, command TEXT NOT NULL, url TEXT NOT NULL,"
+        " place TEXT NOT NULL CHECK (place IN ('LAN', 'outside')), secrets TEXT NOT NULL, added_at REAL NOT NULL,"
+        " added_by TEXT NOT NULL, looked_at REAL) STRICT"
+    )
+    db.execute(
+        "CREATE TABLE mcp_tools (server TEXT NOT NULL, place INTEGER NOT NULL, tool TEXT NOT NULL,"
+        " description TEXT NOT NULL, schema TEXT NOT NULL, digest TEXT NOT NULL, fault TEXT NOT NULL, allowed TEXT,"
+        " before TEXT, is_there INTEGER NOT NULL, PRIMARY KEY (server, tool)) STRICT, WITHOUT ROWID"
+    )
+
+
 @_migrations(name="0013 search server")
 def _search(db: Any) -> None:
     db.execute(
