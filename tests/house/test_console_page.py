@@ -10,6 +10,7 @@ from mycoswarm.api.employer import EmployerServices
 from mycoswarm.api.governance import GovernanceServices, governance_routes
 from mycoswarm.api.rota import rota_routes
 from mycoswarm.api.rules import RuleServices
+from mycoswarm.api.stockroom import stockroom_routes
 
 PAGE = (ROOT / "docs" / "console.md").read_text(encoding="utf-8")
 
@@ -22,7 +23,8 @@ def test_every_address_is_listed() -> None:
     )
     services = GovernanceServices(rules=rules, endpoints=nothing, approvals=nothing, employer=employer)  # type: ignore[arg-type]  # as above
     certification, rota = certification_routes(nothing, nothing), rota_routes(nothing)  # type: ignore[arg-type]  # as above
-    for route in (*governance_routes(services), *certification, *rota):
+    stockroom = stockroom_routes(nothing)  # type: ignore[arg-type]  # as above
+    for route in (*governance_routes(services), *certification, *rota, *stockroom):
         path = re.sub(r"\{name[^}]*\}", "NAME", re.sub(r"\{id[^}]*\}", "ID", route.path))
         last = path.rpartition("/")[2]
         assert path in PAGE or f"`/{last}`" in PAGE, path

@@ -7,7 +7,6 @@ daemon that is still remembered: then it is given what changed since. Nothing is
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -22,6 +21,7 @@ from starlette.routing import Route
 
 from mycoswarm.api.body import Given, json_route
 from mycoswarm.api.departure import EventStream
+from mycoswarm.api.feed import begun
 from mycoswarm.base.errors import BusyError, SwarmError
 
 LOOK_S = 0.5
@@ -171,13 +171,7 @@ def pulse_routes(pulse: Pulse) -> list[Route]:
     """Build `/api/events`."""
 
     async def events(request: Request) -> Response:
-        source = pulse.listen(request.headers.get("last-event-id"))
-        try:
-            first = await anext(source)  # an error still has a status of its own
-        except BaseException:
-            await source.aclose()
-            raise
-        return EventStream(_all(first, source), {})
+        return EventStream(await begun(pulse.listen(request.headers.get("last-event-id"))), {})
 
     return [Route("/api/events", events)]
 
@@ -189,10 +183,3 @@ def ring_routes(rings: Callable[[], list[dict[str, Any]]]) -> list[Route]:
         return {"rings": rings()}
 
     return [json_route("rings", "GET", show)]
-
-
-async def _all(first: bytes, source: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    async with contextlib.aclosing(source):
-        yield first
-        async for event in source:
-            yield event

@@ -28,6 +28,7 @@ from mycoswarm.api.peer import PeerServices, peer_app
 from mycoswarm.api.pulse import Pulse, pulse_routes, ring_routes
 from mycoswarm.api.rota import rota_routes
 from mycoswarm.api.session import Porch, Throttle, session_routes, setup_routes
+from mycoswarm.api.stockroom import stockroom_routes
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat
@@ -49,6 +50,7 @@ from mycoswarm.daemon.profile import Profile
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
+from mycoswarm.daemon.stoker import Stoker
 from mycoswarm.daemon.workroom import Workroom
 from mycoswarm.stage.delivery import Delivery
 from mycoswarm.stage.host import HostServices
@@ -181,9 +183,9 @@ class Node:
             elsewhere=cabinet.elsewhere,
         )
         steward = self._steward.services(chat, outlook, self._profile.status)
-        owner = owner_routes(steward)
-        auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
-        owner += chronicle_routes(self._archivist, auditor)
+        stoker = Stoker(chat, outlook, rings, self._odometer)
+        owner = [*owner_routes(steward), *stockroom_routes(stoker.services(cabinet.admit))]
+        owner += chronicle_routes(self._archivist, self._auditor())
         if self._standing.decides:
             toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach)
             foreman = Foreman(home, chat, cabinet.approvals, toolbox, outlook)
@@ -250,6 +252,9 @@ class Node:
 
         return cabinet.surroundings(outlook, conditions, self._pace.grade)
 
+    def _auditor(self) -> Auditor:
+        return Auditor(self._home.ledger, self._archivist, self._standing, self._contacts.fresh)
+
     def _outlook(self) -> Outlook:
         return Outlook(
             Sources(
@@ -277,8 +282,9 @@ class Node:
             warrant=opening.warrant,
             directory=directory,
             request_id=opening.request_id,
+            tell=self._odometer.begin(plan),
         )
-        return self._odometer.over(plan.ring_id, ring)
+        return self._odometer.over(plan, ring)
 
     async def _reach(self, node_id: str, reach: Mapping[str, Place]) -> Connection:
         """Dial a node for a ring, and hold the way there against the place that was decided on.
