@@ -1,4 +1,4 @@
-"""`models load`, `unload` and `fit`, against canned answers."""
+"""`models pull`, `load`, `unload` and `fit`, against canned answers."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from cli.socketed import Canned, answering
 from mycoswarm.api.refusal import error_body
-from mycoswarm.base.errors import BusyError, CapacityError
+from mycoswarm.base.errors import BusyError, CapacityError, ModelFileError
 from mycoswarm.cli.entry import main
 from mycoswarm.cli.freight import placed
 
@@ -73,6 +73,29 @@ def test_where_it_fits_is_a_table_the_decision_and_what_was_measured(tmp_path: P
     ):
         assert words in done.output
     assert json.loads(typed(tmp_path, Canned(body=json.dumps(FIT).encode()), "fit", "big", "--json").output) == FIT
+
+
+MODEL = {"name": "tiny", "architecture": "llama", "layers": 4, "file_bytes": 1000, "digest": "ab12", "splittable": True}
+
+
+def test_a_pull_tells_what_came_and_whether_it_was_promised(tmp_path: Path) -> None:
+    going = [{"phase": phase, "done_bytes": 1, "total_bytes": 2} for phase in ("fetching", "checking")]
+    canned = lines(*going, {"model": MODEL, "is_checked": True})
+    done = typed(tmp_path, canned, "pull", "hf:o/r/tiny.gguf", "--name", "tiny")
+    assert done.exit_code == 0 and "SHA-256 ab12, as promised." in done.output
+    assert json.loads(canned.asked[0][2]) == {"source": "hf:o/r/tiny.gguf", "name": "tiny"}
+    whole = {**MODEL, "splittable": False, "split_reason": "it is not listed"}
+    done = typed(tmp_path, lines({"model": whole, "is_checked": False}), "pull", "https://a.example/tiny.gguf")
+    assert "nobody had promised" in done.output and "it is not listed" in done.output
+
+
+def test_a_pull_that_fails_or_breaks_off_is_an_error(tmp_path: Path) -> None:
+    going = {"phase": "fetching", "done_bytes": 1, "total_bytes": 2}
+    wrong = error_body(ModelFileError("its SHA-256 is another", code="wrong_hash"))
+    done = typed(tmp_path, lines(going, wrong), "pull", "hf:o/r/tiny.gguf")
+    assert done.exit_code == 1 and "its SHA-256 is another" in done.output
+    done = typed(tmp_path, lines(going), "pull", "hf:o/r/tiny.gguf")
+    assert done.exit_code == 4 and "goes on there" in done.output
 
 
 def test_layers_on_one_node_are_said_as_a_whole() -> None:

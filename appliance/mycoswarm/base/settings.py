@@ -6,6 +6,7 @@ docs/settings.md lists every field; a test holds it to this module.
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -49,6 +50,7 @@ class Settings:
     request_s: float = _set(600.0, "no answer takes longer than this")
     ledger_prompts: bool = _set(False, "keep the text of every prompt in the ledger of the node that decides")
     run_history: bool = _set(True, "keep what agents were asked, did and answered, for `agent runs`")
+    hub: str = _set("https://huggingface.co", "where `models pull hf:OWNER/REPO/FILE.gguf` looks; or a mirror of it")
     log_level: str = _set("info", "debug, info, warning or error")
 
 
@@ -125,6 +127,8 @@ def _in_range(settings: Settings) -> Settings:
         raise SettingError(f"log_level is {settings.log_level!r}; it must be debug, info, warning or error")
     for name in ("console", "peer"):
         split_address(getattr(settings, name), name)
+    if not re.fullmatch(r"https://[!-~]{1,200}", settings.hub) or set(settings.hub) & set("?#@\\"):
+        raise SettingError(f"hub is {settings.hub!r}, which is no https URL", hint="Write https://hub.example.")
     for text in settings.lan:
         try:
             ipaddress.ip_network(text)

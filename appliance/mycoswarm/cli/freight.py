@@ -1,17 +1,17 @@
-"""`models load`, `unload` and `fit`: what is in memory, and what would be."""
+"""`models pull`, `load`, `unload` and `fit`: what comes to this node, what is in memory, and what would be."""
 
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
-from rich.progress import Progress
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from mycoswarm.base.errors import UnreachableError
 from mycoswarm.base.units import format_bytes
 from mycoswarm.cli.call import Call, as_error, decode
 from mycoswarm.cli.reason import show_reasons
-from mycoswarm.cli.screen import counted, err, guarded, say, show_json, show_table
+from mycoswarm.cli.screen import counted, err, guarded, note, say, show_json, show_table
 from mycoswarm.cli.talk import beside
 
 LOAD_S = 180.0  # without a word; a daemon that loads speaks each second
@@ -20,6 +20,47 @@ route_option = click.option("--route", help='Narrow where it may run: "solo", "s
 label_option = click.option(
     "--label", "labels", multiple=True, help="Add this label; again for another. Labels only narrow."
 )
+
+
+@click.command("pull")
+@click.argument("source")
+@click.option("--name", help="What to call it; else the file's name.")
+@click.pass_obj
+@guarded
+def pull_model(folder: Path, source: str, name: str | None) -> None:
+    """Fetch a model onto this node's shelf, from an https URL of a .gguf file, or from the hub.
+
+    On the hub SOURCE is hf:OWNER/REPO/FILE.gguf, with @REVISION behind it for another than main. Only the host that you
+    name is asked, and those that it sends on to. Ctrl-C stops; the same command goes on where it stopped.
+    """
+    told: dict[str, Any] = {}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task, phase = progress.add_task("Asking", total=None), ""
+        asked = {"source": source, "name": name}
+        for line in Call(folder).stream("POST", "/api/models/pull", asked):
+            told = decode(line)
+            if "error" in told:
+                raise as_error(line)
+            if "model" not in told:
+                if told["phase"] != phase:
+                    phase = told["phase"]
+                    progress.reset(task, description=phase.capitalize())
+                progress.update(task, completed=told["done_bytes"], total=told["total_bytes"])
+    if "model" not in told:
+        hint = "What has come is kept: the same command goes on there. Look at the daemon's log."
+        raise UnreachableError("the pull broke off", hint=hint)
+    model = told["model"]
+    say(f"{model['name']}: {model['architecture']}, {model['layers']} layers, {format_bytes(model['file_bytes'])}.")
+    say(f"SHA-256 {model['digest']}, " + ("as promised." if told["is_checked"] else "which nobody had promised."))
+    if not model["splittable"]:
+        note(f"It runs whole on one node only: {model['split_reason']}.")
 
 
 @click.command("load")

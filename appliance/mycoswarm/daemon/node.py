@@ -52,6 +52,8 @@ from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
 from mycoswarm.daemon.stoker import Stoker
 from mycoswarm.daemon.workroom import Workroom
+from mycoswarm.external.haul import LIMITS
+from mycoswarm.external.target import Passage
 from mycoswarm.stage.delivery import Delivery
 from mycoswarm.stage.host import HostServices
 from mycoswarm.stage.pool import OpenedRing, Opening, RingPool
@@ -147,6 +149,8 @@ class Node:
             cut=self._cut,
             open_enrolment=self._border.enrolment,
             open_adoption=self._border.adoption,
+            passage=Passage(permit=self._border.endpoint, limits=LIMITS, place=self._border.place),
+            note=self._notary.note,
         )
         self._steward = await enter(Steward(parts, door_hosts=self._site.hosts, door_port=self._site.door_port()))
         if home.settings.discovery:

@@ -1,4 +1,4 @@
-"""One connection to a judged address of an endpoint, one HTTP/1.1 request on it, and the answer's bytes.
+"""One connection to a judged address of an endpoint or other server, one HTTP/1.1 request on it, and its answer.
 
 On h11 and asyncio's streams, with no HTTP client library over them: the caller must stand between "connected, TLS and
 name proved" and the first byte sent, and must choose the very address, which those clients' pools do not offer. There
@@ -10,9 +10,9 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Sequence
-from dataclasses import dataclass
-from types import TracebackType
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import h11
@@ -31,11 +31,12 @@ _CLOSE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An answer's beginning. `kind` is its media type without parameters."""
+    """An answer's beginning. `kind` is its media type without parameters; names in `headers` are in small letters."""
 
     status: int
     kind: str
     retry_after: str | None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Passage) -> "Conduit":
@@ -52,7 +53,7 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
     tried = []
     clock = asyncio.get_running_loop().time
     deadline_s = clock() + passage.limits.connect_s * MAX_WAITS
-    with passage.permit(f"endpoint {target.name}", [spot.address for spot in spots], ()):
+    with passage.permit(target.words, [spot.address for spot in spots], ()):
         for spot in spots:
             wait_s = min(passage.limits.connect_s, deadline_s - clock())
             if wait_s <= 0:
@@ -64,10 +65,10 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
                 tried.append(f"{spot.address}: no answer in {wait_s:.3g} s")
             except ssl.SSLCertVerificationError as exc:
                 raise EndpointError(
-                    f"endpoint {target.name}: the certificate at {spot.address} does not hold for {site.host} "
+                    f"{target.words}: the certificate at {spot.address} does not hold for {site.host} "
                     f"({exc.verify_message}); nothing was sent",
-                    hint="Correct the endpoint's URL or its certificate.",
-                    code="endpoint_certificate",
+                    hint=f"Correct the {target.kind}'s URL or its certificate.",
+                    code=f"{target.kind}_certificate",
                 ) from exc
             except EgressError:
                 raise
@@ -78,9 +79,9 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
             else:
                 return Conduit(target, site, spot, reader=reader, writer=writer, limits=passage.limits)
     raise UnreachableError(
-        f"endpoint {target.name} does not answer ({'; '.join(tried)})",
-        hint="Check the endpoint's URL, and that its machine is on.",
-        code="endpoint_unreachable",
+        f"{target.words} does not answer ({'; '.join(tried)})",
+        hint=f"Check the {target.kind}'s URL, and that its machine is on.",
+        code=f"{target.kind}_unreachable",
     )
 
 
@@ -135,14 +136,18 @@ class Conduit:
     ) -> None:
         self._writer.transport.abort()
 
-    async def ask(self, method: str, path: str, body: bytes = b"") -> Head:
-        """Send the one request and wait for the answer's head.
+    async def ask(
+        self, method: str, path: str, body: bytes = b"", more: Mapping[str, str] = MappingProxyType({})
+    ) -> Head:
+        """Send the one request and wait for the answer's head. `more`: headers beside ours, or in their place.
 
         Raises:
             EndpointError: no answer in time, none at all, or none of HTTP's.
         """
         self._deadline_s = asyncio.get_running_loop().time() + self._limits.whole_s
-        request = h11.Request(method=method, target=self._site.path + path, headers=self._headers(body))
+        request = h11.Request(
+            method=method, target=self._site.path + path, headers=list({**self._headers(body), **more}.items())
+        )
         # Without waiting for it to be gone: a server may answer before it has read everything, or never read.
         self._writer.writelines(
             part for event in (request, h11.Data(data=body), h11.EndOfMessage()) if (part := self._machine.send(event))
@@ -151,11 +156,11 @@ class Conduit:
             if not isinstance(event, h11.InformationalResponse):
                 raise broken_off(self._target, "it closed the connection before it answered")
         self._has_head = True
-        headers = {name: value.decode("latin-1") for name, value in event.headers}
-        if headers.get(b"content-encoding", "identity").lower() != "identity":
+        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
+        if headers.get("content-encoding", "identity").lower() != "identity":
             raise garbled(self._target, "it is compressed, which was not asked for")
-        kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        return Head(event.status_code, kind, headers.get(b"retry-after"))
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        return Head(event.status_code, kind, headers.get("retry-after"), headers)
 
     def hurry(self) -> None:
         """What matters has been read: the rest may take `tail_s` from the first call of this."""
@@ -188,20 +193,20 @@ class Conduit:
             raise self._too_much(most_bytes)
         return body[:most_bytes]
 
-    def _headers(self, body: bytes) -> list[tuple[str, str]]:
-        headers = [
-            ("host", self._site.authority),
-            ("user-agent", "mycoswarm"),
-            ("accept", "text/event-stream, application/json"),
-            ("accept-encoding", "identity"),
-            ("connection", "close"),
-        ]
+    def _headers(self, body: bytes) -> dict[str, str]:
+        headers = {
+            "host": self._site.authority,
+            "user-agent": "mycoswarm",
+            "accept": "text/event-stream, application/json",
+            "accept-encoding": "identity",
+            "connection": "close",
+        }
         if body:
-            headers += [("content-type", "application/json"), ("content-length", str(len(body)))]
+            headers |= {"content-type": "application/json", "content-length": str(len(body))}
         if self._target.secret:
-            headers.append(("authorization", f"Bearer {self._target.secret}"))
+            headers["authorization"] = f"Bearer {self._target.secret}"
         if self._target.via:
-            headers.append(("x-mycoswarm-via", ",".join(self._target.via)))
+            headers["x-mycoswarm-via"] = ",".join(self._target.via)
         return headers
 
     async def _next(self, wait_s: float) -> object:
@@ -242,10 +247,11 @@ class Conduit:
         if self._has_head:
             return broken_off(self._target, f"nothing came for {wait_s:g} s")
         return EndpointError(
-            f"endpoint {self._target.name} took the request and said nothing for {wait_s:g} s", code="endpoint_silent"
+            f"{self._target.words} took the request and said nothing for {wait_s:g} s",
+            code=f"{self._target.kind}_silent",
         )
 
     def _too_much(self, most_bytes: int) -> EndpointError:
         return EndpointError(
-            f"endpoint {self._target.name} sent more than {most_bytes} bytes", code="endpoint_too_much"
+            f"{self._target.words} sent more than {most_bytes} bytes", code=f"{self._target.kind}_too_much"
         )

@@ -14,7 +14,7 @@ from mycoswarm.swarm.place import Place, place_of
 
 MAX_URL = 2048
 _VISIBLE = re.compile(r"[!-~]+")
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._-]+)?")
+HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._-]+)?")
 _PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")  # what a path may hold by RFC 3986, 3.3
 _PORTS = {"http": 80, "https": 443}
 
@@ -30,6 +30,7 @@ class Target:
 
     `place` is how far away the owner allows it to be; every errand proves it anew. `secret`, its API key, is sent to
     it and shown nowhere. `via`: the runs of daemons that the request has passed, ours last, so that none gets it twice.
+    `kind`: what errors call it; a server that the owner pulls a model from is one for the time of the pull.
     """
 
     name: str
@@ -38,6 +39,12 @@ class Target:
     model: str = ""
     secret: str | None = field(default=None, repr=False)
     via: tuple[str, ...] = ()
+    kind: Literal["endpoint", "server"] = "endpoint"
+
+    @property
+    def words(self) -> str:
+        """What errors and permits call it."""
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +113,7 @@ def read_url(url: str) -> Site:
         raise _wrong_url("it must hold no user and no password")
     if parts.scheme != "http" and parts.scheme != "https":
         raise _wrong_url("it must begin with http:// or https://")
-    if port == 0 or not _HOST.fullmatch(host):
+    if port == 0 or not HOST.fullmatch(host):
         raise _wrong_url("it names no host that can be looked up")
     where = parse_address(str(Address(host, port or _PORTS[parts.scheme])))
     path = parts.path.rstrip("/") or "/v1"
