@@ -25,8 +25,8 @@ class Stock:
         self._incoming = home.shelf.shelf.folder / FOLDER_NAME
 
     async def show(self) -> dict[str, Any]:
-        """Every model of the swarm and of this shelf, with its certificate of the present exam; and pulls that have not
-        come to their end.
+        """Every model of the swarm and of this shelf (`is_here`), with its certificate of the present exam; and pulls
+        that have not come to their end.
 
         Raises:
             StorageError: the certificates or the shelf could not be read.
@@ -34,12 +34,14 @@ class Stock:
         held = {facts.digest: (facts, names) for facts, names in self._models()}
         for facts in self._home.shelf.facts():
             held.setdefault(facts.digest, (facts, (self._home.identity.name,)))
+        own = {model.facts.digest: model.is_built_in for model in self._home.shelf.models()}
         kept = await asyncio.to_thread(self._home.diplomas.all)
         shown = []
         for facts, names in held.values():
             found = kept.get(facts.digest)
             certificate = found.shown() if found is not None and found.version == VERSION else None
-            shown.append({**_shown(facts, names), "certificate": certificate})
+            here = {"is_here": facts.digest in own, "is_built_in": own.get(facts.digest, False)}
+            shown.append({**_shown(facts, names), **here, "certificate": certificate})
         begun = await asyncio.to_thread(unfinished, self._incoming)
         return {"models": shown, "unfinished": [_begun(*one) for one in begun]}
 
