@@ -259,6 +259,11 @@ def test_a_name_that_nobody_knows_and_a_certificate_for_another_are_errors(hub: 
         ("[::ffff:192.168.1.1]:443", False),
         ("[::ffff:93.184.216.34]:443", True),
         ("[2002:c0a8:101::1]:443", False),
+        ("[64:ff9b::c0a8:101]:443", False),
+        ("[64:ff9b::5db8:d822]:443", True),
+        ("[4000::1]:443", False),
+        ("198.18.0.1:443", False),
+        ("240.0.0.1:443", False),
         ("[2001:0:1::1]:443", False),
     ],
 )

@@ -32,6 +32,8 @@ MAX_FILE_BYTES = 1 << 44  # 16 TiB: more than any model; a number that lies must
 LIMITS = Limits(head_s=60.0, silence_s=60.0, whole_s=7 * 86400.0, answer_bytes=MAX_FILE_BYTES)
 BUSY_S = 60
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # RFC 4291, 2.4: all that is assigned
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, 2.1
 _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _STRONG = re.compile(r'"[!-~]{1,200}"')  # RFC 9110, 8.8.3: a weak one ("W/...") does not vouch for bytes
@@ -77,9 +79,11 @@ def is_public(spot: Spot) -> bool:
     """Whether an address is one of the public internet: neither ours nor private nor reserved."""
     host = ipaddress.ip_address(parse_address(spot.address).host.partition("%")[0])
     if isinstance(host, ipaddress.IPv6Address):
-        if host.sixtofour or host.teredo:  # they lead to an IPv4 address within
+        # Each of these leads to an IPv4 address within; that of the last two ways is not looked at.
+        within = ipaddress.IPv4Address(int(host) & 0xFFFFFFFF) if host in _NAT64 else host.ipv4_mapped
+        if within is None and (host not in _UNICAST or host.sixtofour or host.teredo):
             return False
-        host = host.ipv4_mapped or host
+        host = within or host
     return spot.place == "outside" and host.is_global and not host.is_multicast
 
 
