@@ -68,7 +68,8 @@ export function open(main, { state }) {
     running = new AbortController();
     const turn = { text: "", steps: [], isOpen: true };
     const draw = () => fill(live, h("section", { class: "card", "aria-label": "The run now", "aria-live": "polite" },
-      h("div", { class: "row wide" }, h("h3", {}, `${name}: ${task}`), turn.isOpen ? h("button", { type: "button", class: "risky", onclick: () => running?.abort() }, "Stop") : badge(turn.end ?? "ended")),
+      h("div", { class: "row wide" }, h("h3", {}, `${name}: ${task}`), turn.isOpen ? h("button", { type: "button", class: "risky",
+        onclick: () => running?.abort() }, "Stop") : badge(turn.end ?? "ended")),
       turn.steps.map(step), turn.text ? h("p", {}, turn.text) : null,
       turn.error ? h("p", { class: "bad" }, `${turn.error.message} (${turn.error.code})`) : null));
     draw();
@@ -97,7 +98,8 @@ export function open(main, { state }) {
   async function show(id) {
     const told = await ask("GET", `/api/runs/${encodeURIComponent(id)}`);
     fill(shown, h("section", { class: "card", "aria-label": `Run ${id}` }, h("h3", {}, `Run ${id} of ${told.agent}`),
-      facts([["Task", told.task], ["Model", told.model], ["Labels", told.labels.join(", ")], ["Began", when(told.started_at)], ["Ended", told.ended_at ? when(told.ended_at) : null],
+      facts([["Task", told.task], ["Model", told.model], ["Labels", told.labels.join(", ")], ["Began", when(told.started_at)], ["Ended",
+        told.ended_at ? when(told.ended_at) : null],
         ["Message", told.message], ["Steps", String(told.steps)], ["Tokens", `${told.prompt_tokens} read, ${told.completion_tokens} written`]]),
       told.events.map((one) => happened(one.body ?? one, "")), told.answer ? h("p", {}, told.answer) : null));
     shown.scrollIntoView({ block: "nearest" });
@@ -113,13 +115,15 @@ export function open(main, { state }) {
       all.length ? table(["Times", "Agent", "Task", "Last run", "Next", ""], all.map((one) => [h("code", {}, `${one.cron} ${one.zone}`), one.agent, one.task,
         one.state ? `${one.state}${one.message ? `: ${one.message}` : ""}` : "none yet", one.is_paused ? badge("paused", "warn") : when(one.next_at),
         h("span", { class: "row" },
-          one.is_paused ? action("Resume", () => ask("POST", `/api/schedules/${one.id}/resume`, {}), "plain") : action("Pause", () => ask("POST", `/api/schedules/${one.id}/pause`, {}), "plain"),
+          one.is_paused ? action("Resume", () => ask("POST", `/api/schedules/${one.id}/resume`, {}), "plain") : action("Pause", () => ask("POST",
+            `/api/schedules/${one.id}/pause`, {}), "plain"),
           action("Remove", () => ask("DELETE", `/api/schedules/${one.id}`), "plain risky"))]), "Schedules") : h("p", { class: "soft" }, "No schedules."),
       h("details", { class: "card" }, h("summary", {}, "New schedule"), form({ class: "grid" }, async () => {
         await ask("POST", "/api/schedules", { cron: cron.value.trim(), zone: zone.value.trim() || "UTC", agent: agent.value, task: task.value.trim(),
           labels: labels.value.split(",").map((one) => one.trim()).filter(Boolean) });
         notice("The schedule is kept.");
-      }, field("Minute, hour, day, month, weekday", cron), field("Time zone", zone), field("Agent", agent), field("Task", task), field("Labels", labels), h("button", { class: "main" }, "Keep"))));
+      }, field("Minute, hour, day, month, weekday", cron), field("Time zone", zone), field("Agent", agent), field("Task", task), field("Labels",
+        labels), h("button", { class: "main" }, "Keep"))));
   }
 
   const showSchedules = onChange(h("div"), (all) => { drawSchedules(all); });
@@ -141,5 +145,6 @@ function happened(one, agent) {
   if (one.event === "result") return step({ ...one, agent: agent.trim() });
   const { event, ...rest } = one;
   return h("p", { class: "small" }, agent ? `[${agent.trim()}] ` : "", h("strong", {}, event), " ",
-    Object.entries(rest).filter(([, value]) => value !== null && value !== "").map(([name, value]) => `${name} ${Array.isArray(value) ? value.join(", ") : value}`).join(" · "));
+    Object.entries(rest).filter(([, value]) => value !== null && value !== "").map(([name,
+      value]) => `${name} ${Array.isArray(value) ? value.join(", ") : value}`).join(" · "));
 }

@@ -121,7 +121,8 @@ export function open(main, { state, session }) {
       ...(route.value.trim() && !turn.agent ? { "x-mycoswarm-route": route.value.trim() } : {}) };
     try {
       const source = turn.agent
-        ? lines("POST", `/api/agents/${encodeURIComponent(turn.agent)}/run`, { task: before.at(-1).content, earlier: before.slice(0, -1) }, { signal: running.signal, headers })
+        ? lines("POST", `/api/agents/${encodeURIComponent(turn.agent)}/run`, { task: before.at(-1).content, earlier: before.slice(0, -1) },
+          { signal: running.signal, headers })
         : lines("POST", "/v1/chat/completions", { model: model.value, stream: true, stream_options: { include_usage: true },
           messages: [...(system.value.trim() ? [{ role: "system", content: system.value.trim() }] : []), ...before] }, { signal: running.signal, headers });
       for await (const event of source) {

@@ -31,9 +31,12 @@ export function open(main, { state }) {
   }
 
   const draw = onChange(rows, (all) => all.length === 0 ? h("p", { class: "soft" }, "No requests.")
-    : table(["When", "Task", "Model", "Key", "Where", "Rule", "Outcome", "Tokens", "Took", ""], all.map((one) => [when(one.at), one.task, one.model || "", one.key ?? "owner",
-      h("span", {}, placeBadge(one.ran), " ", (one.nodes ?? []).join(", ")), one.rule ?? "", badge(one.outcome ?? "open", ["stop", "length", "tool_calls"].includes(one.outcome) ? "good" : one.outcome ? "bad" : "warn"),
-      one.completion_tokens === null || one.completion_tokens === undefined ? "" : `${one.prompt_tokens} + ${one.completion_tokens}`, one.seconds === null ? "" : seconds(one.seconds),
+    : table(["When", "Task", "Model", "Key", "Where", "Rule", "Outcome", "Tokens", "Took", ""], all.map((one) => [when(one.at), one.task,
+      one.model || "", one.key ?? "owner",
+      h("span", {}, placeBadge(one.ran), " ", (one.nodes ?? []).join(", ")), one.rule ?? "", badge(one.outcome ?? "open", ["stop", "length",
+        "tool_calls"].includes(one.outcome) ? "good" : one.outcome ? "bad" : "warn"),
+      one.completion_tokens === null || one.completion_tokens === undefined ? "" : `${one.prompt_tokens} + ${one.completion_tokens}`,
+        one.seconds === null ? "" : seconds(one.seconds),
       action(short(one.receipt, 8), () => show(one.receipt), "plain", { "aria-label": `Open ${one.receipt}` })]), "Requests"));
 
   async function show(receipt) {
@@ -42,7 +45,8 @@ export function open(main, { state }) {
     const found = told.rows ?? [];
     const first = found[0]?.at ?? 0;
     fill(shown, h("section", { class: "card stack", "aria-label": `Request ${receipt}` }, h("h2", {}, "One request"), facts([["Receipt", h("code", {}, receipt)]]),
-      h("h3", {}, "Who could have read it"), table(["What", "Name", "Place", "When"], exposed.readers.map((one) => [one.what, one.name, placeBadge(one.place) ?? "", when(one.at)])),
+      h("h3", {}, "Who could have read it"), table(["What", "Name", "Place", "When"], exposed.readers.map((one) => [one.what, one.name,
+        placeBadge(one.place) ?? "", when(one.at)])),
       (exposed.notes ?? []).map((note) => h("p", { class: "warn" }, note)),
       h("h3", {}, "What happened"), found.map((row) => event(row, first))));
     shown.scrollIntoView({ block: "nearest" });
@@ -69,7 +73,8 @@ function event(row, first) {
   const { body, ...about } = row;
   const inside = typeof body === "string" ? parsed(body) : body ?? {};
   const stages = (inside.stages ?? inside.nodes ?? []).map?.((one) => one.layers ? `${one.name ?? one.node ?? one.id} ${layers(one.layers)}` : one.name ?? one).join(", ");
-  return h("details", {}, h("summary", {}, `+${seconds(Math.max(0, row.at - first))} `, h("strong", {}, row.kind), " ", inside.outcome ?? inside.rule ?? "", stages ? ` (${stages})` : ""),
+  return h("details", {}, h("summary", {}, `+${seconds(Math.max(0, row.at - first))} `, h("strong", {}, row.kind), " ",
+    inside.outcome ?? inside.rule ?? "", stages ? ` (${stages})` : ""),
     h("pre", { tabindex: "0" }, JSON.stringify({ ...about, body: inside }, null, 1)));
 }
 
@@ -84,8 +89,10 @@ function parsed(text) {
 function judged(one) {
   const { event: kind, ...rest } = one;
   const isSound = one.is_sound ?? one.sound ?? one.passed ?? (one.faults ? one.faults.length === 0 : undefined);
-  return h("div", { "data-verdict": kind }, h("p", {}, isSound === undefined ? null : badge(isSound ? "sound" : "not sound", isSound ? "good" : "bad"), " ", h("strong", {}, kind.replaceAll("_", " ")), " ",
-    Object.entries(rest).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value)).map(([name, value]) => `${name.replaceAll("_", " ")}: ${value}`).join(" · ")),
+  return h("div", { "data-verdict": kind }, h("p", {}, isSound === undefined ? null : badge(isSound ? "sound" : "not sound",
+    isSound ? "good" : "bad"), " ", h("strong", {}, kind.replaceAll("_", " ")), " ",
+    Object.entries(rest).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value)).map(([name,
+      value]) => `${name.replaceAll("_", " ")}: ${value}`).join(" · ")),
   Object.entries(rest).filter(([, value]) => Array.isArray(value) && value.length).map(([name, value]) =>
     h("pre", { tabindex: "0" }, `${name}\n${value.map((each) => typeof each === "string" ? each : JSON.stringify(each)).join("\n")}`)));
 }

@@ -18,7 +18,8 @@ export function open(main, { state }) {
   fill(main, h("h1", {}, "Rules"), h("p", { class: "soft" }, "The first rule that matches decides. What no rule allows does not happen."),
     list, h("div", { class: "row" },
       action("Add a rule", () => edit(null), "main"),
-      action("Undo the last change", async () => { const told = await ask("POST", "/api/rules/undo", {}); notice(`Taken back. The rules are as of version ${told.version}.`); await load(); })),
+      action("Undo the last change", async () => { const told = await ask("POST", "/api/rules/undo",
+        {}); notice(`Taken back. The rules are as of version ${told.version}.`); await load(); })),
     editor, explainBox(), tests, replayBox(), past);
 
   async function load() {
@@ -89,8 +90,10 @@ export function open(main, { state }) {
     const request = h("textarea", { rows: 2, required: true, value: '{"model": "spore", "labels": ["private"]}' });
     const expect = h("textarea", { rows: 2, required: true, value: '{"outcome": "run"}' });
     fill(tests, h("details", { class: "card", open: tests.querySelector("details")?.open }, h("summary", {}, `Tests of the rules (${found.length})`),
-      found.length ? table(["Test", "Request", "Expected", ""], found.map((one) => [one.name, h("code", {}, JSON.stringify(one.request)), h("code", {}, JSON.stringify(one.expect)),
-        action("Remove", () => change("POST", "/api/rules/tests", { tests: { [one.name]: null } }), "plain risky", { "aria-label": `Remove the test ${one.name}` })])) : null,
+      found.length ? table(["Test", "Request", "Expected", ""], found.map((one) => [one.name, h("code", {}, JSON.stringify(one.request)), h("code",
+        {}, JSON.stringify(one.expect)),
+        action("Remove", () => change("POST", "/api/rules/tests", { tests: { [one.name]: null } }), "plain risky",
+          { "aria-label": `Remove the test ${one.name}` })])) : null,
       h("div", { class: "row" }, action("Run all tests", async () => {
         const told = await ask("POST", "/api/rules/test", {});
         fill(result, h("p", { class: told.passed ? "good" : "bad" }, told.passed ? "All hold." : "Some do not hold."),

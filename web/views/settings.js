@@ -23,17 +23,21 @@ export function open(main, { state }) {
     const requests = h("input", { type: "number", min: 1 });
     const tokens = h("input", { type: "number", min: 1 });
     const owner = h("input", { type: "checkbox" });
-    fill(keys, all.length ? table(["Name", "May", "Labels", "User", "Limits", "Made", "Last used", ""], all.map((one) => [one.name, one.is_owner ? badge("everything", "warn") : badge("ask models"),
-      one.labels.join(", "), one.user ?? "", [one.requests_per_minute && `${one.requests_per_minute} requests/min`, one.tokens_per_day && `${one.tokens_per_day} tokens/day`].filter(Boolean).join(", "),
+    fill(keys, all.length ? table(["Name", "May", "Labels", "User", "Limits", "Made", "Last used", ""], all.map((one) => [one.name,
+      one.is_owner ? badge("everything", "warn") : badge("ask models"),
+      one.labels.join(", "), one.user ?? "", [one.requests_per_minute && `${one.requests_per_minute} requests/min`,
+        one.tokens_per_day && `${one.tokens_per_day} tokens/day`].filter(Boolean).join(", "),
       when(one.made_at), when(one.used_at), action("Revoke", async () => {
         if (!confirm(`End the key ${one.name} at once?`)) return;
         await ask("DELETE", `/api/keys/${encodeURIComponent(one.name)}`);
         await loadKeys();
       }, "plain risky", { "aria-label": `Revoke ${one.name}` })]), "API keys") : h("p", { class: "soft" }, "No keys."),
     h("details", { class: "card" }, h("summary", {}, "New key"), form({ class: "grid" }, async () => {
-      const told = await ask("POST", "/api/keys", { name: name.value.trim(), labels: labels.value.split(",").map((one) => one.trim()).filter(Boolean), user: user.value.trim() || null,
+      const told = await ask("POST", "/api/keys", { name: name.value.trim(), labels: labels.value.split(",").map((one) => one.trim()).filter(Boolean),
+        user: user.value.trim() || null,
         is_owner: owner.checked, requests_per_minute: requests.value ? Number(requests.value) : null, tokens_per_day: tokens.value ? Number(tokens.value) : null });
-      fill(secret, h("section", { class: "card asking" }, h("p", {}, `The key ${told.name}, shown this once:`), h("pre", { "data-secret": "" }, told.key), action("Hide it", () => fill(secret))));
+      fill(secret, h("section", { class: "card asking" }, h("p", {}, `The key ${told.name}, shown this once:`), h("pre", { "data-secret": "" },
+        told.key), action("Hide it", () => fill(secret))));
       await loadKeys();
     }, field("Name", name), field("Labels on all its requests", labels), field("User", user), field("Requests per minute", requests), field("Tokens per day", tokens),
     h("label", {}, owner, "An owner's key: may change everything"), h("button", { class: "main" }, "Make"))));
@@ -47,7 +51,8 @@ export function open(main, { state }) {
     const place = h("select", {}, ["LAN", "outside"].map((one) => h("option", { value: one }, one)));
     const check = h("input", { type: "checkbox", checked: true });
     fill(endpoints, h("p", { class: "soft" }, "Nothing is sent to an endpoint unless a rule names it."),
-      all.length ? table(["Name", "Address", "Place", "Models", "Rules that name it", ""], all.map((one) => [one.name, one.url, badge(one.place, one.place), one.models.join(", "), one.rules.join(", ") || "none",
+      all.length ? table(["Name", "Address", "Place", "Models", "Rules that name it", ""], all.map((one) => [one.name, one.url, badge(one.place,
+        one.place), one.models.join(", "), one.rules.join(", ") || "none",
         action("Remove", async () => {
           if (!confirm(`Forget the endpoint ${one.name} and its key?`)) return;
           await ask("DELETE", `/api/endpoints/${encodeURIComponent(one.name)}`);
@@ -57,22 +62,26 @@ export function open(main, { state }) {
         await ask("POST", "/api/endpoints", { name: name.value.trim(), url: url.value.trim(), place: place.value, secret: key.value || null, check: check.checked });
         notice("The endpoint is registered. Now a rule may name it.");
         await loadEndpoints();
-      }, field("Name", name), field("Address", url), field("Its API key", key), field("Place", place), h("label", {}, check, "Try it first"), h("button", { class: "main" }, "Register"))));
+      }, field("Name", name), field("Address", url), field("Its API key", key), field("Place", place), h("label", {}, check, "Try it first"),
+        h("button", { class: "main" }, "Register"))));
   }
 
   async function loadDoctor() {
     const told = await ask("GET", "/api/doctor");
     const { sandbox, egress } = told;
     fill(doctor, h("section", { class: "card" },
-      facts([["Sandbox of tools", `${sandbox.level}${sandbox.why ? `: ${sandbox.why}` : ""}`], ["Workspaces kept", String(sandbox.workspaces)], ["Egress guard", egress.active ? "on" : "off"]]),
-      h("details", {}, h("summary", {}, "What the sandbox covers, and what not"), h("ul", {}, sandbox.covers.map((one) => h("li", {}, one))), h("p", {}, "Not covered:"), h("ul", {}, sandbox.lacks.map((one) => h("li", {}, one)))),
+      facts([["Sandbox of tools", `${sandbox.level}${sandbox.why ? `: ${sandbox.why}` : ""}`], ["Workspaces kept", String(sandbox.workspaces)],
+        ["Egress guard", egress.active ? "on" : "off"]]),
+      h("details", {}, h("summary", {}, "What the sandbox covers, and what not"), h("ul", {}, sandbox.covers.map((one) => h("li", {}, one))), h("p",
+        {}, "Not covered:"), h("ul", {}, sandbox.lacks.map((one) => h("li", {}, one)))),
       h("details", {}, h("summary", {}, "Open to the outside now"), h("pre", { tabindex: "0" }, JSON.stringify(egress.open, null, 1)))));
   }
 
   Promise.all([loadKeys(), loadEndpoints(), loadDoctor()]).catch(complain);
   return state.on(["node"], () => {
     const node = state.get("node");
-    fill(about, h("section", { class: "card" }, facts([["Node", node.name], ["Role", node.role], ["Node id", node.node_id], ["Swarm id", node.swarm_id], ["Console", node.console], ["Peer port", String(node.peer_port)]])));
+    fill(about, h("section", { class: "card" }, facts([["Node", node.name], ["Role", node.role], ["Node id", node.node_id], ["Swarm id",
+      node.swarm_id], ["Console", node.console], ["Peer port", String(node.peer_port)]])));
   });
 }
 
@@ -83,6 +92,7 @@ function machine(box) {
     form({ class: "grid" }, async () => {
       const told = await ask("POST", "/api/token", { lifetime_s: 60 * Number(minutes.value), uses: Number(uses.value) });
       const picture = told.qr ? code(told.qr, "The token as a QR code") : null;
-      fill(box, h("p", {}, "There: ", h("code", {}, "mycoswarm-node join TOKEN"), ` It holds for ${seconds(60 * Number(minutes.value))}.`), picture, h("pre", { tabindex: "0", "data-token": "" }, told.token), action("Hide it", () => fill(box)));
+      fill(box, h("p", {}, "There: ", h("code", {}, "mycoswarm-node join TOKEN"), ` It holds for ${seconds(60 * Number(minutes.value))}.`), picture,
+        h("pre", { tabindex: "0", "data-token": "" }, told.token), action("Hide it", () => fill(box)));
     }, field("Uses", uses), field("Minutes", minutes), h("button", { class: "main" }, "Make a token")), box);
 }

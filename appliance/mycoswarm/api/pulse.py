@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from mycoswarm.api.body import Given, json_route
 from mycoswarm.api.departure import EventStream
+from mycoswarm.api.feed import begun
 from mycoswarm.base.errors import BusyError, SwarmError
 
 LOOK_S = 0.5
@@ -175,13 +176,8 @@ def pulse_routes(pulse: Pulse) -> list[Route]:
         holds: Callable[[], bool] = request.scope.get("state", {}).get(
             "holds", lambda: True
         )  # the owner's socket has none
-        source = pulse.listen(request.headers.get("last-event-id"))
-        try:
-            first = await anext(source)  # an error still has a status of its own
-        except BaseException:
-            await source.aclose()
-            raise
-        return EventStream(_all(first, source, holds), {})
+        source = await begun(pulse.listen(request.headers.get("last-event-id")))
+        return EventStream(_while(holds, source), {})
 
     return [Route("/api/events", events)]
 
@@ -195,11 +191,8 @@ def ring_routes(rings: Callable[[], list[dict[str, Any]]]) -> list[Route]:
     return [json_route("rings", "GET", show)]
 
 
-async def _all(
-    first: bytes, source: AsyncGenerator[bytes, None], holds: Callable[[], bool]
-) -> AsyncGenerator[bytes, None]:
+async def _while(holds: Callable[[], bool], source: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     async with contextlib.aclosing(source):
-        yield first
         async for event in source:
             if not holds():
                 return
