@@ -1,13 +1,15 @@
 """The dashboard's code: small, without a way for text to become code, and without the world outside."""
 
+import ipaddress
 import re
+from urllib.parse import urlsplit
 
 from house.tree import ROOT
 
 WEB = ROOT / "web"
 MAX_LINES = 2500
 FIRST_PAINT_BYTES = 100_000
-LINE = 180
+LINE = 250
 
 FILES = {path.relative_to(WEB).as_posix(): path.read_text("utf-8") for path in sorted(WEB.rglob("*")) if path.is_file()}
 CODE = {name: text for name, text in FILES.items() if name.endswith(".js")}
@@ -51,8 +53,16 @@ def test_the_page_has_no_script_style_or_handler_of_its_own() -> None:
 
 
 def test_no_other_site_is_named() -> None:
+    """But as an example in a field: an address of a private network."""
     found = {(name, address) for name, text in FILES.items() for address in ADDRESS.findall(text)}
-    assert {address for _, address in found} <= {SVG_SPACE}, found
+    assert not {(name, address) for name, address in found if address != SVG_SPACE and not is_private(address)}
+
+
+def is_private(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(urlsplit(address).hostname or "").is_private
+    except ValueError:
+        return False
 
 
 def test_all_of_it_stays_small() -> None:
