@@ -177,10 +177,10 @@ def first_event(fleet: Fleet, cookie: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_shows_whatever_the_node_says_as_text(
-    open_page: Opened, fleet: Fleet, sessions: Any, puppet: Puppet, view: str
+    open_page: Opened, lived_in: Fleet, sessions: Any, view: str
 ) -> None:
     """Each text in each answer of the API, and in the stream, is hostile: names, cards, conditions, reasons, all."""
-    sections = poisoned(first_event(fleet, sessions(True)))
+    sections = poisoned(first_event(lived_in, sessions(True)))
     stream = f"retry: 60000\n\nevent: state\nid: x-1\ndata: {json.dumps(sections)}\n\n"
     visit = open_page()
     # The stream ends and is asked for again: the page is told that, too.
