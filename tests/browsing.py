@@ -159,7 +159,8 @@ def opened(browser: Browser, host: str, *, scheme: str = "light", size: tuple[in
         yield visit
     finally:
         context.close()
-    assert not visit.watch.faults()
+    faults = visit.watch.faults()
+    assert not faults, "\n".join(faults)
 
 
 def until(visit: Visit, look: Callable[[], Any], limit_ms: float, what: str) -> Any:

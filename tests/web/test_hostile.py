@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import subprocess
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -12,7 +14,8 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from browsing import DESKTOP, PHONE, VIEWS, Opened, Visit
-from mycoswarm.cli.fleet import Fleet
+from models import write_random_model
+from mycoswarm.cli.fleet import ARGV, Fleet
 from puppet import Line, Puppet
 from talking import Talk, fact
 
@@ -131,6 +134,25 @@ def test_a_node_with_the_longest_name_fits(open_page: Opened) -> None:
         assert_harmless(visit)
 
 
+def test_a_model_with_the_longest_name_fits_and_a_hostile_name_is_not_taken(
+    open_page: Opened, fleet: Fleet, tmp_path: Path
+) -> None:
+    file, name = write_random_model(tmp_path / "model.gguf", n_layer=1), "M" * 120
+
+    def models(*words: str) -> int:
+        argv = [*ARGV, "--data", str(fleet.coordinator.folder), "models", *words]
+        return subprocess.run(argv, capture_output=True, timeout=60).returncode
+
+    assert models("add", str(file), "--name", PICTURE) != 0
+    assert models("add", str(file), "--name", name) == 0
+    visit = open_page()
+    expect(visit.page.locator("section[data-node=coordinator]")).to_contain_text(name)
+    assert_harmless(visit)
+    Talk(visit, model=name)
+    assert_harmless(visit)
+    fleet.coordinator.call.ask("DELETE", f"/api/models/{name}")
+
+
 def poisoned(value: Any, key: str = "") -> Any:
     """The same with hostile texts in the place of all texts but ids, which find things again."""
     if isinstance(value, dict):
@@ -155,10 +177,10 @@ def first_event(fleet: Fleet, cookie: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_shows_whatever_the_node_says_as_text(
-    open_page: Opened, fleet: Fleet, sessions: Any, puppet: Puppet, view: str
+    open_page: Opened, lived_in: Fleet, sessions: Any, view: str
 ) -> None:
     """Each text in each answer of the API, and in the stream, is hostile: names, cards, conditions, reasons, all."""
-    sections = poisoned(first_event(fleet, sessions(True)))
+    sections = poisoned(first_event(lived_in, sessions(True)))
     stream = f"retry: 60000\n\nevent: state\nid: x-1\ndata: {json.dumps(sections)}\n\n"
     visit = open_page()
     # The stream ends and is asked for again: the page is told that, too.
@@ -180,10 +202,8 @@ def test_a_view_shows_whatever_the_node_says_as_text(
     visit.page.reload()
     visit.page.wait_for_selector("nav.views")
     visit.go(view)
-    for box in visit.page.locator("main details > summary").all()[:20]:
-        if box.is_visible():
-            box.click()
-    visit.settle()
+    visit.open_all()
+    assert PICTURE in (visit.page.locator("main").text_content() or "")
     assert_harmless(visit)
     visit.go("chat" if view != "chat" else "swarm")
     visit.page.unroute_all(behavior="ignoreErrors")

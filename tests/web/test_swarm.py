@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from browsing import PHONE, Opened, Visit, until
+from daemons import Answer, endless
 from mycoswarm.base.units import format_bytes, format_seconds
 from mycoswarm.cli.fleet import Fleet
 from talking import Talk, fact
@@ -145,7 +146,8 @@ def test_the_ring_of_a_split_answer_is_drawn_with_the_layers_that_each_node_hold
     stages = {one["node"]: one["layers"] for one in ring["stages"]}
     decided = fleet.coordinator.call.ask("GET", f"/api/ledger/{receipt}")["rows"][0]["body"]["nodes"]
     assert stages == {one["name"]: one["layers"] for one in decided}
-    assert [span(layers) for layers in stages.values()] == ["[0, 4)", "[4, 8)"]
+    (first, second) = (one["layers"] for one in ring["stages"])
+    assert first[0] == 0 < first[1] == second[0] < second[1] == ring["layers"]
     drawn = {name: (is_in, texts) for name, is_in, texts in told["drawn"]}
     assert set(drawn) == {member.name for member in fleet.members}
     for name, layers in stages.items():
@@ -153,6 +155,23 @@ def test_the_ring_of_a_split_answer_is_drawn_with_the_layers_that_each_node_hold
         assert is_in and texts[0] == name and f"spore {span(layers)}" in texts[1]
         assert f"{name}: " in told["words"] and f"spore {span(layers)}" in told["words"]
     assert told["hops"] == 2 * sum(len(one["stages"]) == 2 for one in told["rings"])
+
+
+def test_a_ring_moves_while_tokens_flow_and_rests_when_they_have_come(open_page: Opened, fleet: Fleet) -> None:
+    visit = open_page()
+    flowing = Answer(fleet, "split; stages=2", tokens=900, logit_bias=endless())
+    flowing.more(5)
+    card = visit.page.locator("section[data-ring]").filter(has_text="works")
+    expect(card).to_have_count(1)
+    expect(card.locator(".badge", has_text="tokens/s")).to_be_visible()
+    expect(visit.page.locator("svg.net g.flows line.hop")).to_have_count(2)
+    for stage in visit.page.evaluate("fetch('/api/rings').then((answer) => answer.json())")["rings"]:
+        if stage["in_use_by"]:
+            for one in stage["stages"]:
+                expect(visit.page.locator(f"section[data-node={one['node']}] .badge").first).to_have_text("works")
+    flowing.rest()
+    expect(visit.page.locator("svg.net g.flows")).to_have_count(0)
+    agreed(visit)
 
 
 def test_every_figure_of_the_swarm_is_the_apis(open_page: Opened, fleet: Fleet) -> None:

@@ -201,14 +201,18 @@ function told(turn) {
       ["Tokens", answerOf(turn)]]));
 }
 
+function namesOf(readers) {
+  return [...new Set(readers.map((one) => one.name ?? one.node ?? JSON.stringify(one)))].join(", ");
+}
+
 function exposure(receipt) {
   const box = h("div", {});
   return h("details", { ontoggle: async (event) => {
     if (!event.target.open || box.firstChild) return;
     try {
       const found = await ask("GET", `/api/ledger/${encodeURIComponent(receipt)}/exposure`);
-      fill(box, h("p", {}, "Could have read the prompt: ", found.readers.map((one) => one.name ?? one.node ?? JSON.stringify(one)).join(", ") || "nobody"),
-        found.informed?.length ? h("p", {}, "Knew of the request, without its text: ", found.informed.map((one) => one.name ?? JSON.stringify(one)).join(", ")) : null,
+      fill(box, h("p", {}, "Could have read the prompt: ", namesOf(found.readers) || "nobody"),
+        found.informed?.length ? h("p", {}, "Knew of the request, without its text: ", namesOf(found.informed)) : null,
         (found.notes ?? []).map((note) => h("p", { class: "soft" }, note)));
     } catch (error) {
       complain(error);
