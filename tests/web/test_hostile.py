@@ -185,6 +185,7 @@ def test_a_view_shows_whatever_the_node_says_as_text(
     visit = open_page()
     # The stream ends and is asked for again: the page is told that, too.
     visit.expect(r"request failed: net::ERR_")
+    visit.expect_answers(404)  # the node knows nothing of such names
 
     def answer(route: Route) -> None:
         path = urlsplit(route.request.url).path
