@@ -36,6 +36,7 @@ def ask(fleet: Fleet) -> None:
 @pytest.mark.parametrize("view", VIEWS)
 def test_what_is_open_typed_and_focused_stays(open_page: Opened, lived_in: Fleet, view: str) -> None:
     visit = open_page()
+    visit.expect_answers(400)  # what is typed is no route, and the node says so
     visit.go(view)
     visit.open_all()
     visit.page.evaluate(TYPE)
