@@ -2,7 +2,8 @@
 
     python build/capture.py
 
-Does nothing when the library is newer than its source. $CC is used where set, else cc, gcc or clang.
+Does nothing when the library is newer than its source. $CC is used where set, else cc, gcc or clang. As a hook it also
+puts web/ into the wheel, inside the package; an editable install serves the checkout's.
 """
 
 import os
@@ -19,7 +20,8 @@ except ImportError:
     # As a script it needs nothing but Python and a C compiler, so a stand-in will do.
     BuildHookInterface = object  # type: ignore[misc,assignment]
 
-SOURCE = Path(__file__).resolve().parent.parent / "appliance" / "mycoswarm" / "stage" / "capture.c"
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "appliance" / "mycoswarm" / "stage" / "capture.c"
 TARGET = SOURCE.with_name("libcapture.so")
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden")
 TIMEOUT_S = 120  # the file compiles in well under a second; this bounds a broken compiler
@@ -77,12 +79,14 @@ def compile_capture(source: Path, target: Path, environment: dict[str, str]) -> 
 
 
 class CaptureHook(BuildHookInterface):  # type: ignore[type-arg]  # the stand-in takes no arguments
-    """Hatch calls this before it packs a wheel: the wheel holds machine code and is tagged for its platform."""
+    """Hatch calls this before it packs a wheel, which holds machine code, is of one platform, and has the dashboard."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         compile_capture(SOURCE, TARGET, dict(os.environ))
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
+        if version != "editable":
+            build_data["force_include"][str(ROOT / "web")] = "mycoswarm/web"
 
 
 def main() -> int:

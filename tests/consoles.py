@@ -17,6 +17,7 @@ from mycoswarm.api.completion import USUAL_WAITS, Completions, Waits
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
 from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway
+from mycoswarm.api.session import Porch
 from mycoswarm.base.errors import StorageError
 from mycoswarm.store.apikey import Key
 from rings import FACTS, Bench, FakeRing, until
@@ -91,6 +92,8 @@ async def console(
     owner_routes: Sequence[Route] = (),
     open_routes: Callable[[ConsoleServices], Sequence[Route]] = lambda services: (),
     admit: Callable[[Key | None], None] = lambda key: None,
+    porch: Porch | None = None,
+    check: Callable[[str], Key | None] | None = None,
 ) -> AsyncIterator[Console]:
     """Serve while the block runs: the app for clients, or on `socket_path` the owner's, which has `/v1/owner` too."""
     bench = bench or Bench()
@@ -109,8 +112,9 @@ async def console(
             embeddings=Embeddings(chat, bench.new_id, admit=lambda key: None, body_s=waits.body_s),
             doorway=Doorway(
                 names=lambda: frozenset({"127.0.0.1", "localhost", "::1", "attic.local"}),
-                check=lambda secret: made.keys.get(secret),
+                check=check or (lambda secret: made.keys.get(secret)),
                 note=note,
+                porch=porch,
             ),
             models=lambda: [(FACTS, ("attic",))],
             health=lambda: {"status": "ok"},

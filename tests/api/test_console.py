@@ -28,8 +28,8 @@ ALL = sorted(
         "/api/adopt/answer", "/api/expel", "/api/tags", "/api/keys", "/api/models", "/api/explain", "/api/rules",
         "/api/rules/history", "/api/rules/test", "/api/rules/tests", "/api/rules/undo", "/api/rules/explain",
         "/api/rules/replay", "/api/endpoints", "/api/approvals", "/api/keys/x", "/api/models/x", "/api/rules/x",
-        "/api/rules/x/move", "/api/rules/x/enable", "/api/rules/x/disable", "/api/endpoints/x", "/api/approvals/x",
-        "/api/search",
+        "/api/models/pull", "/api/rules/x/move", "/api/rules/x/enable", "/api/rules/x/disable", "/api/endpoints/x",
+        "/api/approvals/x", "/api/search",
     }
 )  # fmt: skip
 
@@ -65,7 +65,7 @@ class Everything:
 
             return act
 
-        async def add_model(path: str, name: str | None) -> AsyncIterator[dict[str, Any]]:
+        async def add_model(path: str, *more: str | None) -> AsyncIterator[dict[str, Any]]:
             self.asked.append("add_model")
             yield {}
 
@@ -73,11 +73,13 @@ class Everything:
             self.asked.append(name)
             return {}
 
-        names = {one.name for one in dataclasses.fields(OwnerServices)} - {"chat", "node", "adoptions", "add_model"}
+        made = {"chat", "node", "adoptions", "add_model", "pull_model"}
+        names = {one.name for one in dataclasses.fields(OwnerServices)} - made
         owner = OwnerServices(
             node=lambda: note("node"),
             adoptions=lambda: note("adoptions"),
             add_model=add_model,
+            pull_model=add_model,
             chat=chat,
             **{name: service(name) for name in names},
         )

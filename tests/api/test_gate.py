@@ -22,11 +22,11 @@ async def code(c: Console, path: str, *headers: str, host: str | None = None) ->
     return status, body["error"]["code"] if "error" in body else None
 
 
-def test_every_path_needs_a_key_but_health() -> None:
+def test_every_path_needs_a_key_but_health_and_the_pages() -> None:
     async def main() -> None:
         async with console() as c:
             assert await code(c, "/healthz") == (200, None)
-            for path in ("/v1/models", "/v1/models/spore", "/", "/v1/nothing", "/healthz/", "//healthz"):
+            for path in ("/v1/models", "/v1/models/spore", "/api/rules", "/v1/nothing", "/healthz/", "//healthz", "//"):
                 assert await code(c, path) == (401, "invalid_api_key")
             for wrong in ("Authorization: Bearer", "Authorization: Bearer no", f"Authorization: Basic {KEY}", "X: y"):
                 assert await code(c, "/v1/models", wrong) == (401, "invalid_api_key")

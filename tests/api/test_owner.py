@@ -59,13 +59,21 @@ async def owner_of(folder: Path, bench: Bench | None = None) -> AsyncIterator[Ow
             raise owner.error
         yield {"model": {"name": name}}
 
+    async def pull_model(source: str, name: str | None, by: str) -> AsyncIterator[dict[str, Any]]:
+        owner.asked.append(("pull_model", source, name, by))
+        if owner.error:
+            raise owner.error
+        yield {"model": {"name": name}}
+
     bench = bench or Bench()
     async with bench.chat() as chat:
-        names = {one.name for one in dataclasses.fields(OwnerServices)} - {"chat", "node", "adoptions", "add_model"}
+        made = {"chat", "node", "adoptions", "add_model", "pull_model"}
+        names = {one.name for one in dataclasses.fields(OwnerServices)} - made
         services = OwnerServices(
             node=lambda: {"role": "worker"},
             adoptions=lambda: {"adoptions": []},
             add_model=add_model,
+            pull_model=pull_model,
             chat=chat,
             **{name: service(name) for name in names},
         )
@@ -136,6 +144,9 @@ WRONG: tuple[tuple[str, Any], ...] = (
     ("/api/keys", {"name": "desk", "requests_per_minute": 1.5}),
     ("/api/keys", {"name": "desk", "tokens_per_day": "1"}),
     ("/api/models", {"path": "/x", "name": ["y"]}),
+    ("/api/models/pull", {"name": "y"}),
+    ("/api/models/pull", {"source": 5}),
+    ("/api/models/pull", {"source": "hf:o/r/x.gguf", "sha256": "0"}),
     ("/api/explain", {"route": 7}),
     ("/api/explain", {"model": "spore", "route": "sideways"}),
     ("/api/explain", {"model": "spore", "messages": "hello"}),
@@ -189,5 +200,18 @@ def test_explaining_a_refusal_says_what_is_wrong_with_each_node(tmp_path: Path) 
             told = await owner.ask("POST", "/api/explain", {"model": "spore"})
             assert not told["allowed"] and told["code"] and "stages" not in told
             assert "it is off" in told["nodes"][0]["reason"]
+
+    run(work)
+
+
+def test_a_pull_is_told_by_lines_and_what_is_wrong_at_once_has_its_status(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with owner_of(tmp_path) as owner:
+            asked = {"source": "hf:o/r/x.gguf", "name": "x"}
+            assert await owner.ask("POST", "/api/models/pull", asked) == {"model": {"name": "x"}}
+            assert owner.asked == [("pull_model", "hf:o/r/x.gguf", "x", "owner")]
+            owner.error = NotFoundError("no such file")
+            with pytest.raises(NotFoundError, match="no such file"):  # only a status tells a client so
+                await owner.ask("POST", "/api/models/pull", asked)
 
     run(work)

@@ -22,7 +22,18 @@ def test_lists_come_from_the_environment_with_commas(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["nonsense = 1", "threads = true", 'threads = "3"', "threads = -1", 'log_level = "loud"', "peers = [1]", "= ="],
+    [
+        "nonsense = 1",
+        "threads = true",
+        'threads = "3"',
+        "threads = -1",
+        'log_level = "loud"',
+        "peers = [1]",
+        "= =",
+        'hub = "http://hub.example"',
+        'hub = "https://me@hub.example"',
+        'hub = ""',
+    ],
 )
 def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE_NAME).write_text(text)

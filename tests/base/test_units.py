@@ -1,11 +1,18 @@
 """Sizes and durations as people write them."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mycoswarm.base.errors import InputError
 from mycoswarm.base.units import format_bytes, format_seconds, parse_seconds
+
+CASES = Path(__file__).with_name("units.json")  # the dashboard's own functions pass the same: tests/web/format.test.mjs
 
 
 @pytest.mark.parametrize(
@@ -23,10 +30,7 @@ def test_anything_else_is_a_typed_error(text: str) -> None:
         assert error.hint
 
 
-def test_unknown_stays_unknown() -> None:
-    assert format_bytes(None) == "unknown" == format_seconds(None)
-
-
-def test_figures_are_written_for_people() -> None:
-    assert [format_bytes(n) for n in (12, 2048, 3 << 30)] == ["12 B", "2.0 KiB", "3.0 GiB"]
-    assert [format_seconds(s) for s in (0.0003, 0.0125, 3.2, 240)] == ["300 µs", "12.5 ms", "3.2 s", "4 min"]
+@pytest.mark.parametrize(("write", "unit"), [(format_bytes, "bytes"), (format_seconds, "seconds")])
+def test_figures_are_written_for_people(write: Callable[[Any], str], unit: str) -> None:
+    for value, text in json.loads(CASES.read_text(encoding="utf-8"))[unit]:
+        assert write(value) == text, value

@@ -22,6 +22,7 @@ from mycoswarm.daemon.home import Home, open_home
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.standing import Standing, read_standing
 from mycoswarm.daemon.steward import RESTART_S, Parts, Steward
+from mycoswarm.external.target import Passage
 from mycoswarm.store.apikey import Terms
 from mycoswarm.swarm.card import Card
 from mycoswarm.swarm.contact import Contact
@@ -85,6 +86,8 @@ async def steward_of(folder: Path, *, role: str = "unclaimed") -> AsyncIterator[
             restart=lambda: restarts.append(asyncio.get_running_loop().time()),
             open_enrolment=nullcontext,
             open_adoption=nullcontext,
+            passage=Passage(permit=lambda purpose, addresses, names: nullcontext()),
+            note=lambda kind, body, request_id: "",
             cut=lambda gone: contacts.did.append(("cut", *gone)),  # type: ignore[arg-type]  # one at a time
         )
         outlook = Outlook(

@@ -49,6 +49,12 @@ def test_models_are_added_listed_and_removed_even_where_their_file_has_changed(t
             *_, last = await added(stock, file, "tiny")
             assert last["model"]["name"] == "tiny" and last["model"]["held_by"] == ["pi"] and told == ["changed"]
             assert await holders(stock) == {"big": ["attic"], "spore": ["pi"], "tiny": ["pi"]}
+            shown = {model["name"]: model for model in (await stock.show())["models"]}
+            assert {name: (one["is_here"], one["is_built_in"]) for name, one in shown.items()} == {
+                "big": (False, False),
+                "spore": (True, True),
+                "tiny": (True, False),
+            }
             held = home.folder / "models" / "tiny.gguf"
             changed = held.read_bytes() + b"x"
             held.unlink()  # it may be a hard link with the owner's own file

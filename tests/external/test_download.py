@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from certificates import Authority
 from endpoints import Asked, Doorkeeper, Script, answered, naming, saying, scripted, then_waiting
-from external.test_certificates import Authority
 from mycoswarm.base.errors import EgressError, EndpointError, SwarmError, UnreachableError
 from mycoswarm.external.download import Crossing, Download, Reserve, download
 from mycoswarm.external.locator import read_locator

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from certificates import Authority
 from daemons import logs_of, until
-from external.test_certificates import Authority
 from fleet.test_tools import rows, type_in, use
 from mycoswarm.base.errors import SwarmError
 from mycoswarm.cli.fleet import ARGV, Fleet, Member

@@ -13,6 +13,7 @@ from mycoswarm.api.library import LibraryServices, library_routes
 from mycoswarm.api.menu import OFFERS, Menu
 from mycoswarm.api.rota import rota_routes
 from mycoswarm.api.rules import RuleServices
+from mycoswarm.api.stockroom import stockroom_routes
 from mycoswarm.api.supply import supply_routes
 
 MCP_PAGE = (ROOT / "docs" / "mcp.md").read_text(encoding="utf-8")
@@ -29,8 +30,8 @@ def test_every_address_is_listed() -> None:
     certification, rota = certification_routes(nothing, nothing), rota_routes(nothing)  # type: ignore[arg-type]  # as above
     mcp = Embassy(Menu(nothing)).routes()  # type: ignore[arg-type]  # as above
     kept = library_routes(LibraryServices(shelves=nothing, search=nothing, notes=nothing, admit=nothing))  # type: ignore[arg-type]  # as above
-    supply = supply_routes(nothing)  # type: ignore[arg-type]  # as above
-    for route in (*governance_routes(services), *certification, *rota, *mcp, *kept, *supply):
+    supply, stockroom = supply_routes(nothing), stockroom_routes(nothing)  # type: ignore[arg-type]  # as above
+    for route in (*governance_routes(services), *certification, *rota, *mcp, *kept, *supply, *stockroom):
         path = re.sub(r"\{name[^}]*\}", "NAME", re.sub(r"\{id[^}]*\}", "ID", route.path))
         last = path.rpartition("/")[2]
         assert path in PAGE or f"`/{last}`" in PAGE, path

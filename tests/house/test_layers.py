@@ -38,6 +38,7 @@ HOMES = {
     "pynvml": {"hardware"},
     "pypdf": {"sandbox"},
     "rich": {"cli"},
+    "segno": {"api"},
     "sqlite_utils": {"store"},
     "starlette": {"api"},
     "tomli_w": {"cli"},

@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from house.tree import ROOT
+from mycoswarm.api.dashboard import web_folder
 
 SCRIPT = Path(__file__).resolve().parents[2] / "build" / "capture.py"
 
@@ -90,3 +94,13 @@ def test_the_source_compiles_without_a_warning(tmp_path: Path) -> None:
         [*compiler, *flags, str(capture_build.SOURCE)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_wheel_has_the_dashboard_and_an_editable_install_keeps_the_checkouts() -> None:
+    hook = capture_build.CaptureHook.__new__(capture_build.CaptureHook)  # what hatch passes is not looked at
+    packed: dict[str, Any] = {"force_include": {}}
+    hook.initialize("standard", packed)
+    assert packed["force_include"] == {str(ROOT / "web"): "mycoswarm/web"} and (ROOT / "web" / "index.html").is_file()
+    linked: dict[str, Any] = {"force_include": {}}
+    hook.initialize("editable", linked)
+    assert not linked["force_include"] and web_folder() == ROOT / "web"

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mycoswarm.base.errors import RingError, StageError
+from mycoswarm.base.errors import BusyError, NotFoundError, RingError, StageError
 from mycoswarm.stage.pool import Opening, RingPool, shape_of
 from mycoswarm.swarm.place import Place
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
@@ -217,5 +217,24 @@ def test_closing_the_pool_ends_what_is_being_opened_and_tells_who_waits() -> Non
             await waiting
         with pytest.raises(RingError, match="stopping"):
             await y.borrow(plan("a"))
+
+    asyncio.run(main())
+
+
+def test_a_model_is_unloaded_with_all_its_rings_and_only_while_nobody_uses_it() -> None:
+    async def main() -> None:
+        async with yard() as y:
+            with pytest.raises(NotFoundError):
+                await y.pool.unload("d")
+            await y.borrow(plan("a"))
+            await y.borrow(plan("a", "b"))
+            await y.borrow(plan("a", digest="e"))
+            async with y.pool.lend(opening(plan("a")), node_bytes={}, room={}):
+                with pytest.raises(BusyError) as caught:
+                    await y.pool.unload("d")
+                assert caught.value.code == "model_in_use" and len(y.pool.warm()) == 3
+            assert set(await y.pool.unload("d")) == {plan("a"), plan("a", "b")}
+            assert y.story[-2:] == ["d closed", "d closed"], "its memory is free on return"
+            assert [warm.plan.model_digest for warm in y.pool.warm()] == ["e"]
 
     asyncio.run(main())

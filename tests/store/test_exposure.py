@@ -56,6 +56,12 @@ def test_all_tries_count_and_the_holder_of_the_model_is_apart() -> None:
     assert not told["has_prompt"] and not told["notes"]
 
 
+def test_a_model_that_was_only_loaded_showed_no_node_a_prompt() -> None:
+    told = exposed(run_on(1, 1, NODE, OTHER, holder="h1", only_loads=True), row(2, "answer", {"outcome": "loaded"}))
+    assert machines(told) == [("coordinator", "pi", None)] and not told["informed"]
+    assert "no prompt" in told["notes"][0]
+
+
 def test_an_endpoint_that_was_not_reached_or_of_which_nothing_is_known_yet_is_listed_so() -> None:
     sent = row(1, "decision", {"outcome": "external", "endpoint": "rack"})
     assert exposed(sent)["readers"][1]["was_reached"] is None

@@ -37,7 +37,10 @@ class ConsoleServices:
 def console_app(
     services: ConsoleServices, owner_routes: Sequence[Route] = (), open_routes: Sequence[Route] = ()
 ) -> ASGIApp:
-    """Build the app that clients reach over TCP: every request needs a key, and the owner's routes an owner's key."""
+    """Build the app that clients reach over TCP: every request needs a key, and the owner's routes an owner's key.
+
+    `open_routes` take any key, and the paths that the gate leaves open none: the dashboard's files and its sign-in.
+    """
     return Gate(_app(services, [*open_routes, *(_for_owners(route) for route in owner_routes)]), services.doorway)
 
 

@@ -100,6 +100,18 @@ def employer_routes(services: EmployerServices) -> list[Route]:
     ]
 
 
+async def run_list(services: EmployerServices, limit: int) -> list[dict[str, Any]]:
+    """The newest runs, those that go on first where they are not kept; without their answers.
+
+    Raises:
+        StorageError: they could not be read.
+    """
+    kept = await asyncio.to_thread(services.runs.newest, limit)
+    known = {row.id for row in kept}
+    rows = [*(row for row in services.crew.running() if row.id not in known), *kept]
+    return [_run(row) for row in rows[:limit]]
+
+
 class _Desk:
     def __init__(self, services: EmployerServices) -> None:
         self._with = services
@@ -138,11 +150,7 @@ class _Desk:
         return _LineStream(_lines(first, events), {"x-mycoswarm-run": str(first["id"])})
 
     async def runs(self, given: Given, by: str) -> Any:
-        limit = _limit(given.get("limit"))
-        kept = await asyncio.to_thread(self._with.runs.newest, limit)
-        known = {row.id for row in kept}
-        rows = [*(row for row in self._with.crew.running() if row.id not in known), *kept]  # some are not kept
-        return {"runs": [_run(row) for row in rows[:limit]]}
+        return {"runs": await run_list(self._with, _limit(given.get("limit")))}
 
     async def shown(self, given: Given, by: str) -> Any:
         row, events = await asyncio.to_thread(self._with.runs.find, text(given, "id"))

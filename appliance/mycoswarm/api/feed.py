@@ -3,12 +3,36 @@
 import json
 import logging
 from collections.abc import AsyncGenerator
-from typing import Any
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 from mycoswarm.api.refusal import bug, error_body
 from mycoswarm.base.errors import SwarmError
 
+Event = TypeVar("Event")
+
 log = logging.getLogger(__name__)
+
+
+async def begun(source: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """The same events, once the first has come: what goes wrong before it still has a status of its own.
+
+    Raises:
+        SwarmError: what the source raised instead of a first event.
+    """
+    try:
+        first = await anext(source)
+    except BaseException:
+        await source.aclose()
+        raise
+    return _with(first, source)
+
+
+async def _with(first: Event, source: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    async with aclosing(source):
+        yield first
+        async for event in source:
+            yield event
 
 
 async def feed(source: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[bytes, None]:

@@ -15,10 +15,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mycoswarm.api.refusal import error_response
+from mycoswarm.api.session import Porch
 from mycoswarm.base.errors import ApiKeyError, InputError, StorageError, SwarmError, TrustError
 from mycoswarm.store.apikey import Key
 
-OPEN_PATHS = frozenset({"/healthz"})
+# Who may knock without a key: monitors, and browsers that are to be shown the sign-in form and to use it.
+OPEN_PATHS = frozenset({"/healthz", "/", "/login"})
+OPEN_FOLDER = "/web/"
 MAX_BODY_BYTES = 8 << 20  # two million words of prompt
 # Clients read an answer only when they have sent their whole body; to close earlier would lose it. So much is read and
 # thrown away before a refusal, for so long.
@@ -31,17 +34,19 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Doorway:
     """`names` are the host names and addresses we answer to. `check` gives the key of a secret, or None. `note` is told
-    the key's name at every use."""
+    the key's name at every use. `porch`: where browsers sign in, None where they cannot."""
 
     names: Callable[[], frozenset[str]]
     check: Callable[[str], Key | None]
     note: Callable[[str], Awaitable[None]]
+    porch: Porch | None = None
 
 
 class Gate:
     """Lets a request through to the app, or answers it with a typed error.
 
-    The app finds the key in `scope["state"]`, as `key` and `key_name`; both None where the path is open to all.
+    The app finds the key in `scope["state"]`, as `key` and `key_name`; both None where the path is open to all. `holds`
+    there says whether what let the request in still would: an answer without end asks as it goes on.
     """
 
     def __init__(self, app: ASGIApp, doorway: Doorway) -> None:
@@ -56,7 +61,7 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})  # there are none
             return
         try:
-            key = self._admitted(scope["path"], Headers(scope=scope))
+            key = self._admitted(scope, Headers(scope=scope))
         except SwarmError as error:
             await _drain(receive)
             await error_response(error)(scope, receive, send)
@@ -66,10 +71,20 @@ class Gate:
                 await self._doorway.note(key.name)
             except StorageError as error:
                 log.warning("the use of key %r could not be noted: %s", key.name, error.message)
-        scope.setdefault("state", {}).update(key=key, key_name=key.name if key else None)
+            if self._doorway.porch is not None:
+                await self._doorway.porch.note(scope["headers"])
+        state = {"key": key, "key_name": key.name if key else None, "holds": lambda: self._still_admitted(scope)}
+        scope.setdefault("state", {}).update(state)
         await self._app(scope, bounded(receive), send)
 
-    def _admitted(self, path: str, headers: Headers) -> Key | None:
+    def _still_admitted(self, scope: Scope) -> bool:
+        try:
+            self._admitted(scope, Headers(scope=scope))
+        except SwarmError:
+            return False
+        return True
+
+    def _admitted(self, scope: Scope, headers: Headers) -> Key | None:
         host = host_of(headers.get("host", ""))
         if host not in self._doorway.names():
             raise TrustError(
@@ -82,10 +97,14 @@ class Gate:
             raise TrustError(
                 "a web page of another site asked for this", hint="Open the dashboard itself.", code="foreign_origin"
             )
-        if path in OPEN_PATHS:
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER):
             return None
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         secret = secret.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        if not secret and self._doorway.porch is not None:
+            key = self._doorway.porch.key_of(scope["headers"], scope["method"])
+            if key is not None:
+                return key
         if not secret:
             raise ApiKeyError("the request has no API key")
         key = self._doorway.check(secret)

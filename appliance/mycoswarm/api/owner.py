@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from mycoswarm.api.body import (
     Given,
+    asker,
     count,
     json_route,
     maybe_count,
@@ -27,7 +28,7 @@ from mycoswarm.api.body import (
 )
 from mycoswarm.api.departure import LineStream
 from mycoswarm.api.explanation import explanation_of
-from mycoswarm.api.feed import feed
+from mycoswarm.api.feed import begun, feed
 from mycoswarm.api.question import Envelope, read_chat, read_labels
 from mycoswarm.chat.job import Asker
 from mycoswarm.chat.life import Chat
@@ -55,6 +56,7 @@ class OwnerServices:
     create_key: Callable[[str, Terms], Answer]
     revoke_key: Callable[[str], Answer]
     add_model: Callable[[str, str | None], AsyncGenerator[dict[str, Any], None]]
+    pull_model: Callable[[str, str | None, str], AsyncGenerator[dict[str, Any], None]]
     remove_model: Callable[[str], Answer]
     models: Callable[[], Answer]
     chat: Chat
@@ -87,6 +89,12 @@ def owner_routes(services: OwnerServices) -> list[Route]:
         events = services.add_model(text(given, "path"), maybe_text(given, "name"))
         return LineStream(feed(events), {})
 
+    async def pull_model(request: Request) -> Response:
+        given = await read_body(request)
+        only(given, "source", "name")
+        events = services.pull_model(text(given, "source"), maybe_text(given, "name"), asker(request))
+        return LineStream(feed(await begun(events)), {})
+
     return [
         route("node", "GET", node),
         route("nodes", "GET", lambda given: services.nodes()),
@@ -104,6 +112,7 @@ def owner_routes(services: OwnerServices) -> list[Route]:
         route("keys/{name:path}", "DELETE", lambda given: services.revoke_key(text(given, "name"))),
         route("models", "GET", lambda given: services.models()),
         Route("/api/models", add_model, methods=["POST"]),
+        Route("/api/models/pull", pull_model, methods=["POST"]),
         route("models/{name:path}", "DELETE", lambda given: services.remove_model(text(given, "name"))),
         route("explain", "POST", explain),
     ]

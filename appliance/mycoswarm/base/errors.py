@@ -19,7 +19,7 @@ SwarmError
 │   ├── StageError          502  one stage's process failed; carries its last words
 │   ├── CaptureError        500  hidden states were not what was asked for
 │   └── ProtocolError       502  the other side broke the protocol, or we did: `side` says who
-├── EndpointError           502  an external endpoint failed, or is not what was registered
+├── EndpointError           502  an external endpoint, or a server that a model is pulled from, failed or lied
 ├── UnreachableError        503  a node or port does not answer in time
 ├── BusyError               429  queue full; `retry_after_s` is honest
 ├── StorageError            507  disk full, unreadable or not writable
@@ -200,7 +200,8 @@ class ProtocolError(RingError):
 
 
 class EndpointError(SwarmError):
-    """An external endpoint failed, answered nonsense, or is not where it was registered to be."""
+    """An external endpoint failed, answered nonsense, or is not where it was registered to be; or a server did that the
+    owner pulls a model from."""
 
     code = "endpoint_failed"
     status = 502

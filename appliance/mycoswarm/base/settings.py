@@ -6,6 +6,7 @@ docs/settings.md lists every field; a test holds it to this module.
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -59,6 +60,7 @@ class Settings:
     library_embedding_model: str = _set(
         "", "the model that makes vectors of documents; empty: the first that is made for that, if there is one"
     )
+    hub: str = _set("https://huggingface.co", "where `models pull hf:OWNER/REPO/FILE.gguf` looks; or a mirror of it")
     log_level: str = _set("info", "debug, info, warning or error")
 
 
@@ -136,6 +138,8 @@ def _in_range(settings: Settings) -> Settings:
         raise SettingError(f"log_level is {settings.log_level!r}; it must be debug, info, warning or error")
     for name in ("console", "peer"):
         split_address(getattr(settings, name), name)
+    if not re.fullmatch(r"https://[!-~]{1,200}", settings.hub) or set(settings.hub) & set("?#@\\"):
+        raise SettingError(f"hub is {settings.hub!r}, which is no https URL", hint="Write https://hub.example.")
     for text in settings.lan:
         try:
             ipaddress.ip_network(text)

@@ -64,11 +64,15 @@ def read_base(text: str) -> Site:
         raise _bad_url("its port is none", "Take 1 to 65535.")
     if not _PATH.fullmatch(path) or any(unquote(part) in (".", "..") for part in path.split("/")):
         raise _bad_url("its path has empty parts, dots for parts, or signs that no path has", "Write the path plainly.")
-    return Site(scheme, _normal_host(found[2].lower()), port, path)
+    return Site(scheme, normal_host(found[2].lower()), port, path)
 
 
-def _normal_host(host: str) -> str:
-    """A name without its last dot, or an address in its usual form."""
+def normal_host(host: str) -> str:
+    """A name in small letters without its last dot, or an address in its usual form; an IPv6 one comes in brackets.
+
+    Raises:
+        InputError: neither, or an address of no one machine.
+    """
     host = host.removesuffix(".")
     if host.startswith("[") or _NUMBER.fullmatch(host.rpartition(".")[2]):
         try:

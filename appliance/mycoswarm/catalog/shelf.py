@@ -67,9 +67,9 @@ class Shelf:
             InputError: the name cannot be used or is taken, or the model is already there.
             StorageError: the disk is full, or a file cannot be read or written.
         """
-        chosen = name if name is not None else _name_of(file)
+        chosen = name if name is not None else name_of(file)
         facts = facts_of(file, watch=_half(watch, 0), command=self._child)
-        self._check_new(chosen, facts.digest)
+        self.check_new(chosen, facts.digest)
         partial = self.folder / f".{chosen}.{os.getpid()}.partial"
         with translated(partial):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,13 @@ class Shelf:
             (self.folder / f"{name}.gguf").unlink(missing_ok=True)
             (self.folder / f"{name}.json").unlink(missing_ok=True)
 
-    def _check_new(self, name: str, digest: str) -> None:
+    def check_new(self, name: str, digest: str | None) -> None:
+        """Make sure that a model can be put here. `digest` None: it is not known yet.
+
+        Raises:
+            InputError: the name cannot be used or is taken, or the model is already there.
+            StorageError: the folder cannot be read.
+        """
         if not _NAME.fullmatch(name):
             raise InputError(f"{name[:120]!r} cannot be a model's name", hint="Use letters, digits, dots, dashes.")
         for model in self.list():
@@ -197,7 +203,7 @@ class Shelf:
             partial.unlink(missing_ok=True)
 
 
-def _name_of(file: Path) -> str:
+def name_of(file: Path) -> str:
     """A usable name out of a file's: "Qwen3 4B.gguf" is "Qwen3-4B"."""
     plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", file.stem).strip("-._+")
     return plain[:120] or "model"

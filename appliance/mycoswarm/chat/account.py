@@ -16,6 +16,7 @@ from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.ticket import Warrant
 from mycoswarm.wire.tool import ToolCall
 
+LOADED = "loaded"  # the outcome where a model was loaded and nothing asked of it
 TOKEN_CHARACTERS = 4  # of English in common vocabularies; other languages have fewer
 
 
@@ -86,6 +87,8 @@ def decision_row(
 ) -> dict[str, Any]:
     """The row of one decision, all that `rules replay` and `ledger exposure` need of it."""
     row: dict[str, Any] = {"attempt": attempt, "asked": _asked(account), "reason": outcome.explanation.reason}
+    if account.job.only_loads:
+        row["only_loads"] = True
     if outcome.explanation.limit is not None:
         row["limit"] = outcome.explanation.limit
     if isinstance(outcome, Refusal):

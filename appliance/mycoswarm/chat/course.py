@@ -21,9 +21,17 @@ from mycoswarm.base.errors import (
     SwarmError,
 )
 from mycoswarm.catalog.facts import ModelFacts
-from mycoswarm.chat.account import Account, decision_row, warrant_of
+from mycoswarm.chat.account import LOADED, Account, decision_row, warrant_of
 from mycoswarm.chat.consent import Consent, destination_of
-from mycoswarm.chat.failing import is_endpoint_lost, may_try_again, nobody_left, plainly, refused, speak_of_names
+from mycoswarm.chat.failing import (
+    is_endpoint_lost,
+    may_try_again,
+    nobody_left,
+    nothing_to_load,
+    plainly,
+    refused,
+    speak_of_names,
+)
 from mycoswarm.chat.hearing import Hearing
 from mycoswarm.chat.job import Decided, Event
 from mycoswarm.chat.load import fitted, load_of, stage_bytes
@@ -133,7 +141,10 @@ class Course:
         question = self._ask_now(self._account, self._narrowing)
         self._looked_at = _grounds(question)
         # In a thread: cutting a large model over eight nodes takes a Raspberry Pi half a second.
-        return await asyncio.to_thread(decide, *question)
+        outcome = await asyncio.to_thread(decide, *question)
+        if self._account.job.only_loads and isinstance(outcome, Dispatch):
+            return nothing_to_load(outcome)
+        return outcome
 
     async def _stands(self, outcome: Decision | Dispatch) -> bool:
         """Whether the prompt may go now where it was decided that it goes."""
@@ -209,6 +220,9 @@ class Course:
         async with lent as ring:
             if not await self._stands(decision):
                 return False
+            if job.only_loads:
+                account.outcome = LOADED
+                return True
             async with contextlib.aclosing(ring.generate(work, warrant, self._around.request_s)) as reports:
                 async for report in reports:
                     if isinstance(report, Piece):

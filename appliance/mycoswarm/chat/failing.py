@@ -1,5 +1,7 @@
 """How an answer fails: refusals as typed errors, and what may be tried elsewhere."""
 
+from dataclasses import replace
+
 from mycoswarm.base.errors import (
     BusyError,
     CapacityError,
@@ -15,7 +17,7 @@ from mycoswarm.base.errors import (
     SwarmError,
     UnreachableError,
 )
-from mycoswarm.routing.decision import Decision, Refusal
+from mycoswarm.routing.decision import Decision, Dispatch, Refusal
 
 
 def may_try_again(error: RingError) -> bool:
@@ -66,6 +68,13 @@ def refused(refusal: Refusal) -> SwarmError:
         hint = "The owner of this swarm has a rule against it; `mycoswarm-node rules list` shows it."
         return RefusedError(refusal.message, hint=hint, code=refusal.code)
     return RefusedError(refusal.message)
+
+
+def nothing_to_load(dispatch: Dispatch) -> Refusal:
+    """The refusal of loading where the rules send to an endpoint."""
+    message = f"the rules send to the endpoint {dispatch.endpoint.name}, and only nodes of this swarm load models"
+    explanation, ground = replace(dispatch.explanation, reason=message), dispatch.ground
+    return Refusal("refused_by_rules", message, explanation, ground.rule_id, ground.version)
 
 
 _OWN_WORDS = (RingError, UnreachableError, BusyError, RefusedError, CapacityError, StorageError, NotFoundError)

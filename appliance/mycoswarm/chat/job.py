@@ -32,7 +32,7 @@ class Job:
     """One request, checked at the edge. `characters` counts the prompt's text. `choice` is for the prompt's tools.
 
     Where the task is embedding, the texts are `inputs`, there is no prompt, and `dimensions` is how wide the vectors
-    are to be, where the asker says so.
+    are to be, where the asker says so. `only_loads`: the model is to be loaded where the rules say, and nothing asked.
     """
 
     request_id: str
@@ -46,6 +46,7 @@ class Job:
     asker: Asker = field(default_factory=Asker)
     characters: int = 0
     choice: ToolChoice = AS_IT_LIKES
+    only_loads: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,18 @@ class Chat:
             InputError: this node decides nothing.
             ModelError: texts are to be embedded, and the model makes no vector of one.
         """
+        return (await self.survey(job))[0]
+
+    async def survey(self, job: Job) -> tuple[Outcome, Question]:
+        """The same, with all that was looked at.
+
+        Raises:
+            InputError: this node decides nothing.
+            ModelError: as `explain`.
+        """
         account, _ = self._begin(job)
         question = self._question(account, job.narrowing)
-        return await asyncio.to_thread(lambda: decide(*question, explain=True))
+        return await asyncio.to_thread(lambda: decide(*question, explain=True)), question
 
     async def answer(self, job: Job) -> AsyncGenerator[Event, None]:
         """Produce one answer. Closing the generator cancels the work on every stage and waits until that is done.

@@ -94,13 +94,13 @@ class Fleet:
         """All others."""
         return self.members[1:]
 
-    def restart(self, member: Member) -> Member:
-        """Start a member again on its folder; what is left of its process ends first."""
+    def restart(self, member: Member, *flags: str) -> Member:
+        """Start a member again on its folder; what is left of its process ends first. `flags` hold for this start."""
         if member.process.stdin:
             member.process.stdin.close()
         member.process.kill()
         member.process.wait(timeout=STOP_S)
-        fresh = self._start(member.name)
+        fresh = self._start(member.name, *flags)
         self.members[self.members.index(member)] = fresh
         self._wait(fresh, START_S, fresh.call.is_alive, "start")
         return fresh
@@ -157,7 +157,7 @@ class Fleet:
             return None
         return {"announced_s": told["announced_s"], "complete_s": max(heard, default=0.0)}
 
-    def _start(self, name: str) -> Member:
+    def _start(self, name: str, *flags: str) -> Member:
         folder = self.folder / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = folder / "daemon.log"
@@ -166,7 +166,7 @@ class Fleet:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MYCOSWARM_")}
         with log.open("ab") as sink:
             process = subprocess.Popen(  # noqa: S603  # our own program, no shell, a list of words
-                [*ARGV, "--data", str(folder), *own, "--with-stdin", *self._flags],
+                [*ARGV, "--data", str(folder), *own, "--with-stdin", *self._flags, *flags],
                 stdin=subprocess.PIPE,
                 stdout=sink,
                 stderr=sink,

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from mycoswarm.base.errors import UnreachableError
 from mycoswarm.base.units import format_bytes
 from mycoswarm.cli.call import Call, as_error, decode
+from mycoswarm.cli.freight import fit_model, load_model, pull_model, unload_model
 from mycoswarm.cli.screen import clean, err, guarded, note, say, show_json, show_table
 
 EXAM_S = 1200.0  # that one case of an exam may take: twice the usual limit of an answer
@@ -21,6 +22,10 @@ EXAM_S = 1200.0  # that one case of an exam may take: twice the usual limit of a
 @click.group()
 def models() -> None:
     """Model files (GGUF) of this node and its swarm."""
+
+
+for command in (pull_model, load_model, unload_model, fit_model):
+    models.add_command(command)
 
 
 @models.command("add")
@@ -120,7 +125,7 @@ def certify_model(folder: Path, name: str, as_json: bool) -> None:
 @click.pass_obj
 @guarded
 def remove_model(folder: Path, name: str) -> None:
-    """Take the model NAME off this node's shelf, with the pieces of it that lie here."""
+    """Take the model NAME off this node's shelf, with the pieces of it that lie here; or drop a pull that broke off."""
     Call(folder).ask("DELETE", f"/api/models/{quote(name, safe='')}")
     say(f"{name} is off the shelf.")
 
@@ -145,6 +150,19 @@ def create_key(folder: Path, /, name: str, labels: tuple[str, ...], **terms: Any
     say(Call(folder).ask("POST", "/api/keys", asked)["key"])
     if sys.stdout.isatty():
         note("It is shown this once. Clients send it as `Authorization: Bearer KEY`.")
+
+
+@keys.command("setup-code")
+@click.pass_obj
+@guarded
+def setup_code(folder: Path) -> None:
+    """Make a one-time code that opens the dashboard in a browser, where no key is at hand; an older one ends.
+
+    Whoever types it in is given an owner's key.
+    """
+    told = Call(folder).ask("POST", "/api/setup-code", {})
+    say(told["setup_code"])
+    note(f"It holds for {told['holds_s'] / 86400:.0f} days, once. The dashboard asks for it at its first page.")
 
 
 @keys.command("list")

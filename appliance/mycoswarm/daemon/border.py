@@ -48,7 +48,8 @@ class Border:
         return self._guard.permitted("enrolment", addresses=addresses)
 
     def endpoint(self, purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[None]:
-        """Open the way to an endpoint that a rule named or that the owner registers, once it is proved where it is."""
+        """Open the way to an endpoint that a rule named or that the owner registers, once it is proved where it is; or
+        to a server that the owner pulls a model from, while it is dialled."""
         return self._guard.permitted(purpose, addresses=addresses, names=names)
 
     def tool(self, purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[None]:

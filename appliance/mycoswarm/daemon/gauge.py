@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from mycoswarm.hardware.machine import Machine
 from mycoswarm.hardware.memory import read_memory
 from mycoswarm.hardware.nvidia import NvidiaReading, load_nvidia, read_nvidia
 from mycoswarm.hardware.sheet import to_json
+from mycoswarm.hardware.thermal import read_temperature_celsius
 from mycoswarm.wire.plan import RingPlan
 from mycoswarm.wire.report import Finished
 
@@ -127,6 +129,15 @@ class OwnMachine:
             "class": {"name": grade.name, "reason": grade.reason},
             "bytes_per_s": speed,
             "measured_at": self._speed[1] if self._speed else None,
+            "live": {"temperature_celsius": read_temperature_celsius(Path("/")), "load": _load()},
             "uses_gpu": self.uses_gpu,
             "usable_threads": self.machine.processor.usable_threads,
         }
+
+
+def _load() -> float | None:
+    """Processes that ran or wanted to run, over the last minute."""
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):  # Windows has none
+        return None

@@ -29,6 +29,7 @@ from mycoswarm.store.diploma import Diplomas
 from mycoswarm.store.endpoint import Endpoints
 from mycoswarm.store.finder import Finder
 from mycoswarm.store.ledger import Ledger
+from mycoswarm.store.login import Logins
 from mycoswarm.store.rulebook import RuleBook
 from mycoswarm.store.run import Runs
 from mycoswarm.store.speed import Speeds
@@ -109,6 +110,7 @@ class Home:
     identity: Identity
     store: Store
     keys: Keys
+    logins: Logins
     rules: RuleBook
     endpoints: Endpoints
     finder: Finder
@@ -145,13 +147,14 @@ def open_home(settings: Settings) -> Iterator[Home]:
         identity = Identity.load_or_create(folder, name=settings.name or None)
         store = Store(folder / DATABASE_NAME)
         try:
-            speeds = Speeds(store)
+            speeds, keys = Speeds(store), Keys(store)
             ledger = Ledger(store, identity.key.sign, partial(is_signed, identity.key.public_der))
             yield Home(
                 settings=settings,
                 identity=identity,
                 store=store,
-                keys=Keys(store),
+                keys=keys,
+                logins=Logins(store, keys),
                 rules=RuleBook(store, first=FIRST_RULES, now=time.time()),
                 endpoints=Endpoints(store),
                 finder=Finder(store),

@@ -11,44 +11,43 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from mycoswarm.agents.vigil import Vigil
-from mycoswarm.api.certification import certification_routes
 from mycoswarm.api.chronicle import chronicle_routes
 from mycoswarm.api.completion import Completions
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
 from mycoswarm.api.disclosure import disclosure_routes
 from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway
-from mycoswarm.api.governance import governance_routes, worker_routes
-from mycoswarm.api.library import library_routes
+from mycoswarm.api.governance import worker_routes
 from mycoswarm.api.listener import Listener
 from mycoswarm.api.membership import membership_routes
 from mycoswarm.api.owner import owner_routes
 from mycoswarm.api.peer import PeerServices, peer_app
-from mycoswarm.api.rota import rota_routes
-from mycoswarm.api.supply import supply_routes
+from mycoswarm.api.session import Porch, Throttle
+from mycoswarm.api.stockroom import stockroom_routes
 from mycoswarm.base.errors import RefusedError, StorageError, TrustError
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.life import Chat
 from mycoswarm.chat.surroundings import Surroundings
-from mycoswarm.daemon.annex import annex
 from mycoswarm.daemon.archivist import Archivist
 from mycoswarm.daemon.auditor import Auditor
 from mycoswarm.daemon.border import Border
-from mycoswarm.daemon.broker import Broker
 from mycoswarm.daemon.cabinet import Cabinet
 from mycoswarm.daemon.directory import endpoint_states
-from mycoswarm.daemon.foreman import Foreman
 from mycoswarm.daemon.home import STAGE_ARGV, Home
 from mycoswarm.daemon.keeper import Keeper
 from mycoswarm.daemon.notary import Notary
+from mycoswarm.daemon.odometer import Odometer
+from mycoswarm.daemon.office import Office, Premises, Stop, open_office
 from mycoswarm.daemon.outlook import Outlook, Sources
 from mycoswarm.daemon.pace import Pace
 from mycoswarm.daemon.profile import Profile
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.steward import Parts, Steward
+from mycoswarm.daemon.stoker import Stoker
 from mycoswarm.daemon.workroom import Workroom
+from mycoswarm.external.pull import LIMITS
+from mycoswarm.external.target import Passage
 from mycoswarm.stage.delivery import Delivery
 from mycoswarm.stage.host import HostServices
 from mycoswarm.stage.pool import OpenedRing, Opening, RingPool
@@ -78,6 +77,7 @@ class Node:
         self._site = Site(home.settings, home.ports)
         self._server: PeerServer | None = None
         self._rings: RingPool | None = None
+        self._odometer = Odometer()
         self._pace = Pace(home)
         self._profile = Profile(
             home,
@@ -89,8 +89,7 @@ class Node:
         self._contacts: Contacts
         self._discovery: Discovery | None = None
         self._steward: Steward
-        self._vigil: Vigil | None = None
-        self._broker: Broker | None = None
+        self._office: Office | None = None
         self._notary = Notary(home.ledger)
         self._workroom = Workroom(home, standing, self._notary, border, members=self._members)
         self._archivist = Archivist(home.ledger, standing, name=lambda: home.identity.name)
@@ -147,6 +146,8 @@ class Node:
             cut=self._cut,
             open_enrolment=self._border.enrolment,
             open_adoption=self._border.adoption,
+            passage=Passage(permit=self._border.endpoint, limits=LIMITS, place=self._border.place),
+            note=self._notary.note,
         )
         self._steward = await enter(Steward(parts, door_hosts=self._site.hosts, door_port=self._site.door_port()))
         if home.settings.discovery:
@@ -165,46 +166,58 @@ class Node:
         cabinet = Cabinet(home, self._notary, keeper, self._border)
         around = self._surroundings(cabinet, outlook)
         chat = Chat(around, rings)
-        stops = [chat.stop, rings.stop]  # before the listeners: open answers end with a typed error
+        stops: list[Stop] = [chat.stop, rings.stop]  # before the listeners: open answers end with a typed error
         if self._standing.decides:
             sockets = self._own(self._site.bind_console())
-        services = ConsoleServices(
+        own = self._steward.services(chat, outlook, self._profile.status)
+        porch = Porch(home.logins, Throttle())
+        console = self._console(chat, cabinet, outlook, porch)
+        stoker = Stoker(chat, outlook, rings, self._odometer)
+        owner = [*owner_routes(own), *stockroom_routes(stoker.services(cabinet.admit))]
+        owner += chronicle_routes(self._archivist, self._auditor())
+        if self._standing.decides:
+            premises = Premises(
+                home=home,
+                chat=chat,
+                outlook=outlook,
+                rings=rings,
+                odometer=self._odometer,
+                rules=keeper.rules,
+                cabinet=cabinet,
+                around=around,
+                workroom=self._workroom,
+                reach=self._reach,
+                archivist=self._archivist,
+                owner=own,
+                console=console,
+                porch=porch,
+            )
+            self._office = office = await open_office(premises, self._stack)
+            owner += office.owner_routes
+            stops += office.stops
+            await enter(Listener(console_app(console, owner, office.open_routes), sockets))
+            owner += office.socket_routes
+        else:
+            owner += [*worker_routes(), *self._workroom.owner_routes(None)]
+        await enter(Listener(socket_app(console, owner), [self._site.bind_owner()]))
+        for stop in stops:
+            self._stack.push_async_callback(stop)
+
+    def _console(self, chat: Chat, cabinet: Cabinet, outlook: Outlook, porch: Porch) -> ConsoleServices:
+        home = self._home
+        return ConsoleServices(
             completions=Completions(chat, time.time, lambda: secrets.token_hex(12), admit=cabinet.admit),
             embeddings=Embeddings(chat, lambda: secrets.token_hex(12), admit=cabinet.admit),
             doorway=Doorway(
-                names=lambda: self._site.names(home.identity.name), check=home.keys.check, note=self._note_key
+                names=lambda: self._site.names(home.identity.name),
+                check=home.keys.check,
+                note=self._note_key,
+                porch=porch,
             ),
             models=outlook.models,
             health=self._profile.health,
             elsewhere=cabinet.elsewhere,
         )
-        own = self._steward.services(chat, outlook, self._profile.status)
-        owner = owner_routes(own)
-        auditor = Auditor(home.ledger, self._archivist, self._standing, self._contacts.fresh)
-        owner += chronicle_routes(self._archivist, auditor)
-        if self._standing.decides:
-            self._broker = Broker(home.suppliers, look=self._workroom.look, wall_clock=time.time)
-            library = await enter(annex(home, chat, outlook, self._workroom.workshop))
-            here = library.recollection.tools()
-            toolbox = self._workroom.toolbox(around, cabinet.approvals, self._reach, broker=self._broker, here=here)
-            owner += supply_routes(self._broker)
-            foreman = Foreman(home, chat, cabinet.approvals, toolbox, outlook)
-            governance = cabinet.governance(around, foreman.services(cabinet.admit))
-            owner += governance_routes(governance)
-            embassy = cabinet.embassy(services, governance.rules, own.nodes)
-            owner += self._workroom.owner_routes(toolbox, cabinet.admit)
-            owner += certification_routes(foreman.certify, cabinet.admit)
-            self._vigil = await enter(foreman.vigil(cabinet.admit, lambda: outlook.swarm(None)))
-            owner += [*rota_routes(self._vigil), *library_routes(library.services(cabinet.admit))]
-            # The last first of all, so that runs end as stopped.
-            stops += [library.librarian.close, foreman.close, self._vigil.close]
-            await enter(Listener(console_app(services, owner, embassy.routes()), sockets))
-            owner += embassy.routes()
-        else:
-            owner += [*worker_routes(), *self._workroom.owner_routes(None)]
-        await enter(Listener(socket_app(services, owner), [self._site.bind_owner()]))
-        for stop in stops:
-            self._stack.push_async_callback(stop)
 
     # What the parts ask of each other
 
@@ -240,6 +253,9 @@ class Node:
 
         return cabinet.surroundings(outlook, conditions, self._pace.grade)
 
+    def _auditor(self) -> Auditor:
+        return Auditor(self._home.ledger, self._archivist, self._standing, self._contacts.fresh)
+
     def _outlook(self) -> Outlook:
         return Outlook(
             Sources(
@@ -259,7 +275,7 @@ class Node:
         plan = opening.plan
         wanted = {stage.node_id for stage in plan.stages} | {plan.holder_id}
         directory = {node_id: self._contacts.addresses(node_id) for node_id in wanted}
-        return await Ring.open(
+        ring = await Ring.open(
             plan,
             connect=lambda node_id: self._reach(node_id, opening.reach),
             seal=self._standing.sign,
@@ -267,7 +283,9 @@ class Node:
             warrant=opening.warrant,
             directory=directory,
             request_id=opening.request_id,
+            tell=self._odometer.begin(plan),
         )
+        return self._odometer.over(plan, ring)
 
     async def _reach(self, node_id: str, reach: Mapping[str, Place]) -> Connection:
         """Dial a node for a ring, and hold the way there against the place that was decided on.
@@ -297,8 +315,7 @@ class Node:
     def _heard(self) -> tuple[Condition, ...]:
         """Trouble that stands in parts of this node."""
         found = tuple(self._discovery.conditions()) if self._discovery else ()
-        found += self._vigil.conditions() if self._vigil else ()
-        return found + (self._broker.conditions() if self._broker else ())
+        return found + (self._office.conditions() if self._office else ())
 
     def _who(self, der: bytes) -> Entry | None:
         print_ = fingerprint(der)

@@ -10,14 +10,18 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
+from mycoswarm.api.matrix import qr_rows
 from mycoswarm.api.owner import OwnerServices
 from mycoswarm.base.egress import Opening
 from mycoswarm.base.errors import InputError, NotFoundError, SwarmError
 from mycoswarm.chat.life import Chat
+from mycoswarm.daemon.carter import Carter, Note
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.outlook import Outlook
+from mycoswarm.daemon.portrait import portrait_of
 from mycoswarm.daemon.standing import Standing
 from mycoswarm.daemon.stock import Stock
+from mycoswarm.external.target import Passage
 from mycoswarm.store.apikey import Terms
 from mycoswarm.swarm.adoption import Adoption
 from mycoswarm.swarm.candidate import Candidate
@@ -40,6 +44,7 @@ class Parts:
     """What the steward needs of the node. `cut` closes the live connections of nodes that left.
 
     The openings are the egress guard's: to the coordinator of a join token, and to a candidate that the owner adopts.
+    `passage` is for pulls of models, and `note` writes a row into the ledger.
     """
 
     home: Home
@@ -50,6 +55,8 @@ class Parts:
     cut: Callable[[frozenset[str]], None]
     open_enrolment: Opening
     open_adoption: Opening
+    passage: Passage
+    note: Note
 
 
 class Steward:
@@ -91,7 +98,9 @@ class Steward:
 
     def services(self, chat: Chat, outlook: Outlook, status: Callable[[], dict[str, Any]]) -> OwnerServices:
         """All of it, as the owner's routes want it."""
-        stock = Stock(self._parts.home, models=outlook.models, changed=self._shelf_changed)
+        home, parts = self._parts.home, self._parts
+        stock = Stock(home, models=outlook.models, changed=self._shelf_changed)
+        carter = Carter(home.shelf.shelf, stock.add, hub=home.settings.hub, passage=parts.passage, note=parts.note)
         return OwnerServices(
             node=status,
             nodes=lambda: self._nodes(outlook),
@@ -108,6 +117,7 @@ class Steward:
             create_key=self._create_key,
             revoke_key=self._revoke_key,
             add_model=stock.add,
+            pull_model=carter.pull,
             remove_model=stock.remove,
             models=stock.show,
             chat=chat,
@@ -162,7 +172,7 @@ class Steward:
         addresses = tuple(f"{text.rpartition(':')[0]}:{port}" for text in self._parts.addresses())
         token = await asyncio.to_thread(lambda: registrar.mint_token(addresses, lifetime_s=lifetime_s, uses=uses))
         await self._door.refresh()
-        return {"token": token.text, "lifetime_s": lifetime_s, "uses": uses}
+        return {"token": token.text, "lifetime_s": lifetime_s, "uses": uses, "qr": qr_rows(token.text)}
 
     async def _join(self, text: str) -> dict[str, Any]:
         parts = self._parts
@@ -290,6 +300,7 @@ class Steward:
                     "bytes_per_s": outlook.speed(entry.node_id),
                     "models": [facts.name for facts in outlook.held(entry.node_id)],
                     "addresses": list(card.addresses) if card else [],
+                    "machine": portrait_of(card),
                 }
             )
         return {

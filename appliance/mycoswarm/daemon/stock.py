@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mycoswarm.agents.exam import VERSION
+from mycoswarm.catalog.arrival import FOLDER_NAME, Slip, discard, unfinished
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.daemon.home import Home
 
@@ -21,23 +22,28 @@ class Stock:
 
     def __init__(self, home: Home, *, models: Models, changed: Callable[[], Awaitable[object]]) -> None:
         self._home, self._models, self._changed = home, models, changed
+        self._incoming = home.shelf.shelf.folder / FOLDER_NAME
 
     async def show(self) -> dict[str, Any]:
-        """Every model of the swarm and of this shelf, with its certificate of the present exam.
+        """Every model of the swarm and of this shelf (`is_here`), with its certificate of the present exam; and pulls
+        that have not come to their end.
 
         Raises:
-            StorageError: the certificates could not be read.
+            StorageError: the certificates or the shelf could not be read.
         """
         held = {facts.digest: (facts, names) for facts, names in self._models()}
         for facts in self._home.shelf.facts():
             held.setdefault(facts.digest, (facts, (self._home.identity.name,)))
+        own = {model.facts.digest: model.is_built_in for model in self._home.shelf.models()}
         kept = await asyncio.to_thread(self._home.diplomas.all)
         shown = []
         for facts, names in held.values():
             found = kept.get(facts.digest)
             certificate = found.shown() if found is not None and found.version == VERSION else None
-            shown.append({**_shown(facts, names), "certificate": certificate})
-        return {"models": shown}
+            here = {"is_here": facts.digest in own, "is_built_in": own.get(facts.digest, False)}
+            shown.append({**_shown(facts, names), **here, "certificate": certificate})
+        begun = await asyncio.to_thread(unfinished, self._incoming)
+        return {"models": shown, "unfinished": [_begun(*one) for one in begun]}
 
     async def add(self, path: str, name: str | None) -> AsyncGenerator[dict[str, Any], None]:
         """Put a file on the shelf, telling how far it is: `{done_bytes, total_bytes}` ..., last `{model}`.
@@ -66,15 +72,18 @@ class Stock:
         yield {"model": _shown(msgspec.structs.replace(model.facts, name=model.name), (self._home.identity.name,))}
 
     async def remove(self, name: str) -> dict[str, Any]:
-        """Take a model off the shelf, and its pieces out of the depot.
+        """Take a model off the shelf, and its pieces out of the depot; or drop what has come of one that is not there.
 
         Raises:
             NotFoundError: there is none of that name.
+            BusyError: it is being pulled now.
             InputError: it is the built-in one.
             StorageError: it cannot be removed.
         """
         shelf = self._home.shelf
         held = await asyncio.to_thread(shelf.shelf.list)  # find would refuse a file that has changed
+        if all(model.name != name for model in held) and await asyncio.to_thread(discard, self._incoming, name):
+            return {"name": name}
         await asyncio.to_thread(shelf.shelf.remove, name)
         for model in held:
             if model.name == name:
@@ -86,6 +95,10 @@ class Stock:
         """Let what the shelf holds now count at once."""
         self._home.shelf.refresh()
         await self._changed()
+
+
+def _begun(name: str, slip: Slip, done_bytes: int) -> dict[str, Any]:
+    return {"name": name, "source": slip.source, "done_bytes": done_bytes, "total_bytes": slip.total_bytes}
 
 
 def _shown(facts: ModelFacts, holders: tuple[str, ...]) -> dict[str, Any]:

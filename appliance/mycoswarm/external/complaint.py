@@ -58,17 +58,20 @@ def in_answer(target: Target, error: Any) -> EndpointError:
 
 
 def garbled(target: Target, what: str) -> EndpointError:
-    """The endpoint does not speak OpenAI's protocol. `what` must be our own words."""
+    """It does not speak the protocol that is wanted of it. `what` must be our own words."""
+    wanted, of = (
+        ("no completion", "an OpenAI-compatible server") if target.kind == "endpoint" else ("no file", "a file")
+    )
     return EndpointError(
-        f"{target.kind} {target.name} answers what is no completion: {what}",
-        hint="Check that the endpoint's URL is that of an OpenAI-compatible server.",
-        code="endpoint_garbled",
+        f"{target.words} answers what is {wanted}: {what}",
+        hint=f"Check that the {target.kind}'s URL is that of {of}.",
+        code=f"{target.stem}_garbled",
     )
 
 
 def broken_off(target: Target, why: str) -> EndpointError:
     """The answer ended before its end. `why` must be our own words."""
-    return EndpointError(f"{target.kind} {target.name} broke off: {why}", code="endpoint_broke_off")
+    return EndpointError(f"{target.words} broke off: {why}", code=f"{target.stem}_broke_off")
 
 
 def cleaned(text: str, target: Target) -> str:

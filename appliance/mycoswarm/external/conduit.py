@@ -1,4 +1,4 @@
-"""One connection to a judged address of an endpoint, one HTTP/1.1 request on it, and the answer's bytes.
+"""One connection to a judged address of an endpoint or other server, one HTTP/1.1 request on it, and its answer.
 
 On h11 and asyncio's streams, with no HTTP client library over them: the caller must stand between "connected, TLS and
 name proved" and the first byte sent, and must choose the very address, which those clients' pools do not offer. There
@@ -54,7 +54,7 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
     tried = []
     clock = asyncio.get_running_loop().time
     deadline_s = clock() + passage.limits.connect_s * MAX_WAITS
-    with passage.permit(f"{target.kind} {target.name}", [spot.address for spot in spots], ()):
+    with passage.permit(target.words, [spot.address for spot in spots], ()):
         for spot in spots:
             wait_s = min(passage.limits.connect_s, deadline_s - clock())
             if wait_s <= 0:
@@ -66,10 +66,10 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
                 tried.append(f"{spot.address}: no answer in {wait_s:.3g} s")
             except ssl.SSLCertVerificationError as exc:
                 raise EndpointError(
-                    f"{target.kind} {target.name}: the certificate at {spot.address} does not hold for {site.host} "
+                    f"{target.words}: the certificate at {spot.address} does not hold for {site.host} "
                     f"({exc.verify_message}); nothing was sent",
-                    hint="Correct the endpoint's URL or its certificate.",
-                    code="endpoint_certificate",
+                    hint=f"Correct the {target.kind}'s URL or its certificate.",
+                    code=f"{target.stem}_certificate",
                 ) from exc
             except EgressError:
                 raise
@@ -80,9 +80,9 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
             else:
                 return Conduit(target, site, spot, reader=reader, writer=writer, limits=passage.limits)
     raise UnreachableError(
-        f"{target.kind} {target.name} does not answer ({'; '.join(tried)})",
-        hint="Check the endpoint's URL, and that its machine is on.",
-        code="endpoint_unreachable",
+        f"{target.words} does not answer ({'; '.join(tried)})",
+        hint=f"Check the {target.kind}'s URL, and that its machine is on.",
+        code=f"{target.stem}_unreachable",
     )
 
 
@@ -158,12 +158,11 @@ class Conduit:
             if not isinstance(event, h11.InformationalResponse):
                 raise broken_off(self._target, "it closed the connection before it answered")
         self._has_head = True
-        headers = {name: value.decode("latin-1") for name, value in event.headers}
-        if headers.get(b"content-encoding", "identity").lower() != "identity":
+        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
+        if headers.get("content-encoding", "identity").lower() != "identity":
             raise garbled(self._target, "it is compressed, which was not asked for")
-        kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        fields = {name.decode("latin-1"): value for name, value in headers.items()}
-        return Head(event.status_code, kind, headers.get(b"retry-after"), fields)
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        return Head(event.status_code, kind, headers.get("retry-after"), headers)
 
     def hurry(self) -> None:
         """What matters has been read: the rest may take `tail_s` from the first call of this."""
@@ -250,11 +249,11 @@ class Conduit:
         if self._has_head:
             return broken_off(self._target, f"nothing came for {wait_s:g} s")
         return EndpointError(
-            f"{self._target.kind} {self._target.name} took the request and said nothing for {wait_s:g} s",
-            code="endpoint_silent",
+            f"{self._target.words} took the request and said nothing for {wait_s:g} s",
+            code=f"{self._target.stem}_silent",
         )
 
     def _too_much(self, most_bytes: int) -> EndpointError:
         return EndpointError(
-            f"{self._target.kind} {self._target.name} sent more than {most_bytes} bytes", code="endpoint_too_much"
+            f"{self._target.words} sent more than {most_bytes} bytes", code=f"{self._target.stem}_too_much"
         )

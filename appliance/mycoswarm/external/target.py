@@ -24,7 +24,8 @@ class Target:
 
     `place` is how far away the owner allows it to be; every errand proves it anew. `secret`, its API key, is sent to
     it and shown nowhere. `via`: the runs of daemons that the request has passed, ours last, so that none gets it twice.
-    `kind`: what errors call it; other servers that the owner registered are reached in the same way.
+    `kind`: what errors call it: other servers that the owner registered, and one that a model is pulled from for the
+    time of the pull, are reached in the same way.
     """
 
     name: str
@@ -34,6 +35,16 @@ class Target:
     secret: str | None = field(default=None, repr=False)
     via: tuple[str, ...] = ()
     kind: str = "endpoint"
+
+    @property
+    def words(self) -> str:
+        """What errors and permits call it."""
+        return f"{self.kind} {self.name}"
+
+    @property
+    def stem(self) -> str:
+        """What the codes of its errors begin with."""
+        return "server" if self.kind == "server" else "endpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

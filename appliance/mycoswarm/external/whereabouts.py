@@ -42,8 +42,8 @@ async def prove(target: Target, site: Site, passage: Passage) -> tuple[Spot, ...
     for spot in spots:
         if PLACES.index(spot.place) > PLACES.index(target.place):
             raise EndpointError(
-                f"{target.kind} {target.name} is registered as {target.place}, but {site.host} is at {spot.address}, "
-                f"which is {spot.place}; nothing was sent",
+                f"{target.words} is registered as {target.place}, but {site.host} is at {spot.address}, which "
+                f"is {spot.place}; nothing was sent",
                 hint=f"Correct its address, or register it as {spot.place} if prompts may go there.",
                 code="wrong_place",
             )
@@ -59,7 +59,7 @@ async def system_addresses(host: str, port: int) -> Sequence[str]:
 async def _look_up(target: Target, site: Site, passage: Passage) -> list[str]:
     resolve = passage.resolve or system_addresses
     try:
-        with passage.permit(f"look-up of {target.kind} {target.name}", (), (site.host,)):
+        with passage.permit(f"look-up of {target.words}", (), (site.host,)):
             async with asyncio.timeout(passage.limits.resolve_s):
                 found = await resolve(site.host, site.port)
         addresses = [str(parse_address(text)) for text in dict.fromkeys(found)][:MAX_ADDRESSES]
@@ -76,9 +76,9 @@ async def _look_up(target: Target, site: Site, passage: Passage) -> list[str]:
 
 def _lost(target: Target, why: str) -> UnreachableError:
     return UnreachableError(
-        f"{target.kind} {target.name} cannot be reached: {why}",
-        hint="Check the endpoint's URL, and that its machine is on.",
-        code="endpoint_unreachable",
+        f"{target.words} cannot be reached: {why}",
+        hint=f"Check the {target.kind}'s URL, and that its machine is on.",
+        code=f"{target.stem}_unreachable",
     )
 
 

@@ -17,7 +17,7 @@ from mycoswarm.external.conduit import Conduit, connect
 from mycoswarm.external.target import Passage, Target
 from mycoswarm.external.whereabouts import Spot, prove
 from mycoswarm.servers.definition import Definition, site_of
-from mycoswarm.servers.session import Ending, Session, opened
+from mycoswarm.servers.dialogue import Ending, Session, opened
 
 MAX_ANSWER_BYTES = 4 << 20  # of one answer, and of one event in it
 # Of all that a request of the package's holds; the conduit writes the others itself.

@@ -24,7 +24,7 @@ from mycoswarm.servers.definition import Definition, Means, is_reached, read_mea
 from mycoswarm.servers.ware import Ware
 
 if TYPE_CHECKING:
-    from mycoswarm.servers.session import Session
+    from mycoswarm.servers.dialogue import Session
 
 Got = TypeVar("Got")
 
@@ -242,7 +242,7 @@ class Hostel:
         self, definition: Definition, within_s: float, act: "Callable[[Session], Awaitable[Got]]"
     ) -> "Got":
         from mycoswarm.servers.carrier import MAX_ANSWER_BYTES, calling  # noqa: PLC0415  # see there
-        from mycoswarm.servers.session import Ending  # noqa: PLC0415  # as above
+        from mycoswarm.servers.dialogue import Ending  # noqa: PLC0415  # as above
 
         limits = Limits(head_s=within_s, silence_s=within_s, whole_s=within_s, answer_bytes=MAX_ANSWER_BYTES)
         ending = Ending()
@@ -260,8 +260,8 @@ async def _living(definition: Definition, errand: Errand, jail: Jail, stay: _Sta
     Raises:
         SwarmError: it could not be started, or is no MCP server; the hint has its last words, for the owner.
     """
+    from mycoswarm.servers.dialogue import Ending  # noqa: PLC0415  # as above
     from mycoswarm.servers.pipe import speaking  # noqa: PLC0415  # see there
-    from mycoswarm.servers.session import Ending  # noqa: PLC0415  # as above
 
     ending = Ending()
     async with jail.hold(errand, Program(definition.command, definition.secrets)) as tenant:

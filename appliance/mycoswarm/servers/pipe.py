@@ -15,8 +15,8 @@ from mcp_types import JSONRPCMessage, JSONRPCRequest, jsonrpc_message_adapter
 
 from mycoswarm.base.errors import EndpointError, SwarmError
 from mycoswarm.sandbox.tenant import Tenant
+from mycoswarm.servers.dialogue import Ending, Session, opened
 from mycoswarm.servers.intake import Intake
-from mycoswarm.servers.session import Ending, Session, opened
 
 _Into = MemoryObjectSendStream[SessionMessage | Exception]
 _OutOf = MemoryObjectReceiveStream[SessionMessage]

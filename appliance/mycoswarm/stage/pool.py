@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from mycoswarm.base.errors import BusyError, RingError, SwarmError
+from mycoswarm.base.errors import BusyError, NotFoundError, RingError, SwarmError
 from mycoswarm.swarm.place import PLACES, Place
 from mycoswarm.wire.plan import Pooling, RingPlan
 from mycoswarm.wire.report import AnyReport
@@ -178,6 +178,27 @@ class RingPool:
             entry.idle_since_s = self._clock()
             if entry.is_lost and self._entries.get(key) is entry:
                 self._retire(key)
+
+    async def unload(self, model_digest: str) -> tuple[RingPlan, ...]:
+        """End all rings of a model; gives what was ended, once its memory is free or `CLOSE_S` are over.
+
+        Raises:
+            NotFoundError: none is loaded.
+            BusyError: one of them is in use; none was ended.
+        """
+        held = {key: entry for key, entry in self._entries.items() if entry.plan.model_digest == model_digest}
+        if not held:
+            raise NotFoundError(
+                "this model is not loaded", hint="There is nothing to end: `mycoswarm-node models load MODEL` loads it."
+            )
+        if users := sum(entry.users for entry in held.values()):
+            used = "a request uses" if users == 1 else f"{users} requests use"
+            raise BusyError(f"{used} this model now", retry_after_s=FAR_S, code="model_in_use")
+        before = set(self._closing)
+        for key in held:
+            self._retire(key)
+        await asyncio.wait(set(self._closing) - before, timeout=CLOSE_S)
+        return tuple(entry.plan for entry in held.values())
 
     def sweep(self) -> None:
         """End what is lost or has been idle for too long."""

@@ -157,6 +157,15 @@ def _search(db: Any) -> None:
     )
 
 
+@_migrations(name="0015 sessions of browsers")
+def _sessions(db: Any) -> None:
+    db.execute(
+        "CREATE TABLE sessions (digest BLOB PRIMARY KEY, key_name TEXT NOT NULL, key_made_at REAL NOT NULL,"
+        " used_at REAL NOT NULL) STRICT"
+    )
+    db.execute("CREATE TABLE setup_codes (digest BLOB PRIMARY KEY, made_at REAL NOT NULL) STRICT")
+
+
 class Transaction:
     """Several statements that are done together or not at all. Lives only inside `Store.transaction`."""
 

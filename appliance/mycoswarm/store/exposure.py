@@ -31,6 +31,8 @@ def exposure_of(
         body = body_of(row)
         if body is None:
             notes.append(f"row {row.seq} was altered and cannot be read: it may have named further machines")
+        elif row.kind == DECISION and body.get("only_loads") is True:
+            notes.append("a model was loaded, and nothing was asked of it: there was no prompt")
         elif row.kind == DECISION:
             readers += _decided(row, body, reached)
             has_prompt = has_prompt or "prompt" in body

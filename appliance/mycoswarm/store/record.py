@@ -12,6 +12,7 @@ DECISION, ANSWER = "decision", "answer"
 TICKET, REFUSED_TICKET = "ticket", "refused_ticket"
 TOOL, TOOL_TICKET = "tool", "tool_ticket"  # how a call ended, on the coordinator; a ticket for one, on its node
 EGRESS = "egress"  # connections that the guard refused
+PULL = "pull"  # a model file that the owner had fetched, or tried to
 MAX_KEPT_BYTES = 4096  # of a ticket that does not hold
 
 

@@ -1,0 +1,87 @@
+"""What is counted of rings as they load and answer."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from mycoswarm.daemon.odometer import MAX_RINGS, Odometer
+from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
+from mycoswarm.wire.report import Finished, Progress, Timing
+from mycoswarm.wire.request import Generation, Prompt, Sampling
+from mycoswarm.wire.ticket import Warrant
+from rings import FakeRing
+
+TIMING = Timing(prefill_s=0.1, decode_s=2.0, steps=20, step_s=2.0, compute_s=1.0, hops=2, hop_overhead_median_s=0.001)
+
+
+def plan(ring_id: str, *names: str) -> RingPlan:
+    return RingPlan(
+        ring_id=ring_id,
+        model_digest="d",
+        n_layer=len(names),
+        holder_id=names[0],
+        stages=tuple(StagePlan(node_id=name, first=at, last=at + 1) for at, name in enumerate(names)),
+        conditions=Conditions(n_ctx=64, n_ubatch=8),
+    )
+
+
+class Timed(FakeRing):
+    """A ring that says at the end how long its steps took."""
+
+    async def generate(self, work, warrant, lifetime_s):  # type: ignore[no-untyped-def]  # as FakeRing's
+        async with aclosing(super().generate(work, warrant, lifetime_s)) as reports:
+            async for report in reports:
+                if isinstance(report, Finished):
+                    yield Finished(
+                        request_id=report.request_id,
+                        reason=report.reason,
+                        prompt_tokens=report.prompt_tokens,
+                        completion_tokens=report.completion_tokens,
+                        timing=TIMING,
+                    )
+                else:
+                    yield report
+
+
+async def answer(odometer: Odometer, one: RingPlan) -> None:
+    ring = odometer.over(one, Timed(one))
+    work = Generation(request_id="r", prompt=Prompt(text="x"), sampling=Sampling(), continued=())
+    async with aclosing(ring.generate(work, Warrant(rule="any"), 5.0)) as reports:
+        async for _ in reports:
+            pass
+
+
+def test_a_ring_that_loads_says_how_far_each_node_is_until_it_is_open() -> None:
+    odometer, one = Odometer(), plan("r1", "attic", "cellar")
+    tell = odometer.begin(one)
+    tell("attic", Progress(what="loading layers" * 99, done_bytes=1, total_bytes=4))
+    shown = odometer.shown("r1")
+    assert not shown["is_open"] and shown["loading"]["attic"]["done_bytes"] == 1
+    assert len(shown["loading"]["attic"]["what"]) < 100, "a node may say anything"
+    odometer.over(one, FakeRing(one))
+    assert odometer.shown("r1")["is_open"] and odometer.shown("r1")["loading"] == {}
+    assert odometer.shown("unheard of")["tokens"] == 0
+
+
+def test_measured_speeds_stay_when_the_ring_has_gone_and_the_newest_counts() -> None:
+    async def main() -> None:
+        odometer = Odometer()
+        await answer(odometer, plan("r1", "attic"))
+        await answer(odometer, plan("r2", "attic", "cellar"))
+        odometer.begin(plan("r3", "attic"))  # nothing was asked of it yet
+        whole, split = (("attic", 0, 1),), (("attic", 0, 1), ("cellar", 1, 2))
+        assert odometer.speeds("d") == {whole: pytest.approx(10.0), split: pytest.approx(10.0)}
+        assert odometer.speeds("e") == {}
+        shown = odometer.shown("r1")
+        assert (shown["tokens"], shown["answers"], shown["hops"]) == (9, 1, 2)
+
+    asyncio.run(main())
+
+
+def test_no_more_rings_are_remembered_than_there_is_room_for() -> None:
+    odometer = Odometer()
+    for number in range(MAX_RINGS + 5):
+        odometer.begin(plan(f"r{number}", "attic"))
+        odometer.over(plan(f"r{number}", "attic"), FakeRing(plan(f"r{number}", "attic")))
+    assert not odometer.shown("r0")["is_open"] and odometer.shown(f"r{MAX_RINGS + 4}")["is_open"]

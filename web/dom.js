@@ -1,0 +1,151 @@
+// Builds the page out of elements and text. No text ever becomes HTML here, whoever wrote it.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element: attributes, `on...` handlers, properties (`value`, `checked`, ...), and children (elements, texts, lists). */
+export function h(name, attributes = {}, ...children) {
+  return build(document.createElement(name), attributes, children);
+}
+
+/** The same for SVG. */
+export function s(name, attributes = {}, ...children) {
+  return build(document.createElementNS(SVG, name), attributes, children);
+}
+
+const PROPERTIES = new Set(["value", "checked", "disabled", "open", "selected", "indeterminate"]);
+
+function build(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === null || value === undefined || value === false && !PROPERTIES.has(name)) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (PROPERTIES.has(name)) element[name] = value;
+    else if (name === "width%") element.style.setProperty("width", `${value}%`);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  append(element, children);
+  return element;
+}
+
+function append(element, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child === null || child === undefined || child === false) continue;
+    element.append(child instanceof Node ? child : visible(String(child)));
+  }
+}
+
+/** Text with the marks that reorder or hide other text made visible: a name must not read as another. */
+export function visible(text) {
+  return text.replace(/[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g, (mark) =>
+    `⟨U+${mark.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+}
+
+/** Put these in the place of all that an element holds. */
+export function fill(element, ...children) {
+  element.replaceChildren();
+  append(element, children);
+  return element;
+}
+
+/** Build anew only where the data changed, so that focus, selection and scrolling stay. */
+export function onChange(element, draw) {
+  let seen;
+  return (value) => {
+    const text = JSON.stringify(value);
+    if (text === seen) return;
+    seen = text;
+    fill(element, draw(value));
+  };
+}
+
+/** A list whose parts stay the same elements while their data changes, so that what a person opens, types or is about to
+ * press stays, too. `keyOf` an item names it; `make` gives `{element, update(item)}` for a new one. */
+export function each(element, keyOf, make) {
+  const kept = new Map();
+  return (items) => {
+    const keys = new Set(items.map(keyOf));
+    for (const [key, one] of kept) {
+      if (keys.has(key)) continue;
+      one.element.remove();
+      kept.delete(key);
+    }
+    items.forEach((item, index) => {
+      const key = keyOf(item);
+      if (!kept.has(key)) kept.set(key, make(item));
+      const one = kept.get(key);
+      if (element.children[index] !== one.element) element.insertBefore(one.element, element.children[index] ?? null);
+      one.update?.(item);
+    });
+  };
+}
+
+/** A field with its label. */
+export function field(label, input, more = {}) {
+  return h("label", more, h("span", {}, label), input);
+}
+
+/** A badge; `kind` is a class of it. */
+export function badge(text, kind = "", title = null) {
+  return h("span", { class: `badge ${kind}`, title }, text);
+}
+
+/** A table that folds into blocks on a phone. `rows`: lists of cells. */
+export function table(heads, rows, caption = null) {
+  return h("div", { class: "table", tabindex: "0", role: "region", "aria-label": caption ?? heads.join(", ") },
+    h("table", { class: "folds" },
+      h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
+      h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, index) =>
+        h("td", { "data-label": heads[index] }, h("span", {}, cell))))))));
+}
+
+/** Pairs of names and values; pairs without a value are left out. */
+export function facts(pairs) {
+  return h("dl", { class: "facts" },
+    pairs.filter(([, value]) => value !== null && value !== undefined && value !== "")
+      .map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+}
+
+/** Tell the person something for a while; errors stay longer. */
+export function notice(text, isBad = false) {
+  const box = h("div", { class: isBad ? "bad" : "", role: isBad ? "alert" : null }, text);
+  const holder = document.getElementById("notices");
+  holder.append(box);
+  while (holder.children.length > 4) holder.firstChild.remove();
+  setTimeout(() => box.remove(), isBad ? 15000 : 5000);
+}
+
+/** A button whose click may take a while and may fail: it waits, and tells what went wrong. */
+export function action(label, act, kind = "", more = {}) {
+  const button = h("button", { type: "button", class: kind, ...more, onclick: async () => {
+    button.disabled = true;
+    try {
+      await act();
+    } catch (error) {
+      complain(error);
+    } finally {
+      button.disabled = false;
+    }
+  } }, label);
+  return button;
+}
+
+/** Show an error as the person can use it. */
+export function complain(error) {
+  notice(`${error.message}${error.hint ? ` ${error.hint}` : ""}${error.code ? ` (${error.code})` : ""}`, true);
+}
+
+/** A form that is sent once at a time and tells what went wrong. */
+export function form(attributes, onSend, ...children) {
+  const element = h("form", { ...attributes, onsubmit: async (event) => {
+    event.preventDefault();
+    const buttons = [...element.querySelectorAll("button")];
+    buttons.forEach((one) => { one.disabled = true; });
+    try {
+      await onSend(element);
+    } catch (error) {
+      complain(error);
+    } finally {
+      buttons.forEach((one) => { one.disabled = false; });
+    }
+  } }, ...children);
+  return element;
+}

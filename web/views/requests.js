@@ -1,0 +1,98 @@
+// The ledger: what was asked, where it went, and whether all of it still holds together.
+
+import { action, badge, complain, facts, field, fill, form, h, onChange, table } from "../dom.js";
+import { placeBadge, waiting } from "../approvals.js";
+import { layers, seconds, short, when } from "../format.js";
+import { ask, lines } from "../net.js";
+
+export function open(main, { state }) {
+  const pending = waiting(state);
+  const key = h("input", {});
+  const outcome = h("input", { placeholder: "stop, refused, ..." });
+  const rows = h("div", {});
+  const shown = h("div", {});
+  const verdict = h("div", { "aria-live": "polite" });
+  let isFiltered = false;
+  fill(main, h("h1", {}, "Requests"), pending.element,
+    form({ class: "card grid" }, async () => {
+      isFiltered = Boolean(key.value.trim() || outcome.value.trim());
+      if (isFiltered) draw((await page(null)).requests); else draw(state.get("requests") ?? []);
+    }, field("API key", key), field("Outcome", outcome), h("button", {}, "Filter"), action("Verify the ledger", verify, "main"),
+    action("Older", async () => { isFiltered = true; const told = await page(last); draw(told.requests); last = told.next; })),
+    verdict, rows, shown);
+
+  let last = null;
+  async function page(after) {
+    const query = new URLSearchParams({ limit: "50" });
+    for (const [name, value] of [["key", key.value.trim()], ["outcome", outcome.value.trim()], ["after", after]]) if (value) query.set(name, value);
+    const told = await ask("GET", `/api/ledger?${query}`);
+    last = told.next;
+    return told;
+  }
+
+  const draw = onChange(rows, (all) => all.length === 0 ? h("p", { class: "soft" }, "No requests.")
+    : table(["When", "Task", "Model", "Key", "Where", "Rule", "Outcome", "Tokens", "Took", ""], all.map((one) => [when(one.at), one.task,
+      one.model || "", one.key ?? "owner",
+      h("span", {}, placeBadge(one.ran), " ", (one.nodes ?? []).join(", ")), one.rule ?? "", badge(one.outcome ?? "open", ["stop", "length",
+        "tool_calls"].includes(one.outcome) ? "good" : one.outcome ? "bad" : "warn"),
+      one.completion_tokens === null || one.completion_tokens === undefined ? "" : `${one.prompt_tokens} + ${one.completion_tokens}`,
+        one.seconds === null ? "" : seconds(one.seconds),
+      action(short(one.receipt, 8), () => show(one.receipt), "plain", { "aria-label": `Open ${one.receipt}` })]), "Requests"));
+
+  async function show(receipt) {
+    const path = `/api/ledger/${encodeURIComponent(receipt)}`;
+    const [told, exposed] = await Promise.all([ask("GET", path), ask("GET", `${path}/exposure`)]);
+    const found = told.rows ?? [];
+    const first = found[0]?.at ?? 0;
+    fill(shown, h("section", { class: "card stack", "aria-label": `Request ${receipt}` }, h("h2", {}, "One request"), facts([["Receipt", h("code", {}, receipt)]]),
+      h("h3", {}, "Who could have read it"), table(["What", "Name", "Place", "When"], exposed.readers.map((one) => [one.what, one.name,
+        placeBadge(one.place) ?? "", when(one.at)])),
+      (exposed.notes ?? []).map((note) => h("p", { class: "warn" }, note)),
+      h("h3", {}, "What happened"), found.map((row) => event(row, first))));
+    shown.scrollIntoView({ block: "nearest" });
+  }
+
+  async function verify() {
+    fill(verdict, h("p", {}, "Verifying …"));
+    const told = [];
+    for await (const one of lines("POST", "/api/ledger/verify", {})) {
+      if (one.error) throw Object.assign(new Error(one.error.message), one.error);
+      if (one.headers || one.event === "progress") continue;
+      told.push(one);
+      fill(verdict, h("section", { class: "card" }, h("h2", {}, "Verification"), told.map((each) => judged(each))));
+    }
+  }
+
+  if (!state.get("requests")) page(null).then((told) => draw(told.requests)).catch(complain);
+  const stop = state.on(["requests"], () => { if (!isFiltered) draw(state.get("requests") ?? []); });
+  return () => { stop(); pending.stop(); };
+}
+
+/** One row of the ledger: how long after the first, what, and everything in it. */
+function event(row, first) {
+  const { body, ...about } = row;
+  const inside = typeof body === "string" ? parsed(body) : body ?? {};
+  const stages = (inside.stages ?? inside.nodes ?? []).map?.((one) => one.layers ? `${one.name ?? one.node ?? one.id} ${layers(one.layers)}` : one.name ?? one).join(", ");
+  return h("details", {}, h("summary", {}, `+${seconds(Math.max(0, row.at - first))} `, h("strong", {}, row.kind), " ",
+    inside.outcome ?? inside.rule ?? "", stages ? ` (${stages})` : ""),
+    h("pre", { tabindex: "0" }, JSON.stringify({ ...about, body: inside }, null, 1)));
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+function judged(one) {
+  const { event: kind, ...rest } = one;
+  const isSound = one.is_sound ?? one.sound ?? one.passed ?? (one.faults ? one.faults.length === 0 : undefined);
+  return h("div", { "data-verdict": kind }, h("p", {}, isSound === undefined ? null : badge(isSound ? "sound" : "not sound",
+    isSound ? "good" : "bad"), " ", h("strong", {}, kind.replaceAll("_", " ")), " ",
+    Object.entries(rest).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value)).map(([name,
+      value]) => `${name.replaceAll("_", " ")}: ${value}`).join(" · ")),
+  Object.entries(rest).filter(([, value]) => Array.isArray(value) && value.length).map(([name, value]) =>
+    h("pre", { tabindex: "0" }, `${name}\n${value.map((each) => typeof each === "string" ? each : JSON.stringify(each)).join("\n")}`)));
+}
