@@ -4,14 +4,16 @@
 
 import { h } from "./dom.js";
 
-const MAX_BLOCKS = 2000;
+const MAX_ROWS = 5000; // an answer is drawn anew as it grows: what it is made of is bounded
 const MAX_LINE = 20000;
+const MAX_MARKS = 500; // in one row; the rest of it is plain text
 
 /** Elements for a text. What is cut off unclosed, as while it streams, is shown as far as it goes. */
 export function markdown(text) {
   const blocks = [];
-  const rows = text.split("\n").map((row) => row.length > MAX_LINE ? `${row.slice(0, MAX_LINE)} […]` : row);
-  for (let at = 0; at < rows.length && blocks.length < MAX_BLOCKS;) {
+  const all = text.split("\n", MAX_ROWS + 1);
+  const rows = all.slice(0, MAX_ROWS).map((row) => row.length > MAX_LINE ? `${row.slice(0, MAX_LINE)} […]` : row);
+  for (let at = 0; at < rows.length;) {
     const row = rows[at];
     const fence = /^\s{0,3}(```+|~~~+)/.exec(row);
     if (fence) {
@@ -53,7 +55,7 @@ export function markdown(text) {
     }
     blocks.push(quote ? h("blockquote", {}, part) : h("p", {}, part));
   }
-  if (blocks.length >= MAX_BLOCKS) blocks.push(h("p", { class: "soft" }, "[the rest is too long to show]"));
+  if (all.length > MAX_ROWS) blocks.push(h("p", { class: "soft" }, "[the rest is too long to show]"));
   return blocks;
 }
 
@@ -62,7 +64,7 @@ export function inline(row) {
   const found = [];
   const pattern = /(`{1,9})([^`]+)\1|\*\*([^*]+)\*\*|__([^_]+)__|\*([^*\s][^*]*)\*/g;
   let last = 0;
-  for (let hit; (hit = pattern.exec(row)) !== null;) {
+  for (let hit; found.length < 2 * MAX_MARKS && (hit = pattern.exec(row)) !== null;) {
     found.push(row.slice(last, hit.index));
     if (hit[2] !== undefined) found.push(h("code", {}, hit[2]));
     else if (hit[3] ?? hit[4]) found.push(h("strong", {}, hit[3] ?? hit[4]));
