@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from mycoswarm.base.errors import BusyError, ModelFileError, StorageError
-from mycoswarm.catalog import intake as module
+from mycoswarm.catalog import arrival as module
 from mycoswarm.catalog.arrival import Intake, Slip, discard, unfinished
 
 DATA = b"GGUF" + bytes(range(256)) * 50
