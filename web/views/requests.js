@@ -37,7 +37,7 @@ export function open(main, { state }) {
         "tool_calls"].includes(one.outcome) ? "good" : one.outcome ? "bad" : "warn"),
       one.completion_tokens === null || one.completion_tokens === undefined ? "" : `${one.prompt_tokens} + ${one.completion_tokens}`,
         one.seconds === null ? "" : seconds(one.seconds),
-      action(short(one.receipt, 8), () => show(one.receipt), "plain", { "aria-label": `Open ${one.receipt}` })]), "Requests"));
+      action(short(one.receipt, 8), () => show(one.receipt), "plain", { title: one.receipt })]), "Requests"));
 
   async function show(receipt) {
     const path = `/api/ledger/${encodeURIComponent(receipt)}`;
