@@ -95,7 +95,10 @@ class Jail:
             _give_up_first(process.pid)
 
             async def look() -> None:
-                tenant.stop(await _watch(process.pid, (errand.workspace, scratch), STAYING_WATCH_S))
+                tenant.why = await _watch(process.pid, (errand.workspace, scratch), STAYING_WATCH_S)
+                if self.level.in_place:  # a turnkey that is killed ends nobody; what is cut short here is done below
+                    await _leave(process)
+                end([process.pid, *descendants(process.pid)])
 
             working = [asyncio.create_task(tenant.listen()), asyncio.create_task(look())]
             try:
