@@ -196,7 +196,7 @@ class Toolbox:
             raise ApiKeyError("the key of this request was revoked", hint="Ask the owner for another key.")
         if not self._is_there(job):
             why = f"the owner took {job.call.name} away, or set it up anew, while this call was on its way"
-            raise RefusedError(f"{why}; nothing was sent", hint="Call it again.", code="tool_changed")
+            raise RefusedError(f"{why}; nothing was sent", hint="Call it again.", code="tool_gone")
         pinned = None if job.workspace_id is None else self._lodgings.node_of(job.workspace_id)
         outcome = self._outcome(job, narrowing, pinned)
         if isinstance(outcome, ToolDecision):
