@@ -5,17 +5,12 @@ const MAX_SHOWN = 200_000; // characters of one answer that the page keeps
 
 /** Messages for the node out of all turns so far: files stand fenced after the words that they came with. */
 export function turnsBefore(turns) {
-  return turns.filter((turn) => turn.role === "user" || (turn.text && isLabelled(turn))).slice(-MAX_EARLIER - 1).map((turn) => ({
+  return turns.filter((turn) => turn.role === "user" || turn.text).slice(-MAX_EARLIER - 1).map((turn) => ({
     role: turn.role,
     content: turn.role === "user"
       ? [turn.text, ...(turn.files ?? []).map((file) => `File ${JSON.stringify(file.name)}:\n${fenced(file.text)}`)].join("\n\n")
       : turn.text,
   }));
-}
-
-/** Whether the labels of an answer are known: those of a run that broke off or was stopped are not, and it goes nowhere. */
-export function isLabelled(turn) {
-  return !turn.agent || Boolean(turn.labels);
 }
 
 function fenced(text) {

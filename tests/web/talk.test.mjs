@@ -81,12 +81,3 @@ test("labels of all that was said are carried on with those typed in, each once"
   assert.deepEqual(labelsOf(turns, " household, ,work "), ["household", "private", "work"]);
   assert.deepEqual(labelsOf([], ""), []);
 });
-
-test("what an agent said before it was stopped goes nowhere, for nobody knows its labels", () => {
-  const turn = { ...fresh(), agent: "clerk" };
-  take(turn, { event: "text", text: "your secret" });
-  const asked = { role: "user", text: "b" };
-  assert.deepEqual(turnsBefore([{ role: "user", text: "a" }, turn, asked]), [{ role: "user", content: "a" }, { role: "user", content: "b" }]);
-  take(turn, { event: "end", end: "answer", answer: "your secret", labels: ["private"], prompt_tokens: 1, completion_tokens: 1 });
-  assert.equal(turnsBefore([{ role: "user", text: "a" }, turn, asked])[1].content, "your secret");
-});

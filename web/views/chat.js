@@ -5,7 +5,7 @@ import { approval, placeBadge } from "../approvals.js";
 import { layers, rate, seconds } from "../format.js";
 import { markdown } from "../markdown.js";
 import { ask, lines } from "../net.js";
-import { answerOf, isLabelled, labelsOf, take, turnsBefore } from "../talk.js";
+import { answerOf, labelsOf, take, turnsBefore } from "../talk.js";
 
 const MAX_FILE = 200_000; // characters of an attached file
 const DRAW_MS = 60; // while an answer streams it is drawn so often
@@ -195,9 +195,7 @@ function told(turn) {
   if (!nodes && !turn.receipt && !turn.stopped) return null;
   return h("div", { class: "about small" },
     h("div", { class: "row" }, placeBadge(about.ran ?? turn.ran), about.endpoint ? badge(about.endpoint.name) : null,
-      turn.stopped ? badge("stopped", "warn") : null,
-      turn.isOpen || isLabelled(turn) ? null : badge("not sent on: its labels are unknown", "warn"),
-      turn.end && !["stop", "answer"].includes(turn.end) ? badge(turn.end, "warn") : null,
+      turn.stopped ? badge("stopped", "warn") : null, turn.end && !["stop", "answer"].includes(turn.end) ? badge(turn.end, "warn") : null,
       nodes ? h("span", { class: "soft" }, `ran on ${nodes}`) : null, speed ? h("span", { class: "soft" }, speed) : null),
     facts([["Rule", about.rule ?? turn.rule], ["Receipt", turn.receipt ? h("code", {}, turn.receipt) : null],
       ["Tokens", answerOf(turn)]]));
