@@ -35,7 +35,9 @@ def stay(jail: Jail, errand: Errand, words: tuple[str, ...]) -> str:
         async with asyncio.timeout(40), jail.hold(errand, Program(words)) as tenant:
             while not tenant.why:
                 await asyncio.sleep(0.02)
-            return tenant.why
+            why = tenant.why
+        await asyncio.sleep(0.1)  # its pipes are closed in the next turns of the loop
+        return why
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(place, "MAX_ENTRIES", 50)
@@ -60,6 +62,7 @@ def stay_and_be_cancelled(jail: Jail, errand: Errand, words: tuple[str, ...]) ->
                 await is_leaving.wait()
                 holding.cancel()
             await asyncio.wait({holding})
+            await asyncio.sleep(0.1)  # as above
 
     async def leave(process: asyncio.subprocess.Process) -> None:
         is_leaving.set()
