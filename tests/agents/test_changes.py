@@ -14,6 +14,7 @@ from mycoswarm.base.errors import ApiKeyError, RefusedError, SwarmError
 from mycoswarm.routing.action import Deny, Run
 from mycoswarm.routing.clause import When
 from mycoswarm.routing.rule import DEFAULT_RULE, Rule
+from mycoswarm.sandbox.toolset import TOOLS
 from rings import until
 
 SHELL = ("run_shell", '{"command": "true"}')
@@ -22,6 +23,10 @@ CHANGES: dict[str, Callable[[World], None]] = {
     "deny": lambda world: setattr(world, "rules", (DENIED,)),
     "moved": lambda world: setattr(world, "nodes", tuple(replace(node, place="outside") for node in NODES)),
     "revoked": lambda world: setattr(world, "knows", False),
+    "taken away": lambda world: setattr(world, "tools", {}),
+    "set up anew": lambda world: setattr(
+        world, "tools", {name: replace(tool, means='{"url": "http://elsewhere"}') for name, tool in TOOLS.items()}
+    ),
 }
 
 

@@ -23,16 +23,17 @@ class Box(Toolbox):
 
     def __init__(self) -> None:
         self.errands: list[Errand] = []
+        self.released: list[str] = []
 
     async def perform(self, call: ToolCall, errand: Errand) -> ToolResult:
         self.errands.append(errand)
         return ToolResult(call.id, "12", True, "attic", 0.1)
 
     async def release(self, workspace_id: str, errand: Errand) -> None:
-        pass
+        self.released.append(workspace_id)
 
 
-async def ask(box: Box, key: Key | None, admitted: list[Key | None], **more: Any) -> httpx2.Response:
+async def ask(box: Box, key: Key | None, admitted: list[Key | None], run: str = "r1", **more: Any) -> httpx2.Response:
     """One call of the clock, by whoever has this key."""
 
     async def doctor() -> dict[str, Any]:
@@ -43,7 +44,7 @@ async def ask(box: Box, key: Key | None, admitted: list[Key | None], **more: Any
             raise BusyError("too many", retry_after_s=1)
         admitted.append(key)
 
-    routes = tool_routes(ToolDesk(doctor=doctor, toolbox=box, new_id=lambda: "r1", admit=admit))
+    routes = tool_routes(ToolDesk(doctor=doctor, toolbox=box, new_id=lambda: "n1", admit=admit))
     handlers: Any = {SwarmError: on_swarm_error}
     app = Starlette(routes=routes, exception_handlers=handlers)
 
@@ -52,7 +53,7 @@ async def ask(box: Box, key: Key | None, admitted: list[Key | None], **more: Any
         await app(scope, receive, send)
 
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(keyed), base_url="http://node") as client:
-        return await client.post("/api/tools/clock", json={"labels": ["work"]}, **more)
+        return await client.post("/api/tools/clock", json={"labels": ["work"], "run": run}, **more)
 
 
 @pytest.mark.parametrize("key", [KEY, None])
@@ -70,3 +71,10 @@ def test_a_call_by_hand_drops_no_route_in_silence() -> None:
     box = Box()
     told = asyncio.run(ask(box, None, [], headers={"x-mycoswarm-route": "within=LAN"}))
     assert told.status_code == 400 and not box.errands
+
+
+def test_a_call_by_hand_under_the_id_of_a_run_neither_sees_nor_ends_its_workspace() -> None:
+    box = Box()
+    asyncio.run(ask(box, None, [], run="0123456789ab"))
+    assert box.errands[0].run_id == "0123456789ab"
+    assert box.released == [box.errands[0].workspace_id] == ["hand-n1"]

@@ -10,7 +10,7 @@ import pytest
 from hostels import TIME, Lodge, official, processes_with, raw
 from mycoswarm.base.errors import BusyError, SetupError, SwarmError
 from mycoswarm.sandbox.level import SandboxLevel
-from mycoswarm.servers import hostel
+from mycoswarm.servers import dialogue, hostel
 from mycoswarm.servers.definition import Means, write_means
 
 pytestmark = pytest.mark.slow
@@ -106,6 +106,40 @@ def test_a_server_that_misbehaves_is_a_typed_failure_in_time_and_leaves_nothing(
 
     lodge.run(course)
     assert not processes_with("def before(message)")
+
+
+MUTE = "sys.stdin.readline()\ntime.sleep(600)"
+
+
+def test_a_server_that_never_greets_ends_with_its_call(lodge: Lodge) -> None:
+    async def course() -> None:
+        ware = (await lodge.wares(raw()))["act"]
+        for _ in range(2):
+            assert (await lodge.call(raw(MUTE), "act", ware, within_s=2.0)).code == "timeout"
+        await lodge.hostel.release("run")
+        assert not processes_with("def before(message)")
+
+    lodge.run(course)
+
+
+def test_a_server_that_never_greets_is_not_waited_for_when_nobody_asks_any_more(
+    lodge: Lodge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialogue, "GREET_S", 2.0)
+
+    async def course() -> None:
+        ware = (await lodge.wares(raw()))["act"]
+        calling = asyncio.create_task(lodge.call(raw(MUTE), "act", ware))
+        while not processes_with("time.sleep(600)"):
+            await asyncio.sleep(0.05)
+        calling.cancel()  # as when the coordinator is lost: no word of it comes any more
+        await asyncio.wait({calling})
+        async with asyncio.timeout(15):
+            while lodge.hostel._stays:
+                await asyncio.sleep(0.05)
+        assert not processes_with("def before(message)")
+
+    lodge.run(course)
 
 
 def test_what_changes_while_a_server_runs_is_found_at_the_next_call(lodge: Lodge) -> None:

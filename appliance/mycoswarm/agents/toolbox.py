@@ -190,9 +190,13 @@ class Toolbox:
 
         Raises:
             ApiKeyError: the key of the request is no more.
+            RefusedError: the tool is no more as it was when the call came.
         """
         if not self._with.is_known(job.errand.asker):
             raise ApiKeyError("the key of this request was revoked", hint="Ask the owner for another key.")
+        if not self._is_there(job):
+            why = f"the owner took {job.call.name} away, or set it up anew, while this call was on its way"
+            raise RefusedError(f"{why}; nothing was sent", hint="Call it again.", code="tool_gone")
         pinned = None if job.workspace_id is None else self._lodgings.node_of(job.workspace_id)
         outcome = self._outcome(job, narrowing, pinned)
         if isinstance(outcome, ToolDecision):
@@ -211,12 +215,16 @@ class Toolbox:
 
     def _stands(self, decision: ToolDecision, job: _Job, narrowing: Narrowing) -> bool:
         """Whether the call may go now where it was decided that it goes: minutes may lie between."""
-        if not self._with.is_known(job.errand.asker):
+        if not self._with.is_known(job.errand.asker) or not self._is_there(job):
             return False
         now = self._outcome(job, narrowing, decision.node.node_id)
         if isinstance(now, Refusal) or _place_of(now) != _place_of(decision):
             return False
         return now.ground.ask_s is None or _place_of(now) in job.yes
+
+    def _is_there(self, job: _Job) -> bool:
+        """Whether the tool is still as it was found: what comes with it, such as a server's secrets, too."""
+        return self._with.tools().get(job.call.name) == job.tool
 
     def _counted(self, job: _Job, node_id: str) -> AbstractContextManager[None]:
         return self._lodgings.counted(node_id, job.workspace_id)

@@ -15,7 +15,6 @@ from mycoswarm.api.body import Given, json_route, maybe_text, only, read_body, t
 from mycoswarm.api.peer import Caller, Duplex, peer_error
 from mycoswarm.api.visitor import envelope_of
 from mycoswarm.base.errors import InputError, SwarmError, TrustError
-from mycoswarm.chat.job import Asker
 from mycoswarm.routing.clause import is_label
 from mycoswarm.routing.reach import HARMLESS
 from mycoswarm.sandbox.toolset import TOOLS, WITH_FILES, Tool
@@ -98,8 +97,9 @@ def tool_routes(desk: ToolDesk) -> Routes:
         desk.admit(request.scope["state"]["key"])
         # An owner's key has labels, limits and rules of its own, and can be revoked while the call waits.
         asker = replace(envelope.asker, added=envelope.asker.added | labels)
-        name = request.path_params["name"]
-        return JSONResponse(await _run(toolbox, name, given.get("arguments", {}), run_id, asker))
+        # The caller's own id names the call; its workspace is no run's that it may be the id of, and goes with it.
+        errand = Errand(asker=asker, run_id=run_id, workspace_id=f"hand-{desk.new_id()}")
+        return JSONResponse(await _run(toolbox, request.path_params["name"], given.get("arguments", {}), errand))
 
     return [
         json_route("doctor", "GET", doctor),
@@ -108,17 +108,17 @@ def tool_routes(desk: ToolDesk) -> Routes:
     ]
 
 
-async def _run(toolbox: Toolbox, name: str, arguments: Any, run_id: str, asker: Asker) -> dict[str, Any]:
+async def _run(toolbox: Toolbox, name: str, arguments: Any, errand: Errand) -> dict[str, Any]:
     """One call by hand, in a workspace for it alone."""
+    run_id = errand.run_id
     if not run_id.isalnum() or not run_id.isascii() or len(run_id) > 64 or run_id != run_id.lower():
         raise InputError("a run's id has 1 to 64 small letters and digits")
     if not isinstance(arguments, dict):
         raise InputError("arguments must be a JSON object")
-    errand = Errand(asker=asker, run_id=run_id, workspace_id=run_id)
     try:
         result = await toolbox.perform(ToolCall(run_id, name, json.dumps(arguments)), errand)
     finally:
-        await toolbox.release(run_id, errand)
+        await toolbox.release(errand.workspace_id, errand)
     return {
         "receipt": run_id,
         "node": result.node,

@@ -10,9 +10,10 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -95,7 +96,10 @@ class Jail:
             _give_up_first(process.pid)
 
             async def look() -> None:
-                tenant.stop(await _watch(process.pid, (errand.workspace, scratch), STAYING_WATCH_S))
+                tenant.why = await _watch(process.pid, (errand.workspace, scratch), STAYING_WATCH_S)
+                if self.level.in_place:  # a turnkey that is killed ends nobody; what is cut short here is done below
+                    await _leave(process)
+                end([process.pid, *descendants(process.pid)])
 
             working = [asyncio.create_task(tenant.listen()), asyncio.create_task(look())]
             try:
@@ -199,7 +203,7 @@ class Jail:
         finally:
             try:
                 if self.level.in_place:
-                    await _leave(process)
+                    await _to_the_end(_leave(process))
             finally:
                 end([process.pid, *descendants(process.pid)])
                 async with asyncio.timeout(STOP_S):
@@ -223,6 +227,18 @@ async def _leave(process: asyncio.subprocess.Process) -> None:
         process.terminate()
         async with asyncio.timeout(LEAVE_S):
             await process.wait()
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do a short piece of work however often this is cancelled meanwhile."""
+    doing, cancelled = asyncio.create_task(work), None
+    while not doing.done():
+        try:
+            await asyncio.wait({doing})
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _speak(process: asyncio.subprocess.Process, task: bytes) -> tuple[bytes, bytes]:

@@ -5,7 +5,6 @@ import contextlib
 
 from mycoswarm.base.errors import SetupError
 from mycoswarm.sandbox.guest import READY
-from mycoswarm.sandbox.kin import descendants, end
 
 READY_S = 20.0  # until the sandbox stands and its limits hold, on a slow card
 WRITE_S = 10.0  # that a program may leave its input unread
@@ -18,7 +17,7 @@ class Tenant:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # all are pipes
-        self._process, self._in, self._out, self._err = process, process.stdin, process.stdout, process.stderr
+        self._in, self._out, self._err = process.stdin, process.stdout, process.stderr
         self._complaint, self._has_said_all = bytearray(), asyncio.Event()
         self.why = ""
 
@@ -61,11 +60,6 @@ class Tenant:
             self._complaint += part
             del self._complaint[:-MAX_WORDS]
         self._has_said_all.set()
-
-    def stop(self, why: str) -> None:
-        """End it with all that it began."""
-        self.why = self.why or why
-        end([self._process.pid, *descendants(self._process.pid)])
 
     async def complaint(self) -> str:
         """The last line that it complained with. It may hold what the owner keeps secret: it is for him alone."""

@@ -24,6 +24,7 @@ from mycoswarm.sandbox.runner import Ended
 from mycoswarm.servers.ware import MAX_WARES, Ware, bounded_words, ware_of
 from mycoswarm.wire.chore import MAX_TEXT
 
+GREET_S = 60.0  # for a server to start and answer: some load for long on a slow card
 MAX_PAGES = 16
 MAX_SAID = 300  # characters of a server's own error
 CHANGED = "tool_changed"  # the code of a tool that is not what the owner allowed
@@ -144,9 +145,12 @@ async def opened(
         greeting = asyncio.create_task(session.greet())
         over = asyncio.create_task(ending.told.wait())
         try:
-            await asyncio.wait({greeting, over}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({greeting, over}, timeout=GREET_S, return_when=asyncio.FIRST_COMPLETED)
             if ending.error is not None:
                 raise ending.error
+            if not done:
+                why = f"the MCP server {server} did not greet within {GREET_S:g} s"
+                raise EndpointError(why, hint="`mycoswarm-node mcp show` tells more.", code="mcp_slow")
             await greeting
         except SwarmError as error:
             raise ending.error or error from error

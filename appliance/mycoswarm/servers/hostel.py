@@ -206,6 +206,8 @@ class Hostel:
             done, _ = await asyncio.wait({asking, over}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
             if not done:  # whether it still works at it cannot be known
                 stay.end(f"a call took longer than {within_s:g} s", "timeout")
+                if stay.keeping is not None and not stay.session.done():
+                    stay.keeping.cancel()  # while it is greeted, nobody looks whether it is over
                 return Ended(f"[stopped: it took longer than {within_s:g} s]", False, "timeout")
             if asking.done() and not asking.cancelled() and asking.exception() is None:
                 return asking.result()
