@@ -9,11 +9,11 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from starlette.requests import Request
@@ -33,6 +33,7 @@ MAX_FAILURES = 5  # of one address in a minute
 MAX_FAILURES_OF_ALL = 60
 MAX_ADDRESSES = 1024
 WINDOW_S = 60.0
+_TOKEN = re.compile(rb"[A-Za-z0-9_-]{1,100}")  # as Logins draws them
 
 log = logging.getLogger(__name__)
 
@@ -166,17 +167,20 @@ def setup_routes(porch: Porch) -> list[Route]:
 
 
 def token_of(headers: list[tuple[bytes, bytes]]) -> str | None:
-    """The session's token in a request's headers."""
+    """The session's token in a request's headers.
+
+    Read by hand, and nothing but our own cookie: browsers send those of all programs on this host along, whatever stands
+    in them, and http.cookies drops all where one is malformed, and takes seconds over one of many backslashes. Of
+    several of our name the last is taken: browsers put the one with the longest path first, and ours has the shortest.
+    """
+    found = None
     for name, value in headers:
         if name == b"cookie":
-            jar: SimpleCookie = SimpleCookie()
-            try:
-                jar.load(value.decode("latin-1"))
-            except CookieError:
-                continue
-            if COOKIE in jar and jar[COOKIE].value:
-                return jar[COOKIE].value
-    return None
+            for each in value.split(b";"):
+                cookie, _, token = each.strip().partition(b"=")
+                if cookie == COOKIE.encode() and _TOKEN.fullmatch(token):
+                    found = token.decode()
+    return found
 
 
 def csrf_of(token: str) -> str:
