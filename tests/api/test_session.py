@@ -171,19 +171,32 @@ def test_who_guesses_is_made_to_wait_and_others_are_not(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_who_guesses_many_at_once_has_no_more_guesses(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as h:
+            told = await asyncio.gather(*(h.ask("POST", "/login", {"key": "msk-no"}) for _ in range(40)))
+            assert sorted({status for status, _, _ in told}) == [401, 429]
+            assert sum(status == 401 for status, _, _ in told) == MAX_FAILURES
+
+    asyncio.run(main())
+
+
 def test_failures_count_for_a_minute_for_one_address_and_for_all() -> None:
     now = [100.0]
     throttle = Throttle(lambda: now[0])
     for _ in range(MAX_FAILURES):
         throttle.check("a")
-        throttle.fail("a")
+        throttle.count("a")
     with pytest.raises(BusyError):
         throttle.check("a")
     throttle.check("b")
     now[0] += 61
     throttle.check("a")
+    throttle.count("a")
+    throttle.forgive("a")
+    throttle.forgive("nobody")
     for number in range(MAX_FAILURES_OF_ALL):
-        throttle.fail(f"x{number}")
+        throttle.count(f"x{number}")
     with pytest.raises(BusyError):
         throttle.check("c")
 

@@ -63,11 +63,16 @@ class Throttle:
                 wait_s = max(1, round(min(times) - since))
                 raise BusyError("too many sign-ins failed; wait a moment", retry_after_s=wait_s)
 
-    def fail(self, address: str) -> None:
-        """A sign-in of this address failed."""
+    def count(self, address: str) -> None:
+        """A sign-in of this address begins; it counts as failed until it is forgiven, so many at once count, too."""
         self._failures.setdefault(address, []).append(self._clock())
         while len(self._failures) > MAX_ADDRESSES:
             self._failures.popitem(last=False)
+
+    def forgive(self, address: str) -> None:
+        """The last one counted has not failed."""
+        if times := self._failures.get(address):
+            times.pop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +117,18 @@ def session_routes(porch: Porch) -> list[Route]:
 
     async def sign_in(request: Request) -> Response:
         address = request.client.host if request.client else HERE
-        porch.throttle.check(address)
         given = await read_body(request)
         only(given, "key", "setup_code")
-        now = porch.wall_clock()
+        is_code = "setup_code" in given
+        shown, now = text(given, "setup_code" if is_code else "key"), porch.wall_clock()
+        porch.throttle.check(address)
+        porch.throttle.count(address)
         secret = None
-        try:
-            if "setup_code" in given:
-                token, key, secret = await asyncio.to_thread(porch.logins.redeem, text(given, "setup_code"), now)
-            else:
-                token, key = await asyncio.to_thread(porch.logins.open, text(given, "key"), now)
-        except ApiKeyError:
-            porch.throttle.fail(address)
-            raise
+        if is_code:
+            token, key, secret = await asyncio.to_thread(porch.logins.redeem, shown, now)
+        else:
+            token, key = await asyncio.to_thread(porch.logins.open, shown, now)
+        porch.throttle.forgive(address)
         log.info("a browser signed in with the key %r", key.name)
         answer = JSONResponse(_shown(key, token) | ({} if secret is None else {"new_key": secret}))
         _set_cookie(answer, request, token)
@@ -169,9 +173,9 @@ def setup_routes(porch: Porch) -> list[Route]:
 def token_of(headers: list[tuple[bytes, bytes]]) -> str | None:
     """The session's token in a request's headers.
 
-    Read by hand, and nothing but our own cookie: browsers send those of all programs on this host along, whatever stands
-    in them, and http.cookies drops all where one is malformed, and takes seconds over one of many backslashes. Of
-    several of our name the last is taken: browsers put the one with the longest path first, and ours has the shortest.
+    Read by hand, and nothing but our own cookie: browsers send those of all programs on this host along, whatever is in
+    them, and http.cookies drops all where one is malformed, and takes seconds over one of many backslashes. Of several
+    of our name the last is taken: browsers put the one with the longest path first, and ours has the shortest.
     """
     found = None
     for name, value in headers:
