@@ -128,9 +128,14 @@ export function action(label, act, kind = "", more = {}) {
   return button;
 }
 
+/** What happened and what to do, as sentences of their own. */
+export function sentences(message, hint) {
+  return hint ? `${message}${/[.!?…]$/.test(message) ? "" : "."} ${hint}` : message;
+}
+
 /** Show an error as the person can use it. */
 export function complain(error) {
-  notice(`${error.message}${error.hint ? ` ${error.hint}` : ""}${error.code ? ` (${error.code})` : ""}`, true);
+  notice(`${sentences(error.message, error.hint)}${error.code ? ` (${error.code})` : ""}`, true);
 }
 
 /** A form that is sent once at a time and tells what went wrong. */

@@ -1,6 +1,6 @@
 // A talk with a model or an agent: what was said, where each answer ran, which tools were called, what waits for a yes.
 
-import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange } from "../dom.js";
+import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange, sentences } from "../dom.js";
 import { approval, placeBadge } from "../approvals.js";
 import { layers, rate, seconds } from "../format.js";
 import { markdown } from "../markdown.js";
@@ -92,7 +92,7 @@ export function open(main, { state, session }) {
     const showCalls = each(calls, (one) => one, step);
     const showWords = onChange(words, ([text, isOpen]) => text ? markdown(text) : isOpen && h("p", { class: "soft" }, "…"));
     const showTrouble = onChange(trouble, (error) => error &&
-      h("p", { class: "bad", role: "alert" }, `${error.message} ${error.hint ?? ""} (${error.code ?? "error"})`));
+      h("p", { class: "bad", role: "alert" }, `${sentences(error.message, error.hint)} (${error.code ?? "error"})`));
     const showAsked = each(asked, (one) => one.id, (one) => ({ element: approval(one) }));
     const showAbout = onChange(about, told);
     const showAgain = onChange(again, (may) => may && action("Try again", () => { kept.turns.pop(); go(); }, "plain"));
