@@ -140,8 +140,11 @@ export function complain(error) {
 
 /** A form that is sent once at a time and tells what went wrong. */
 export function form(attributes, onSend, ...children) {
+  let isSending = false;
   const element = h("form", { ...attributes, onsubmit: async (event) => {
     event.preventDefault();
+    if (isSending) return; // by a key: buttons that are off stop no requestSubmit
+    isSending = true;
     const buttons = [...element.querySelectorAll("button")];
     buttons.forEach((one) => { one.disabled = true; });
     try {
@@ -149,6 +152,7 @@ export function form(attributes, onSend, ...children) {
     } catch (error) {
       complain(error);
     } finally {
+      isSending = false;
       buttons.forEach((one) => { one.disabled = false; });
     }
   } }, ...children);

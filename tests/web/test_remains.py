@@ -35,6 +35,20 @@ def test_an_edited_message_keeps_its_files_and_its_labels(open_page: Opened, pup
     assert puppet.heard[-1][-1]["content"] == "read"
 
 
+def test_a_message_sent_twice_at_once_goes_once(open_page: Opened, puppet: Puppet, tmp_path: Path) -> None:
+    puppet.lines["once"] = Line(["only once"])
+    note = tmp_path / "note.md"
+    note.write_text("text " * 30_000)
+    talk = Talk(open_page(), model="puppet")
+    talk.page.get_by_label("Attach text files").set_input_files(str(note))
+    talk.page.get_by_label("Your message").fill("once")
+    thrice = "for (let i = 0; i < 3; i += 1) document.querySelector('[name=text]').form.requestSubmit()"
+    talk.page.evaluate(f"() => {{ {thrice} }}")
+    expect(talk.last).to_contain_text("only once")
+    talk.rest()
+    expect(talk.answers).to_have_count(1)
+
+
 def test_who_signs_in_after_another_sees_nothing_of_that_ones_chat(open_page: Opened, keys: Keys) -> None:
     visit = open_page(as_owner=None)
     page = visit.page
