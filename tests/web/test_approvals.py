@@ -150,3 +150,19 @@ def test_beside_an_answer_stands_its_own_request_and_no_other_of_the_same_key(
         call.ask("POST", f"/api/approvals/{waits['id']}", {"allow": True})
         other.result(60)
     call.ask("DELETE", "/api/rules/chats-ask", {})
+
+
+def test_who_follows_the_call_for_a_yes_to_another_view_finds_the_answer_when_back(
+    open_page: Opened, runner: Fleet, puppet: Puppet
+) -> None:
+    puppet.lines["wait"] = Line(["It waited."], call=("run_shell", {"command": "echo waited"}))
+    talk = Talk(open_page(), agent="runner")
+    talk.say("wait")
+    expect(asking(talk)).to_be_visible()
+    talk.page.get_by_role("link", name="1 wait for your yes").click()
+    expect(talk.page.locator("h1")).to_have_text("Requests")
+    talk.page.get_by_role("button", name="Allow once").click()
+    expect(talk.page.locator("[data-approval]")).to_have_count(0)
+    talk.visit.go("chat")
+    expect(talk.rest()).to_contain_text("It waited.")
+    expect(talk.last.locator("details.step .badge")).to_have_text("done")

@@ -11,17 +11,17 @@ import { take } from "../talk.js";
 const FRESH = 'name = "scout"\nmodel = "spore"\nsystem = "Answer briefly."\ntools = ["calculator", "read_*"]\n\n[budget]\nmax_steps = 6\ntokens = 400\nseconds = 120\n';
 
 const FOLLOW_MS = 1000;
+let running = null; // the run begun here, also while another view is open: there may be the yes that it waits for
+const live = h("div", {});
 
 export function open(main, { state }) {
   const pending = waiting(state, (one) => one.task?.startsWith("tool:") || one.task === "agent");
   const agents = h("div", { class: "cards" });
-  const live = h("div", {});
   const editor = h("div", {});
   const schedules = h("div", {});
   const runs = h("div", {});
   const shown = h("div", {});
   let names = [];
-  let running = null;
   let looks = 0;
   let later = null;
   fill(main, h("h1", {}, "Agents"), pending.element, agents, h("div", { class: "row" }, action("New agent file", () => edit("", FRESH))), editor, live,
@@ -145,7 +145,7 @@ export function open(main, { state }) {
   const showSchedules = onChange(h("div"), (all) => { drawSchedules(all); });
   load().catch(complain);
   const stops = [pending.stop, state.on(["runs"], () => drawRuns(state.get("runs") ?? [])), state.on(["schedules"], () => showSchedules(state.get("schedules") ?? []))];
-  return () => { stops.forEach((stop) => stop()); running?.abort(); looks += 1; clearTimeout(later); };
+  return () => { stops.forEach((stop) => stop()); looks += 1; clearTimeout(later); };
 }
 
 function step(one) {

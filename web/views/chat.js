@@ -13,7 +13,11 @@ const DRAW_MS = 60; // while an answer streams it is drawn so often
 const nobodys = { turns: [], held: [], model: "", agent: "", system: "", labels: "", route: "" };
 let kept = { ...nobodys }; // while the page is open, for whoever is signed in
 
+let running = null; // what is being answered, also while another view is open: there may be the yes that it waits for
+let redraw = () => {};
+
 export function open(main, { state, session }) {
+  if (kept.key !== session.key) running?.abort();
   if (kept.key !== session.key) kept = { ...nobodys, turns: [], key: session.key };
   const log = h("div", { class: "talk", role: "log", "aria-label": "What was said" });
   const nothing = h("p", { class: "soft" }, "Nothing said yet. Your rules decide where each message goes; each answer says where it went.");
@@ -30,7 +34,6 @@ export function open(main, { state, session }) {
   const stopButton = h("button", { type: "button", class: "risky", hidden: true, onclick: () => running?.abort() }, "Stop");
   const carries = h("p", { class: "soft small" });
   const held = h("div", { class: "row small" });
-  let running = null;
 
   const send = form({ class: "card stack" }, async () => {
     if (running) return notice("Stop the answer first.");
@@ -124,7 +127,7 @@ export function open(main, { state, session }) {
     running = new AbortController();
     draw();
     let timer = null;
-    const later = () => { timer ??= setTimeout(() => { timer = null; const low = isAtEnd(); draw(); if (low) toEnd(); }, DRAW_MS); };
+    const later = () => { timer ??= setTimeout(() => { timer = null; redraw(); }, DRAW_MS); };
     toEnd();
     const carried = labelsOf(kept.turns, labels.value);
     kept.turns.at(-2).labels = carried;
@@ -148,14 +151,15 @@ export function open(main, { state, session }) {
       clearTimeout(timer);
       turn.isOpen = false;
       running = null;
-      draw();
+      redraw();
     }
   }
 
   load().catch(complain);
+  redraw = () => { const low = isAtEnd(); draw(); if (low) toEnd(); };
   draw();
   const stop = state.on(["approvals"], () => { if (running) draw(); });
-  return () => { stop(); running?.abort(); };
+  return () => { stop(); redraw = () => {}; };
 
   async function load() {
     const [models, agents] = await Promise.all([ask("GET", "/v1/models"), session.is_owner ? ask("GET", "/api/agents") : { agents: [] }]);
