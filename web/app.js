@@ -18,6 +18,10 @@ const VIEWS = [
 const frame = document.getElementById("frame");
 let leave = () => {};
 
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // a hash of its own would be another view
+  document.getElementById("main")?.focus();
+});
 whenOver(() => { if (document.querySelector("main")) start(); });
 start();
 
@@ -73,7 +77,7 @@ function show(told) {
   fill(frame,
     h("header", { class: "top" }, h("img", { src: "/web/icon.svg", alt: "" }), h("strong", {}, "mycoSwarm"), name,
       h("div", { class: "end" }, asking, h("span", { class: "soft small" }, told.key ?? "owner"),
-        action("Sign out", async () => { await signOut(); leave(); showSignIn(); }, "plain"))),
+        action("Sign out", async () => { await signOut(); location.reload(); }, "plain"))),
     nav, away, main);
   let stop = () => {};
   let number = 0;

@@ -128,15 +128,23 @@ export function action(label, act, kind = "", more = {}) {
   return button;
 }
 
+/** What happened and what to do, as sentences of their own. */
+export function sentences(message, hint) {
+  return hint ? `${message}${/[.!?…]$/.test(message) ? "" : "."} ${hint}` : message;
+}
+
 /** Show an error as the person can use it. */
 export function complain(error) {
-  notice(`${error.message}${error.hint ? ` ${error.hint}` : ""}${error.code ? ` (${error.code})` : ""}`, true);
+  notice(`${sentences(error.message, error.hint)}${error.code ? ` (${error.code})` : ""}`, true);
 }
 
 /** A form that is sent once at a time and tells what went wrong. */
 export function form(attributes, onSend, ...children) {
+  let isSending = false;
   const element = h("form", { ...attributes, onsubmit: async (event) => {
     event.preventDefault();
+    if (isSending) return; // by a key: buttons that are off stop no requestSubmit
+    isSending = true;
     const buttons = [...element.querySelectorAll("button")];
     buttons.forEach((one) => { one.disabled = true; });
     try {
@@ -144,6 +152,7 @@ export function form(attributes, onSend, ...children) {
     } catch (error) {
       complain(error);
     } finally {
+      isSending = false;
       buttons.forEach((one) => { one.disabled = false; });
     }
   } }, ...children);

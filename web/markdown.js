@@ -24,9 +24,9 @@ export function markdown(text) {
       at = last + 1;
       continue;
     }
-    const heading = /^(#{1,6})\s+(.*)$/.exec(row);
+    const heading = /^(#{1,6})\s+(\S.*)?$/s.exec(row);
     if (heading) {
-      blocks.push(h(heading[1].length < 3 ? "h3" : "h4", {}, inline(heading[2])));
+      blocks.push(h(heading[1].length < 3 ? "h3" : "h4", {}, inline(heading[2] ?? "")));
       at += 1;
       continue;
     }

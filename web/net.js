@@ -95,22 +95,31 @@ function keep(told) {
   return told;
 }
 
+const SILENCE_MS = 25_000; // the node says something each 10 s: a cable that is pulled ends no connection
+
 /** Hear what changes: `onState(sections)` for each event, `onLink(isThere)` when the node goes away or is back. */
 export function follow(onState, onLink) {
   let source = null;
   let timer = null;
-  let last = Date.now();
+  let silent = null;
+  const heard = () => {
+    clearTimeout(silent);
+    silent = setTimeout(() => { onLink(false); source.close(); open(); }, SILENCE_MS);
+  };
   const open = () => {
     source = new EventSource("/api/events");
+    heard();
     source.addEventListener("state", (event) => {
-      last = Date.now();
+      heard();
       onLink(true);
       onState(JSON.parse(event.data));
     });
-    source.onopen = () => { last = Date.now(); onLink(true); };
+    source.addEventListener("here", heard);
+    source.onopen = () => { heard(); onLink(true); };
     source.onerror = () => {
       onLink(false);
       if (source.readyState === EventSource.CLOSED) {
+        clearTimeout(silent);
         clearTimeout(timer);
         timer = setTimeout(async () => {
           const is = await session().catch(() => undefined); // undefined: it does not answer yet
@@ -121,5 +130,5 @@ export function follow(onState, onLink) {
     };
   };
   open();
-  return () => { clearTimeout(timer); source?.close(); };
+  return () => { clearTimeout(timer); clearTimeout(silent); source?.close(); };
 }

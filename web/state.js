@@ -44,3 +44,9 @@ export function standing(node, rings) {
 export function adoptable(swarm) {
   return (swarm.candidates ?? []).filter((one) => !one.is_member && !one.swarm);
 }
+
+/** The memory that a machine may fill: all that it has, or less where a limit stands below that; null if unknown. */
+export function roomOf(machine) {
+  const known = [machine.memory_total_bytes, machine.memory_limit_bytes].filter(Number.isFinite);
+  return known.length ? Math.min(...known) : null;
+}

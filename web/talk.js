@@ -3,9 +3,14 @@
 const MAX_EARLIER = 64;
 const MAX_SHOWN = 200_000; // characters of one answer that the page keeps
 
+/** Whether a turn goes along with the next message. A run's words carry labels that only its end tells: without, they stay. */
+export function goesAlong(turn) {
+  return turn.role === "user" || Boolean(turn.text) && !(turn.agent && turn.labels === undefined);
+}
+
 /** Messages for the node out of all turns so far: files stand fenced after the words that they came with. */
 export function turnsBefore(turns) {
-  return turns.filter((turn) => turn.role === "user" || turn.text).slice(-MAX_EARLIER - 1).map((turn) => ({
+  return turns.filter(goesAlong).slice(-MAX_EARLIER - 1).map((turn) => ({
     role: turn.role,
     content: turn.role === "user"
       ? [turn.text, ...(turn.files ?? []).map((file) => `File ${JSON.stringify(file.name)}:\n${fenced(file.text)}`)].join("\n\n")
@@ -14,7 +19,8 @@ export function turnsBefore(turns) {
 }
 
 function fenced(text) {
-  const longest = Math.max(2, ...[...text.matchAll(/`+/g)].map(([ticks]) => ticks.length));
+  let longest = 2; // not Math.max of all: they may be more than a call takes
+  for (const [ticks] of text.matchAll(/`+/g)) longest = Math.max(longest, ticks.length);
   const fence = "`".repeat(longest + 1);
   return `${fence}\n${text}\n${fence}`;
 }

@@ -159,3 +159,17 @@ def test_listeners_are_bounded_and_close_ends_them() -> None:
             await anext(h.pulse.listen(None))
 
     asyncio.run(main())
+
+
+def test_a_stream_says_that_it_is_there_in_a_way_that_a_page_can_hear(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        h = house()
+        events = h.pulse.listen(None)
+        await take(events)
+        monkeypatch.setattr(module, "KEEP_ALIVE_S", 0.01)
+        async with asyncio.timeout(5):
+            assert (await anext(events)).decode() == "event: here\ndata: \n\n"
+        await events.aclose()
+        await h.pulse.close()
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from consoles import Console, console
 from mycoswarm.api.dashboard import POLICY, dashboard_routes
 from mycoswarm.api.pulse import Pulse, Section, pulse_routes
-from mycoswarm.api.session import MAX_FAILURES, MAX_FAILURES_OF_ALL, Porch, Throttle, session_routes
+from mycoswarm.api.session import COOKIE, MAX_FAILURES, MAX_FAILURES_OF_ALL, Porch, Throttle, session_routes, token_of
 from mycoswarm.base.errors import BusyError
 from mycoswarm.store.apikey import Keys
 from mycoswarm.store.database import Store
@@ -170,19 +171,32 @@ def test_who_guesses_is_made_to_wait_and_others_are_not(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_who_guesses_many_at_once_has_no_more_guesses(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as h:
+            told = await asyncio.gather(*(h.ask("POST", "/login", {"key": "msk-no"}) for _ in range(40)))
+            assert sorted({status for status, _, _ in told}) == [401, 429]
+            assert sum(status == 401 for status, _, _ in told) == MAX_FAILURES
+
+    asyncio.run(main())
+
+
 def test_failures_count_for_a_minute_for_one_address_and_for_all() -> None:
     now = [100.0]
     throttle = Throttle(lambda: now[0])
     for _ in range(MAX_FAILURES):
         throttle.check("a")
-        throttle.fail("a")
+        throttle.count("a")
     with pytest.raises(BusyError):
         throttle.check("a")
     throttle.check("b")
     now[0] += 61
     throttle.check("a")
+    throttle.count("a")
+    throttle.forgive("a")
+    throttle.forgive("nobody")
     for number in range(MAX_FAILURES_OF_ALL):
-        throttle.fail(f"x{number}")
+        throttle.count(f"x{number}")
     with pytest.raises(BusyError):
         throttle.check("c")
 
@@ -231,3 +245,26 @@ def test_a_broken_cookie_is_no_session(tmp_path: Path, cookie: str) -> None:
             assert (await h.ask("GET", "/api/thing", None, f"Cookie: {cookie}"))[0] in (400, 401)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        f"{COOKIE}=abc",
+        f'theme={{"a":1}}; {COOKIE}=abc',
+        f"a b=1;{COOKIE}=abc ; c",
+        f'x="open; {COOKIE}=abc',
+        f"f(oo=1; expires=; caf\u00e9=; {COOKIE}=abc",
+        f"{COOKIE}=planted; {COOKIE}=abc",
+        f'{COOKIE}=abc; {COOKIE}="; x-{COOKIE}=1',
+    ],
+)
+def test_our_cookie_is_found_whatever_other_programs_of_this_host_have_set(sent: str) -> None:
+    assert token_of([(b"host", b"x"), (b"cookie", sent.encode())]) == "abc"
+
+
+def test_a_cookie_made_to_be_slow_to_read_costs_nothing() -> None:
+    began = time.process_time()
+    for value in (b'x="' + b"\\" * 60_000 + b'"', b'x="' + b'\\"' * 30_000 + b'"', b"a=;" * 20_000):
+        assert token_of([(b"cookie", value)]) is None
+    assert time.process_time() - began < 0.5

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from mycoswarm.daemon.odometer import MAX_RINGS, Odometer
+from mycoswarm.daemon.odometer import MAX_RINGS, Mileage, Odometer
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
 from mycoswarm.wire.report import Finished, Progress, Timing
 from mycoswarm.wire.request import Generation, Prompt, Sampling
@@ -85,3 +85,11 @@ def test_no_more_rings_are_remembered_than_there_is_room_for() -> None:
         odometer.begin(plan(f"r{number}", "attic"))
         odometer.over(plan(f"r{number}", "attic"), FakeRing(plan(f"r{number}", "attic")))
     assert not odometer.shown("r0")["is_open"] and odometer.shown(f"r{MAX_RINGS + 4}")["is_open"]
+
+
+def test_a_ring_that_stalls_is_shown_slower_and_then_with_no_speed_at_all() -> None:
+    mileage = Mileage()
+    mileage.recent.extend((100 + number / 10, 1) for number in range(11))
+    assert mileage.shown(101.0)["tokens_per_s"] == pytest.approx(10.0)
+    assert mileage.shown(102.0)["tokens_per_s"] == pytest.approx(5.0)
+    assert mileage.shown(104.1)["tokens_per_s"] is None

@@ -1,5 +1,6 @@
 """What a node says of itself, out of a real home."""
 
+import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,7 @@ def test_the_owner_is_shown_where_the_node_serves_and_what_is_wrong(tmp_path: Pa
     with profiles(tmp_path) as (_, profile):
         told = profile.status()
         assert (told["role"], told["swarm_id"], told["peer_port"], told["door_port"]) == ("unclaimed", None, 7, 9)
+        assert told["version"] == importlib.metadata.version("mycoswarm") and told["llama_version"]
         assert told["console"].endswith(":8") and profile.console_address == told["console"]
         assert told["conditions"] == [{"code": "twice", "message": HEARD.message, "hint": HEARD.hint}]
         assert profile.health() == {"status": "ok", "role": "unclaimed", "name": "pi"}

@@ -71,6 +71,20 @@ def test_the_session_used_longest_ago_makes_room(book: Book) -> None:
     assert all(book.logins.find(token, 20.0) for token in tokens[1:])
 
 
+def test_a_key_that_opens_sessions_without_end_ends_its_own_and_no_others(book: Book) -> None:
+    boss, guest = book.keys.create("boss", 5.0, is_owner=True), book.keys.create("guest", 5.0)
+    owners, _ = book.logins.open(boss, 10.0)
+    tokens = [book.logins.open(guest, 20.0 + number)[0] for number in range(MAX_SESSIONS + 5)]
+    assert book.logins.find(owners, 600.0) is not None
+    assert [book.logins.find(token, 600.0) is None for token in tokens[:7]] == [True] * 6 + [False]
+
+
+def test_a_session_that_was_idle_too_long_does_not_come_back_by_being_shown(book: Book) -> None:
+    token, _ = book.logins.open(book.keys.create("desk", 5.0), 10.0)
+    book.logins.note_use(token, 11.0 + IDLE_S)
+    assert book.logins.find(token, 12.0 + IDLE_S) is None
+
+
 def test_a_setup_code_works_once_and_makes_an_owners_key(book: Book) -> None:
     old = book.logins.new_code(10.0)
     code = book.logins.new_code(10.0)

@@ -24,6 +24,14 @@ test("fenced code is kept as it is, and an unclosed fence is shown as far as it 
   assert.equal(made("```\na\n``` b\n  ```` \nc"), "pre(code(a\n``` b))p(c)"); // words after a fence: it closes nothing
 });
 
+test("a heading with another sort of line's end in it is one, and no row is looked at for ever", { timeout: 20000 }, () => {
+  assert.equal(made("# a\rb\n## c\u2028d\n#  \n"), "h3(a\rb)h3(c\u2028d)h3()");
+  const slow = `#${" ".repeat(10000)}${"x".repeat(9000)}\u2028y\n`;
+  const began = performance.now();
+  markdown(slow.repeat(10));
+  assert.ok(performance.now() - began < 500);
+});
+
 test("links, pictures and HTML stay text", () => {
   const hostile = "<script>x</script> <img src=x onerror=y> [a](javascript:b) ![c](http://d/e) <http://f>";
   assert.equal(made(hostile), `p(${hostile})`);

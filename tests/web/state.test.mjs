@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { State, adoptable, ringNodes, standing } from "../../web/state.js";
+import { State, adoptable, ringNodes, roomOf, standing } from "../../web/state.js";
 
 test("who asks for a section hears what there is and each change, until it stops", () => {
   const state = new State();
@@ -48,4 +48,11 @@ test("only nodes of no swarm that are no members can be adopted", () => {
   const candidates = [{ name: "new" }, { name: "ours", is_member: true }, { name: "theirs", swarm: "0123" }];
   assert.deepEqual(adoptable({ candidates }).map((one) => one.name), ["new"]);
   assert.deepEqual(adoptable({}), []);
+});
+
+test("a machine's memory is what it may fill: a limit above all that there is limits nothing", () => {
+  assert.equal(roomOf({ memory_total_bytes: 8, memory_limit_bytes: 4 }), 4);
+  assert.equal(roomOf({ memory_total_bytes: 8, memory_limit_bytes: 100 }), 8);
+  assert.equal(roomOf({ memory_total_bytes: null, memory_limit_bytes: 4 }), 4);
+  assert.equal(roomOf({}), null);
 });

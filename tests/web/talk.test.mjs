@@ -14,6 +14,21 @@ test("files go along fenced, with a fence that they cannot close", () => {
   assert.equal(message.content, 'Look\n\nFile "a \\"b\\".md":\n`````\n```\nrm -rf\n````\n`````');
 });
 
+test("a file of very many backticks goes along, too", () => {
+  const [message] = turnsBefore([{ role: "user", text: "Look", files: [{ name: "a", text: "` ".repeat(300_000) }] }]);
+  assert.ok(message.content.endsWith("\n```"));
+});
+
+test("the words of a run that was stopped or broke off stay here: nobody has said which labels they carry", () => {
+  const said = [{ event: "run", id: "run1" }, { event: "text", text: "The diagnosis is" }];
+  const broken = Object.assign(filled(said), { agent: "helper" });
+  const asked = { role: "user", text: "and?" };
+  assert.deepEqual(turnsBefore([broken, asked]), [{ role: "user", content: "and?" }]);
+  take(broken, { event: "end", end: "cancelled", message: "stopped", answer: "The diagnosis is", labels: ["private"] });
+  assert.equal(turnsBefore([broken, asked]).length, 2);
+  assert.deepEqual(labelsOf([broken, asked], ""), ["private"]);
+});
+
 test("what the model said with no words is left out, and old turns are cut", () => {
   assert.deepEqual(turnsBefore([{ role: "user", text: "a" }, fresh()]), [{ role: "user", content: "a" }]);
   const many = Array.from({ length: 200 }, (_, index) => ({ role: "user", text: `${index}` }));

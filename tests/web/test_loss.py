@@ -1,5 +1,6 @@
 """Nodes and the coordinator die while the dashboard is open: it says so at once, and goes on when they are back."""
 
+import signal
 import time
 
 import pytest
@@ -58,3 +59,21 @@ def test_the_page_outlives_its_coordinator_says_so_and_goes_on_by_itself(open_pa
         expect(badge).to_have_count(len(change["add"]))
     expect(chat.answers.first).to_contain_text(said)
     expect(chat.ask("Hello!")).to_contain_text("ran on")
+
+
+def test_a_coordinator_that_falls_silent_without_a_word_is_told_of_too(open_page: Opened, fleet: Fleet) -> None:
+    """As where a cable is pulled: no connection ends, and none answers."""
+    visit = open_page()
+    visit.page.clock.install()
+    away = visit.page.get_by_role("alert").filter(has_text="does not answer")
+    with visit.page.expect_response("**/api/events"):  # its own clock runs from there
+        visit.page.evaluate("location.reload()")
+    expect(visit.page.locator("section[data-node]")).to_have_count(3)
+    process = fleet.coordinator.process
+    process.send_signal(signal.SIGSTOP)
+    try:
+        visit.page.clock.fast_forward(26_000)
+        expect(away).to_be_visible()
+    finally:
+        process.send_signal(signal.SIGCONT)
+    expect(away).to_be_hidden(timeout=20_000)

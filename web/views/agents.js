@@ -1,6 +1,6 @@
 // Agents, their runs step by step, and their schedules.
 
-import { action, badge, complain, facts, field, fill, form, h, notice, onChange, table } from "../dom.js";
+import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange, table } from "../dom.js";
 import { waiting } from "../approvals.js";
 import { seconds, when } from "../format.js";
 import { library } from "../library.js";
@@ -10,16 +10,20 @@ import { take } from "../talk.js";
 
 const FRESH = 'name = "scout"\nmodel = "spore"\nsystem = "Answer briefly."\ntools = ["calculator", "read_*"]\n\n[budget]\nmax_steps = 6\ntokens = 400\nseconds = 120\n';
 
+const FOLLOW_MS = 1000;
+let running = null; // the run begun here, also while another view is open: there may be the yes that it waits for
+const live = h("div", {});
+
 export function open(main, { state }) {
   const pending = waiting(state, (one) => one.task?.startsWith("tool:") || one.task === "agent");
   const agents = h("div", { class: "cards" });
-  const live = h("div", {});
   const editor = h("div", {});
   const schedules = h("div", {});
   const runs = h("div", {});
   const shown = h("div", {});
   let names = [];
-  let running = null;
+  let looks = 0;
+  let later = null;
   fill(main, h("h1", {}, "Agents"), pending.element, agents, h("div", { class: "row" }, action("New agent file", () => edit("", FRESH))), editor, live,
     h("h2", {}, "Schedules"), schedules, h("h2", {}, "Runs"), runs, shown, library(), servers());
 
@@ -96,13 +100,25 @@ export function open(main, { state }) {
         one.state === "running" ? action("Stop", () => ask("POST", `/api/runs/${one.id}/stop`, {}), "plain risky") : null)]), "Runs"));
 
   async function show(id) {
-    const told = await ask("GET", `/api/runs/${encodeURIComponent(id)}`);
-    fill(shown, h("section", { class: "card", "aria-label": `Run ${id}` }, h("h3", {}, `Run ${id} of ${told.agent}`),
-      facts([["Task", told.task], ["Model", told.model], ["Labels", told.labels.join(", ")], ["Began", when(told.started_at)], ["Ended",
-        told.ended_at ? when(told.ended_at) : null],
-        ["Message", told.message], ["Steps", String(told.steps)], ["Tokens", `${told.prompt_tokens} read, ${told.completion_tokens} written`]]),
-      told.events.map((one) => happened(one.body ?? one, "")), told.answer ? h("p", {}, told.answer) : null));
-    shown.scrollIntoView({ block: "nearest" });
+    const [head, steps, answer] = Array.from({ length: 3 }, () => h("div", {}));
+    const showHead = onChange(head, facts);
+    const showAnswer = onChange(answer, (text) => text && h("p", {}, text));
+    const showSteps = each(steps, ([, index]) => index, ([one]) => ({ element: happened(one.body ?? one, "") }));
+    clearTimeout(later);
+    const own = ++looks;
+    const look = async (isFirst) => { // one that goes on, here or started elsewhere, is followed to its end
+      const told = await ask("GET", `/api/runs/${encodeURIComponent(id)}`);
+      if (own !== looks) return;
+      if (isFirst) fill(shown, h("section", { class: "card", "aria-label": `Run ${id}` }, h("h3", {}, `Run ${id} of ${told.agent}`), head, steps, answer));
+      showHead([["State", told.state], ["Task", told.task], ["Model", told.model], ["Labels", told.labels.join(", ")], ["Began", when(told.started_at)],
+        ["Ended", told.ended_at ? when(told.ended_at) : null], ["Message", told.message], ["Steps", String(told.steps)],
+        ["Tokens", `${told.prompt_tokens} read, ${told.completion_tokens} written`]]);
+      showSteps(told.events.map((one, index) => [one, index]));
+      showAnswer(told.answer ?? "");
+      if (isFirst) shown.scrollIntoView({ block: "nearest" });
+      if (told.state === "running") later = setTimeout(() => look(false).catch(complain), FOLLOW_MS);
+    };
+    await look(true);
   }
 
   function drawSchedules(all) {
@@ -129,7 +145,7 @@ export function open(main, { state }) {
   const showSchedules = onChange(h("div"), (all) => { drawSchedules(all); });
   load().catch(complain);
   const stops = [pending.stop, state.on(["runs"], () => drawRuns(state.get("runs") ?? [])), state.on(["schedules"], () => showSchedules(state.get("schedules") ?? []))];
-  return () => { stops.forEach((stop) => stop()); running?.abort(); };
+  return () => { stops.forEach((stop) => stop()); looks += 1; clearTimeout(later); };
 }
 
 function step(one) {

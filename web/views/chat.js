@@ -1,18 +1,24 @@
 // A talk with a model or an agent: what was said, where each answer ran, which tools were called, what waits for a yes.
 
-import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange } from "../dom.js";
+import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange, sentences } from "../dom.js";
 import { approval, placeBadge } from "../approvals.js";
 import { layers, rate, seconds } from "../format.js";
 import { markdown } from "../markdown.js";
 import { ask, lines } from "../net.js";
-import { answerOf, labelsOf, take, turnsBefore } from "../talk.js";
+import { answerOf, goesAlong, labelsOf, take, turnsBefore } from "../talk.js";
 
 const MAX_FILE = 200_000; // characters of an attached file
 const DRAW_MS = 60; // while an answer streams it is drawn so often
 
-let kept = { turns: [], model: "", agent: "", system: "", labels: "", route: "" }; // while the page is open
+const nobodys = { turns: [], held: [], model: "", agent: "", system: "", labels: "", route: "" };
+let kept = { ...nobodys }; // while the page is open, for whoever is signed in
+
+let running = null; // what is being answered, also while another view is open: there may be the yes that it waits for
+let redraw = () => {};
 
 export function open(main, { state, session }) {
+  if (kept.key !== session.key) running?.abort();
+  if (kept.key !== session.key) kept = { ...nobodys, turns: [], key: session.key };
   const log = h("div", { class: "talk", role: "log", "aria-label": "What was said" });
   const nothing = h("p", { class: "soft" }, "Nothing said yet. Your rules decide where each message goes; each answer says where it went.");
   const model = h("select", { name: "model" });
@@ -27,15 +33,16 @@ export function open(main, { state, session }) {
   const files = h("input", { type: "file", multiple: true, "aria-label": "Attach text files" });
   const stopButton = h("button", { type: "button", class: "risky", hidden: true, onclick: () => running?.abort() }, "Stop");
   const carries = h("p", { class: "soft small" });
-  let running = null;
+  const held = h("div", { class: "row small" });
 
   const send = form({ class: "card stack" }, async () => {
     if (running) return notice("Stop the answer first.");
     const words = text.value.trim();
     if (!words) return;
-    const attached = await Promise.all([...files.files].map(read));
+    const attached = [...kept.held, ...await Promise.all([...files.files].map(read))];
     text.value = "";
     files.value = "";
+    kept.held = [];
     kept.turns.push({ role: "user", text: words, files: attached });
     go(); // not waited for: the form stays usable while it streams
   }, text, h("div", { class: "row wide" }, h("span", { class: "row" }, files),
@@ -48,8 +55,8 @@ export function open(main, { state, session }) {
           field("Model", model), session.is_owner ? field("Agent", agent) : null,
           field("Labels that narrow where it may go", labels), field("Route", route),
           field("System prompt", system, { class: "whole" })),
-        action("New chat", () => { running?.abort(); kept.turns = []; draw(); }))),
-    nothing, log, carries, send);
+        action("New chat", () => { running?.abort(); kept.turns = []; kept.held = []; draw(); }))),
+    nothing, log, carries, held, send);
   const show = each(log, (turn) => turn, (turn) => (turn.role === "user" ? { element: said(turn) } : answered()));
 
   function remember() {
@@ -61,6 +68,8 @@ export function open(main, { state, session }) {
     nothing.hidden = kept.turns.length > 0;
     stopButton.hidden = !running;
     const carried = labelsOf(kept.turns, labels.value);
+    fill(held, kept.held.map((file) => [badge(file.name), action("Leave it out", () => { kept.held = kept.held.filter((one) => one !== file); draw(); },
+      "plain", { "aria-label": `Leave ${file.name} out` })]));
     fill(carries, carried.length ? ["This chat carries: ", carried.map((one) => badge(one))] : null);
   }
 
@@ -70,6 +79,9 @@ export function open(main, { state, session }) {
       h("div", { class: "row" }, action("Edit", () => {
         if (running) return notice("Stop the answer first.");
         text.value = turn.text;
+        kept.held = turn.files ?? []; // what it said goes as it went: with its files, and under its labels
+        labels.value = labelsOf([turn], labels.value).join(", ");
+        remember();
         kept.turns = kept.turns.slice(0, kept.turns.indexOf(turn));
         draw();
         text.focus();
@@ -83,7 +95,7 @@ export function open(main, { state, session }) {
     const showCalls = each(calls, (one) => one, step);
     const showWords = onChange(words, ([text, isOpen]) => text ? markdown(text) : isOpen && h("p", { class: "soft" }, "…"));
     const showTrouble = onChange(trouble, (error) => error &&
-      h("p", { class: "bad", role: "alert" }, `${error.message} ${error.hint ?? ""} (${error.code ?? "error"})`));
+      h("p", { class: "bad", role: "alert" }, `${sentences(error.message, error.hint)} (${error.code ?? "error"})`));
     const showAsked = each(asked, (one) => one.id, (one) => ({ element: approval(one) }));
     const showAbout = onChange(about, told);
     const showAgain = onChange(again, (may) => may && action("Try again", () => { kept.turns.pop(); go(); }, "plain"));
@@ -94,7 +106,7 @@ export function open(main, { state, session }) {
       showWords([turn.text, turn.isOpen]);
       showTrouble(turn.error ?? null);
       showAsked(session.is_owner ? waitingHere(turn) : []);
-      showAbout({ ...turn, text: null, steps: null });
+      showAbout({ ...turn, text: null, steps: null, hasText: Boolean(turn.text), along: goesAlong(turn) });
       showAgain(!turn.isOpen && turn === kept.turns.at(-1));
       showRead(!turn.isOpen && session.is_owner ? turn.receipt ?? null : null);
     } };
@@ -102,18 +114,20 @@ export function open(main, { state, session }) {
 
   function waitingHere(turn) {
     if (!turn.isOpen) return [];
-    const mine = (state.get("approvals") ?? []).filter((one) => turn.run ? one.id.startsWith(`${turn.run}-`) : one.id === turn.receipt || one.key === session.key);
-    return turn.run ? mine : mine.filter((one) => !one.task?.startsWith("tool:"));
+    return (state.get("approvals") ?? []).filter((one) => turn.run ? one.id.startsWith(`${turn.run}-`)
+      : turn.receipt ? one.id === turn.receipt // before it is known, what of this key waits for the same model, and was asked no earlier
+        : !turn.agent && one.key === session.key && one.model === turn.model && one.task === "chat" && !turn.elders.includes(one.id));
   }
 
   async function go() {
-    const turn = { role: "assistant", text: "", steps: [], isOpen: true, agent: agent.value || null };
+    const turn = { role: "assistant", text: "", steps: [], isOpen: true, agent: agent.value || null, model: model.value,
+      elders: (state.get("approvals") ?? []).map((one) => one.id) };
     const before = turnsBefore(kept.turns);
     kept.turns.push(turn);
     running = new AbortController();
     draw();
     let timer = null;
-    const later = () => { timer ??= setTimeout(() => { timer = null; const low = isAtEnd(); draw(); if (low) toEnd(); }, DRAW_MS); };
+    const later = () => { timer ??= setTimeout(() => { timer = null; redraw(); }, DRAW_MS); };
     toEnd();
     const carried = labelsOf(kept.turns, labels.value);
     kept.turns.at(-2).labels = carried;
@@ -137,14 +151,15 @@ export function open(main, { state, session }) {
       clearTimeout(timer);
       turn.isOpen = false;
       running = null;
-      draw();
+      redraw();
     }
   }
 
   load().catch(complain);
+  redraw = () => { const low = isAtEnd(); draw(); if (low) toEnd(); };
   draw();
   const stop = state.on(["approvals"], () => { if (running) draw(); });
-  return () => { stop(); running?.abort(); };
+  return () => { stop(); redraw = () => {}; };
 
   async function load() {
     const [models, agents] = await Promise.all([ask("GET", "/v1/models"), session.is_owner ? ask("GET", "/api/agents") : { agents: [] }]);
@@ -195,7 +210,8 @@ function told(turn) {
   if (!nodes && !turn.receipt && !turn.stopped) return null;
   return h("div", { class: "about small" },
     h("div", { class: "row" }, placeBadge(about.ran ?? turn.ran), about.endpoint ? badge(about.endpoint.name) : null,
-      turn.stopped ? badge("stopped", "warn") : null, turn.end && !["stop", "answer"].includes(turn.end) ? badge(turn.end, "warn") : null,
+      turn.stopped ? badge("stopped", "warn") : null,
+      !turn.isOpen && turn.hasText && !turn.along ? badge("not sent along: its labels are not known", "warn") : null, turn.end && !["stop", "answer"].includes(turn.end) ? badge(turn.end, "warn") : null,
       nodes ? h("span", { class: "soft" }, `ran on ${nodes}`) : null, speed ? h("span", { class: "soft" }, speed) : null),
     facts([["Rule", about.rule ?? turn.rule], ["Receipt", turn.receipt ? h("code", {}, turn.receipt) : null],
       ["Tokens", answerOf(turn)]]));

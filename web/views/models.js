@@ -11,7 +11,7 @@ const tell = () => hearers.forEach((hear) => hear());
 
 /** Follow long work to its last line; `step(told)` gives what to show: text, done, total. */
 async function follow(key, title, path, body, step, { headers = {}, after = "" } = {}) {
-  if (works.has(key)) return;
+  if (works.has(key)) return notice(`${works.get(key).title} goes on; wait for it, or stop it first.`);
   const work = { title, text: "begins", done: null, total: null, stop: new AbortController() };
   works.set(key, work);
   tell();

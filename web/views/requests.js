@@ -1,6 +1,6 @@
 // The ledger: what was asked, where it went, and whether all of it still holds together.
 
-import { action, badge, complain, facts, field, fill, form, h, onChange, table } from "../dom.js";
+import { action, badge, complain, facts, field, fill, form, h, notice, onChange, table } from "../dom.js";
 import { placeBadge, waiting } from "../approvals.js";
 import { layers, seconds, short, when } from "../format.js";
 import { ask, lines } from "../net.js";
@@ -18,7 +18,12 @@ export function open(main, { state }) {
       isFiltered = Boolean(key.value.trim() || outcome.value.trim());
       if (isFiltered) draw((await page(null)).requests); else draw(state.get("requests") ?? []);
     }, field("API key", key), field("Outcome", outcome), h("button", {}, "Filter"), action("Verify the ledger", verify, "main"),
-    action("Older", async () => { isFiltered = true; const told = await page(last); draw(told.requests); last = told.next; })),
+    action("Older", async () => {
+      if (!isFiltered) await page(null); // where the newest end
+      if (last === null) return notice("There are no older ones.");
+      isFiltered = true;
+      draw((await page(last)).requests);
+    }), action("Newest", () => { isFiltered = false; key.value = outcome.value = ""; draw(state.get("requests") ?? []); })),
     verdict, rows, shown);
 
   let last = null;

@@ -45,8 +45,9 @@ export function open(main, { state }) {
   };
 
   function row(rule, index) {
-    const move = (position) => change("POST", path(rule.name, "/move"), { position }).then(() => {
-      list.querySelector(`[data-rule="${CSS.escape(rule.name)}"] .up, [data-rule="${CSS.escape(rule.name)}"] .down`)?.focus();
+    const move = (position, way) => change("POST", path(rule.name, "/move"), { position }).then(() => {
+      const both = [way, "up", "down"].map((one) => list.querySelector(`[data-rule="${CSS.escape(rule.name)}"] .${one}:enabled`));
+      both.find(Boolean)?.focus(); // at the end of its way, the other
     });
     return h("li", { class: `card rule${rule.enabled === false ? " off" : ""}`, draggable: "true", "data-rule": rule.name,
       ondragstart: (event) => { dragged = rule.name; event.dataTransfer.effectAllowed = "move"; },
@@ -64,8 +65,8 @@ export function open(main, { state }) {
       ...(rule.fallback ?? []).map((one) => ["Else", actionWords(one)]), ["Note", rule.note],
       ["Changed", rule.changed_at ? `${when(rule.changed_at)} by ${rule.changed_by}` : null]]),
     h("div", { class: "row" },
-      action("Up", () => move(index), "plain up", { "aria-label": `Move ${rule.name} up`, disabled: index === 0 }),
-      action("Down", () => move(index + 2), "plain down", { "aria-label": `Move ${rule.name} down`, disabled: index === rules.length - 1 }),
+      action("Up", () => move(index, "up"), "plain up", { "aria-label": `Move ${rule.name} up`, disabled: index === 0 }),
+      action("Down", () => move(index + 2, "down"), "plain down", { "aria-label": `Move ${rule.name} down`, disabled: index === rules.length - 1 }),
       action("Edit", () => edit(rule), "plain", { "aria-label": `Edit ${rule.name}` }),
       action(rule.enabled === false ? "Switch on" : "Switch off", () => change("POST", path(rule.name, rule.enabled === false ? "/enable" : "/disable")), "plain"),
       action("Remove", async () => { if (confirm(`Take out the rule ${rule.name}?`)) await change("DELETE", path(rule.name)); }, "plain risky")));

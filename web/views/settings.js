@@ -80,7 +80,7 @@ export function open(main, { state }) {
   Promise.all([loadKeys(), loadEndpoints(), loadDoctor()]).catch(complain);
   return state.on(["node"], () => {
     const node = state.get("node");
-    fill(about, h("section", { class: "card" }, facts([["Node", node.name], ["Role", node.role], ["Node id", node.node_id], ["Swarm id",
+    fill(about, h("section", { class: "card" }, facts([["Node", node.name], ["mycoSwarm", node.version], ["llama.cpp binding", node.llama_version], ["Role", node.role], ["Node id", node.node_id], ["Swarm id",
       node.swarm_id], ["Console", node.console], ["Peer port", String(node.peer_port)]])));
   });
 }

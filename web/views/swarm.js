@@ -4,7 +4,7 @@ import { action, badge, each, facts, field, fill, form, h, notice, onChange, s, 
 import { placeBadge, waiting } from "../approvals.js";
 import { bytes, fixed, layers, rate, seconds, short } from "../format.js";
 import { ask } from "../net.js";
-import { adoptable, ringNodes, standing } from "../state.js";
+import { adoptable, ringNodes, roomOf, standing } from "../state.js";
 
 const WIDE = [720, 250];
 const NARROW = [360, 250]; // so that names stay readable on a phone
@@ -76,7 +76,7 @@ function ring({ ring_id: id }) {
   const figures = h("div", {});
   const showHead = onChange(head, (one) => h("div", { class: "row wide" }, h("h3", {}, one.model), h("span", { class: "row" },
     one.embeds ? badge("embeddings") : null,
-    one.in_use_by > 0 ? badge("works", "good") : badge("idle"),
+    !one.is_open ? badge("loading", "warn") : one.in_use_by > 0 ? badge("works", "good") : badge("idle"),
     rate(one.tokens_per_s) && one.in_use_by > 0 ? badge(rate(one.tokens_per_s)) : null)));
   const showStages = onChange(stages, ([model, all]) => table(["Node", "Layers", "Memory"],
     all.map((stage) => [stage.node, layers(stage.layers), bytes(stage.bytes)]), `Layers of ${model}`));
@@ -109,7 +109,7 @@ function node() {
 function figures(one, loaded) {
   const is = standing(one, loaded);
   const machine = one.machine ?? {};
-  const total = machine.memory_limit_bytes ?? machine.memory_total_bytes ?? null;
+  const total = roomOf(machine);
   const used = total !== null && one.free_memory_bytes !== null ? Math.max(0, total - one.free_memory_bytes) : null;
   const holds = loaded.flatMap((each) => each.stages.filter((stage) => stage.node_id === one.node_id)
     .map((stage) => `${each.model} ${layers(stage.layers)}`));

@@ -4,7 +4,8 @@
 
 The first event of a stream holds every section, unless the browser names (Last-Event-ID) an event of this run of the
 daemon that is still remembered: then it is given what changed since. Nothing is read while nobody listens. A stream
-ends where its session or key does: at the next event, and none comes later than KEEP_ALIVE_S.
+ends where its session or key does: at the next event, and none comes later than KEEP_ALIVE_S (`event: here`, where
+nothing changed), so a page that hears nothing for longer knows that its node is gone.
 """
 
 import asyncio
@@ -89,7 +90,7 @@ class Pulse:
                     async with asyncio.timeout(KEEP_ALIVE_S):
                         event = await one.waiting.get()
                 except TimeoutError:
-                    event = b": still here\n\n"
+                    event = b"event: here\ndata: \n\n"  # not a comment, which no page can see
                 if event is None:
                     return
                 yield event

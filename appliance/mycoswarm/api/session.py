@@ -9,11 +9,11 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from starlette.requests import Request
@@ -33,6 +33,7 @@ MAX_FAILURES = 5  # of one address in a minute
 MAX_FAILURES_OF_ALL = 60
 MAX_ADDRESSES = 1024
 WINDOW_S = 60.0
+_TOKEN = re.compile(rb"[A-Za-z0-9_-]{1,100}")  # as Logins draws them
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +63,16 @@ class Throttle:
                 wait_s = max(1, round(min(times) - since))
                 raise BusyError("too many sign-ins failed; wait a moment", retry_after_s=wait_s)
 
-    def fail(self, address: str) -> None:
-        """A sign-in of this address failed."""
+    def count(self, address: str) -> None:
+        """A sign-in of this address begins; it counts as failed until it is forgiven, so many at once count, too."""
         self._failures.setdefault(address, []).append(self._clock())
         while len(self._failures) > MAX_ADDRESSES:
             self._failures.popitem(last=False)
+
+    def forgive(self, address: str) -> None:
+        """The last one counted has not failed."""
+        if times := self._failures.get(address):
+            times.pop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +117,18 @@ def session_routes(porch: Porch) -> list[Route]:
 
     async def sign_in(request: Request) -> Response:
         address = request.client.host if request.client else HERE
-        porch.throttle.check(address)
         given = await read_body(request)
         only(given, "key", "setup_code")
-        now = porch.wall_clock()
+        is_code = "setup_code" in given
+        shown, now = text(given, "setup_code" if is_code else "key"), porch.wall_clock()
+        porch.throttle.check(address)
+        porch.throttle.count(address)
         secret = None
-        try:
-            if "setup_code" in given:
-                token, key, secret = await asyncio.to_thread(porch.logins.redeem, text(given, "setup_code"), now)
-            else:
-                token, key = await asyncio.to_thread(porch.logins.open, text(given, "key"), now)
-        except ApiKeyError:
-            porch.throttle.fail(address)
-            raise
+        if is_code:
+            token, key, secret = await asyncio.to_thread(porch.logins.redeem, shown, now)
+        else:
+            token, key = await asyncio.to_thread(porch.logins.open, shown, now)
+        porch.throttle.forgive(address)
         log.info("a browser signed in with the key %r", key.name)
         answer = JSONResponse(_shown(key, token) | ({} if secret is None else {"new_key": secret}))
         _set_cookie(answer, request, token)
@@ -166,17 +171,20 @@ def setup_routes(porch: Porch) -> list[Route]:
 
 
 def token_of(headers: list[tuple[bytes, bytes]]) -> str | None:
-    """The session's token in a request's headers."""
+    """The session's token in a request's headers.
+
+    Read by hand, and nothing but our own cookie: browsers send those of all programs on this host along, whatever is in
+    them, and http.cookies drops all where one is malformed, and takes seconds over one of many backslashes. Of several
+    of our name the last is taken: browsers put the one with the longest path first, and ours has the shortest.
+    """
+    found = None
     for name, value in headers:
         if name == b"cookie":
-            jar: SimpleCookie = SimpleCookie()
-            try:
-                jar.load(value.decode("latin-1"))
-            except CookieError:
-                continue
-            if COOKIE in jar and jar[COOKIE].value:
-                return jar[COOKIE].value
-    return None
+            for each in value.split(b";"):
+                cookie, _, token = each.strip().partition(b"=")
+                if cookie == COOKIE.encode() and _TOKEN.fullmatch(token):
+                    found = token.decode()
+    return found
 
 
 def csrf_of(token: str) -> str:

@@ -46,7 +46,7 @@ class Mileage:
         while self.recent and now - self.recent[0][0] > WINDOW_S:
             self.recent.popleft()
         rate = None
-        if len(self.recent) > 1 and (span_s := self.recent[-1][0] - self.recent[0][0]) > 0:
+        if len(self.recent) > 1 and (span_s := now - self.recent[0][0]) > 0:  # to now: who stalls slows down
             rate = (sum(count for _, count in self.recent) - self.recent[0][1]) / span_s
         timing = self.timing
         return {

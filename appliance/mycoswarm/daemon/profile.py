@@ -9,7 +9,7 @@ import msgspec
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.site import Site
 from mycoswarm.daemon.standing import Standing
-from mycoswarm.swarm.card import WIRE_VERSION, Card, encode_card, llama_version
+from mycoswarm.swarm.card import WIRE_VERSION, Card, encode_card, llama_version, own_version
 from mycoswarm.swarm.condition import Condition
 
 SHARD_FORMAT = 1
@@ -72,6 +72,8 @@ class Profile:
         return {
             "node_id": identity.node_id,
             "name": identity.name,
+            "version": own_version(),
+            "llama_version": llama_version(),
             "role": self._standing.role,
             "swarm_id": None if self._standing.role == "unclaimed" else self._standing.swarm_id,
             "console": self.console_address,

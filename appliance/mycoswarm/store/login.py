@@ -7,13 +7,15 @@ import hashlib
 import hmac
 import secrets
 import threading
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mycoswarm.base.errors import ApiKeyError, StorageError
 from mycoswarm.store.apikey import Key, Keys
 from mycoswarm.store.database import Store
 
-MAX_SESSIONS = 500  # the one used longest ago makes room
+MAX_SESSIONS = 500  # of the key that has the most, the one used longest ago makes room: no guest ends an owner's
 IDLE_S = 30 * 86400.0
 CODE_S = 7 * 86400.0
 CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # read off a screen: no 0, O, 1 or I
@@ -71,8 +73,8 @@ class Logins:
         digest = _digest(token)
         with self._changing:
             session = self._known.get(digest)
-            if session is None or session.used_at > now - 3600:
-                return
+            if session is None or not now - IDLE_S <= session.used_at <= now - 3600:
+                return  # one that was idle too long is over, whoever shows it beside a key
             self._store.write("UPDATE sessions SET used_at = ? WHERE digest = ?", (now, digest))
             self._known = {**self._known, digest: replace(session, used_at=now)}
 
@@ -129,8 +131,9 @@ class Logins:
         digest = _digest(token)
         with self._changing:
             kept = {each: one for each, one in self._known.items() if now - one.used_at <= IDLE_S}
-            oldest = sorted(kept, key=lambda each: kept[each].used_at)[: max(0, len(kept) + 1 - MAX_SESSIONS)]
-            gone = (self._known.keys() - kept.keys()) | set(oldest)
+            while len(kept) >= MAX_SESSIONS:
+                del kept[_last_of_most(kept)]
+            gone = self._known.keys() - kept.keys()
             with self._store.transaction() as transaction:
                 for each in gone:
                     transaction.write("DELETE FROM sessions WHERE digest = ?", (each,))
@@ -139,8 +142,16 @@ class Logins:
                     (digest, key.name, key.made_at, now),
                 )
             session = _Session(key.name, key.made_at, now)
-            self._known = {**{each: one for each, one in kept.items() if each not in gone}, digest: session}
+            self._known = {**kept, digest: session}
         return token
+
+
+def _last_of_most(sessions: Mapping[bytes, _Session]) -> bytes:
+    """Of the key with the most sessions, the one used longest ago."""
+    most, _ = Counter(one.key_name for one in sessions.values()).most_common(1)[0]
+    return min(
+        (each for each, one in sessions.items() if one.key_name == most), key=lambda each: sessions[each].used_at
+    )
 
 
 def _numbered(name: str, number: int) -> str:

@@ -95,10 +95,12 @@ def check_versions(mine: Card, theirs: Card) -> None:
 
 def llama_version() -> str:
     """Give the version of the installed llama.cpp binding without loading it; "none" where it is missing."""
-    try:
-        return importlib.metadata.version("llama-cpp-python")
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
+    return _installed("llama-cpp-python")
+
+
+def own_version() -> str:
+    """Give the version of this program; "none" where it is run without having been installed."""
+    return _installed("mycoswarm")
 
 
 def new_instance_id() -> str:
@@ -108,3 +110,10 @@ def new_instance_id() -> str:
 
 def _parts(version: str | int) -> tuple[int, ...]:
     return tuple(int(part) for part in str(version).split(".") if part.isascii() and part.isdigit())
+
+
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
