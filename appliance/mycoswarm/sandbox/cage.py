@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import mycoswarm
+from mycoswarm.base.program import PACKED, module_words
 from mycoswarm.sandbox.level import SandboxLevel
 
 WORKSPACE = "/workspace"
-RUNNER = ("-P", "-m", "mycoswarm.sandbox.runner")
+RUNNER = "mycoswarm.sandbox.runner"
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
 # Without the first two some programs of the system do not start; the third is the time zone.
 _ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
@@ -62,7 +63,11 @@ def caged(
     words += ["--remount-ro", "/", "--chdir", "/"]  # the runner goes to the workspace, once it may
     if seccomp_fd is not None:
         words += ["--seccomp", str(seccomp_fd)]
-    return [*words, "--", sys.executable, *RUNNER]
+    if PACKED is not None:
+        # It finds itself by this link, and ends where there is none; the rest of /proc stays out.
+        words += ["--perms", "0755", "--dir", "/proc", "--perms", "0755", "--dir", "/proc/self"]
+        words += ["--symlink", str(PACKED), "/proc/self/exe"]
+    return [*words, "--", *module_words(RUNNER)]
 
 
 def _seen(hidden: Iterable[Path], roots: Iterable[Path]) -> list[Path]:
@@ -79,7 +84,8 @@ def _seen(hidden: Iterable[Path], roots: Iterable[Path]) -> list[Path]:
 def python_roots() -> tuple[Path, ...]:
     """The folders that this Python and this package are in, as far as /usr does not hold them."""
     found: list[Path] = []
-    for text in (sys.base_prefix, sys.base_exec_prefix, sys.prefix, os.path.dirname(mycoswarm.__file__)):  # noqa: PTH120
+    prefixes = (sys.base_prefix, sys.base_exec_prefix, sys.prefix, os.path.dirname(mycoswarm.__file__))  # noqa: PTH120
+    for text in prefixes if PACKED is None else (PACKED.parent,):  # the unpacked program is all in one folder
         for root in (Path(text), Path(text).resolve()):
             if not any(root.is_relative_to(known) for known in (Path("/usr"), *found)):
                 found.append(root)

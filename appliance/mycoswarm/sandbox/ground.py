@@ -16,7 +16,7 @@ TRY_S = 10.0
 
 # Said by what was shut in and by nothing else: a program of that name that only starts others is no sandbox.
 _HELD = b"held"
-_LOOK = f"test -d {WORKSPACE} && test ! -e /proc && echo {_HELD.decode()}"
+_LOOK = f"test -d {WORKSPACE} && test ! -e /proc/1 && echo {_HELD.decode()}"
 
 _LIMITS = (
     "CPU seconds and addresses of each process, file size, output, time, memory and disk of all together",

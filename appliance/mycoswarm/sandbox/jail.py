@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -18,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from mycoswarm.base.errors import SetupError, StorageError
+from mycoswarm.base.program import module_words
 from mycoswarm.sandbox.cage import RUNNER, WORKSPACE, caged, environment
 from mycoswarm.sandbox.filter import program
 from mycoswarm.sandbox.kin import descendants, end
@@ -121,7 +121,7 @@ class Jail:
     @contextlib.asynccontextmanager
     async def _process(self, errand: Errand, scratch: Path) -> AsyncIterator[asyncio.subprocess.Process]:
         """The sandbox's outermost process; when it ends, the kernel ends all that is inside."""
-        words, number = [sys.executable, *RUNNER], None
+        words, number = [*module_words(RUNNER)], None
         if self.level.is_sandbox:
             number = _filter_fd()
             words = caged(
