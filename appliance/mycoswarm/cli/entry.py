@@ -30,13 +30,16 @@ COMMANDS = {
     "join": "enrol",
     "keys": "things",
     "leave": "enrol",
+    "licenses": "imprint",
     "ledger": "proof",
     "models": "things",
     "nodes": "enrol",
     "rules": "ruling",
     "run": "running",
+    "service": "upkeep",
     "token": "enrol",
     "tool": "handiwork",
+    "update": "renewal",
     "version": "edition",
 }
 
