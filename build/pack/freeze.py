@@ -96,7 +96,7 @@ def freeze(identity: Identity) -> Path:
         *(f"--include-module={name}" for name in MODULES),
         "--include-package-data=tzdata",
         "--include-distribution-metadata=mycoswarm",
-        "--include-distribution-metadata=llama-cpp-python",
+        "--include-distribution-metadata=llama_cpp_python",
         f"--nofollow-import-to={','.join(LEFT_OUT)}",
         # The digest keeps two builds of one version apart: one never writes over the other's files while it runs.
         f"--onefile-tempdir-spec={{CACHE_DIR}}/mycoswarm/node/{identity.version}-{identity.digest[:12]}",

@@ -16,4 +16,6 @@ class OursAlone(NuitkaPluginBase):  # type: ignore[misc]  # Nuitka has no types
 
     def decideCompilation(self, module_name: str) -> str:  # noqa: N802  # Nuitka's name
         """Asked of each module but the main one."""
-        return "compiled" if str(module_name).partition(".")[0] in (OURS, "__main__") else "bytecode"
+        first = str(module_name).partition(".")[0]
+        # Names in underscores are Nuitka's own forms of the main module.
+        return "compiled" if first == OURS or first.startswith("__") else "bytecode"

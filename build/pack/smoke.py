@@ -243,6 +243,7 @@ def daemon(trial: Trial) -> None:
         sum_, _, _ = trial.call(*data, "tool", "run", "calculator", '{"expression": "6*7"}')
         if "42" not in sum_:
             raise Wrong(f"the calculator says {sum_!r}")
+        _tools(trial, data)
         told(f"daemon ready in {ready_s:.2f} s (wanted: 1.5); dashboard of {len(page) + len(script)} bytes; it answers")
         resident = sum(_resident_kib(pid) for pid in _alive(trial) if "run" in _words(pid))
         told(f"daemon's memory after that: {resident / 1024:.0f} MiB resident, outer and inner process together")
@@ -255,6 +256,21 @@ def daemon(trial: Trial) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     _wait_gone(trial, "a second daemon")
+
+
+def _tools(trial: Trial, data: tuple[str, ...]) -> None:
+    """Tools run in the sandbox where this machine has one, programs with the system's Python."""
+    said, _, _ = trial.call(*data, "doctor")
+    if "bubblewrap" not in said.splitlines()[0] + said.splitlines()[1]:
+        told(f"sandbox: this machine has none for this user, so no tool was tried in one ({said.splitlines()[0]})")
+        return
+    trial.call(*data, "rules", "add", "tools here", "--task", "tool:*", "--place", "this-machine", "--position", "1")
+    files, _, _ = trial.call(*data, "tool", "run", "write_file", '{"path": "a.txt", "text": "hello"}')
+    shell, _, _ = trial.call(*data, "tool", "run", "run_shell", '{"command": "echo $((6*7)); ls /proc/*"}')
+    code, complained, _ = trial.call(*data, "tool", "run", "run_python", '{"code": "print(6*7)"}', wanted=None)
+    if "42" not in shell or ("42" not in code and "no Python" not in code + complained):
+        raise Wrong(f"tools in the sandbox say {files!r}, {shell!r}, {code!r}, {complained!r}")
+    told(f"sandbox: files, a shell and {'a Python program' if '42' in code else 'no Python, said so,'} in bubblewrap")
 
 
 def killed(trial: Trial) -> None:
