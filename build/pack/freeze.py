@@ -16,7 +16,10 @@ NAME = "mycoswarm-node"
 # Imported by name at run time, where Nuitka does not see it.
 PACKAGES = ("mycoswarm", "llama_cpp", "uvicorn", "tzdata", "zeroconf")
 MODULES = ("zttp", "_json", "_bisect")
-LEFT_OUT = ("llama_cpp.server", "numpy.f2py", "numpy.testing", "setuptools", "tkinter", "pydoc", "pdb", "pip")
+LEFT_OUT = (
+    *("llama_cpp.server", "numpy.f2py", "numpy.testing", "setuptools", "tkinter", "pydoc", "pdb", "pip"),
+    "readline",  # its library is under the GPL, and this program is not; `chat` then has no arrow keys
+)
 START = "from mycoswarm.cli.entry import program\n\nprogram()\n"
 
 

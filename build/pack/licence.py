@@ -23,6 +23,8 @@ from bench import ROOT, BuildError, pinned, say
 NAMED = re.compile(r"(licen[cs]e|copying|notice|authors)", re.IGNORECASE)
 # The C library and its loader stay the system's own.
 SYSTEM = re.compile(r"(ld-linux.*|libc|libm|libdl|libpthread|librt|libutil|libresolv)\.so.*")
+# Parts of the standard library that are not packed.
+UNUSED = frozenset({"_tkinter", "readline", "nis", "_dbm", "_gdbm", "_curses", "_curses_panel", "_crypt"})
 MAX_TEXT_BYTES = 1 << 20
 
 
@@ -106,8 +108,9 @@ def _nuitka() -> Part:
 
 def _native(site: Path) -> list[Part]:
     """Libraries of the system that extension modules need: Nuitka packs them too."""
-    dynamic = Path(sysconfig.get_path("platstdlib")) / "lib-dynload"
-    modules = [*dynamic.glob("*.so"), *site.rglob("*.so*")]
+    dynamic = Path(sysconfig.get_path("stdlib")) / "lib-dynload"
+    modules = [path for path in dynamic.glob("*.so") if path.name.partition(".")[0] not in UNUSED]
+    modules += site.rglob("*.so*")
     needed: dict[str, Path] = {}
     for module in modules:
         listed = subprocess.run(["ldd", module], capture_output=True, text=True, check=False, timeout=60).stdout
