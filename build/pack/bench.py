@@ -49,6 +49,13 @@ def run(
     return took_s
 
 
+def run_quietly(command: Sequence[str | Path]) -> None:
+    """Run a short command that says nothing where it works."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode != 0:
+        raise BuildError(f"{command[0]} failed: {done.stderr.strip()}")
+
+
 def say(line: str) -> None:
     """One line to whoever builds."""
     print(line, flush=True)

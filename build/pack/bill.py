@@ -6,8 +6,10 @@ from pathlib import Path
 
 from freeze import PROGRAM, RAW
 
-from bench import OUT, PYTHON, VENV, run, say
+from bench import CACHE, OUT, PYTHON, run, say
 
+TOOL = CACHE / "bill"
+PACKAGES = ("cyclonedx-bom==7.5.0",)
 CHECK = """
 import pathlib, sys
 from cyclonedx.schema import SchemaVersion
@@ -21,7 +23,13 @@ def write_bill(made: Path, libraries: tuple[Path, ...]) -> Path:
     """The official tool lists the Python packages; what it cannot see (llama.cpp, CPython, libraries) is added."""
     target = made.with_name(f"{made.name}.cdx.json")
     words = ["environment", "--output-reproducible", "--output-format", "JSON", "--output-file", target]
-    tool = VENV / "bin" / "cyclonedx-py"
+    tool = TOOL / "bin" / "cyclonedx-py"
+    if not tool.exists():
+        # Apart from Nuitka, which would pack what it finds here.
+        run("making the bill's environment", ["python3", "-m", "venv", "--without-pip", TOOL])
+        run(
+            "installing cyclonedx-bom", [PYTHON, "-m", "pip", "--python", TOOL / "bin" / "python", "install", *PACKAGES]
+        )
     run("listing what is inside", [tool, *words, PROGRAM / "bin" / "python"])
     bill = json.loads(target.read_text("utf-8"))
     listed = json.loads((RAW / "mycoswarm" / "licenses" / "list.json").read_text("utf-8"))
@@ -40,7 +48,7 @@ def write_bill(made: Path, libraries: tuple[Path, ...]) -> Path:
         )
     bill["components"].sort(key=lambda component: str(component["bom-ref"]))
     target.write_text(json.dumps(bill, indent=1) + "\n", "utf-8")
-    run("checking that list", [PYTHON, "-c", CHECK, target, bill["specVersion"]])
+    run("checking that list", [TOOL / "bin" / "python", "-c", CHECK, target, bill["specVersion"]])
     say(f"bill of materials: {len(bill['components'])} components")
     return target
 

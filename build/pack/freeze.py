@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import CACHE, JOBS, OUT, PYTHON, ROOT, BuildError, digest, run, say
+from bench import CACHE, JOBS, OUT, PYTHON, ROOT, BuildError, digest, run, run_quietly, say
 
 PROGRAM = CACHE / "program"  # the environment that goes into the binary, and nothing else
 WORK = CACHE / "nuitka"
@@ -18,6 +18,7 @@ PACKAGES = ("mycoswarm", "llama_cpp", "uvicorn", "tzdata", "zeroconf")
 MODULES = ("zttp", "_json", "_bisect")
 LEFT_OUT = (
     *("llama_cpp.server", "numpy.f2py", "numpy.testing", "setuptools", "tkinter", "pydoc", "pdb", "pip"),
+    "pygments",  # rich wants it for colours of source code, which nobody here is shown
     "readline",  # its library is under the GPL, and this program is not; `chat` then has no arrow keys
 )
 START = "from mycoswarm.cli.entry import program\n\nprogram()\n"
@@ -61,6 +62,9 @@ def furnish(wheel: Path, libraries: tuple[Path, ...]) -> Path:
     home.mkdir()
     for library in libraries:
         shutil.copy2(library, home)
+    for library in site.rglob("*.so*"):
+        if library.is_file() and not library.is_symlink():
+            run_quietly(["strip", "--strip-debug", library])  # uvloop's wheel has 10 MB of it
     # The tools' Python, in which Nuitka runs, sees what is installed here.
     (next((CACHE / "venv" / "lib").glob("python3.*")) / "site-packages" / "program.pth").write_text(f"{site}\n")
     return site
@@ -72,11 +76,11 @@ def _dependencies() -> list[str]:
 
 
 def lay_out(site: Path) -> None:
-    """Collect the files that are no modules."""
+    """Collect the files that are no modules. Nuitka takes libcapture.so for one, and puts it where it belongs."""
     shutil.rmtree(RAW, ignore_errors=True)
     package = site / "mycoswarm"
     for path in sorted(package.rglob("*")):
-        if path.is_file() and path.suffix not in (".py", ".pyc", ".c"):
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".c", ".so"):
             target = RAW / "mycoswarm" / path.relative_to(package)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target)
@@ -108,6 +112,7 @@ def freeze(identity: Identity) -> Path:
         f"--product-version={identity.version}",
         "--no-deployment-flag=self-execution",
         f"--jobs={JOBS}",
+        f"--report={WORK / 'report.xml'}",
         "--no-progressbar",
     ]
     run(

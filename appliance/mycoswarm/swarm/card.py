@@ -96,7 +96,7 @@ def check_versions(mine: Card, theirs: Card) -> None:
 def llama_version() -> str:
     """Give the version of the installed llama.cpp binding without loading it; "none" where it is missing."""
     try:
-        return importlib.metadata.version("llama-cpp-python")
+        return importlib.metadata.version("llama_cpp_python")
     except importlib.metadata.PackageNotFoundError:
         return "none"
 
