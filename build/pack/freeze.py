@@ -21,6 +21,8 @@ LEFT_OUT = (
     "pygments",  # rich wants it for colours of source code, which nobody here is shown
     "readline",  # its library is under the GPL, and this program is not; `chat` then has no arrow keys
 )
+# Their wheels hold 11 MB for debuggers. Others stay as they are: strip breaks what patchelf has been at, such as numpy.
+STRIPPED = ("uvloop", "yaml")
 START = "from mycoswarm.cli.entry import program\n\nprogram()\n"
 
 
@@ -62,9 +64,9 @@ def furnish(wheel: Path, libraries: tuple[Path, ...]) -> Path:
     home.mkdir()
     for library in libraries:
         shutil.copy2(library, home)
-    for library in site.rglob("*.so*"):
-        if library.is_file() and not library.is_symlink():
-            run_quietly(["strip", "--strip-debug", library])  # uvloop's wheel has 10 MB of it
+    for package in STRIPPED:
+        for library in (site / package).rglob("*.so"):
+            run_quietly(["strip", "--strip-debug", library])
     # The tools' Python, in which Nuitka runs, sees what is installed here.
     (next((CACHE / "venv" / "lib").glob("python3.*")) / "site-packages" / "program.pth").write_text(f"{site}\n")
     return site

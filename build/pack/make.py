@@ -36,7 +36,7 @@ def main() -> int:
         identity = identify(libraries)
         made = freeze(identity)
         download = made.with_name(f"{made.name}.zst")
-        run("compressing for download", ["zstd", "-19", "-T0", "--force", "--quiet", made, "-o", download])
+        run("compressing for download", ["zstd", "--ultra", "-22", "-T0", "--force", "--quiet", made, "-o", download])
         bill = write_bill(made, libraries)
         write_sums([made, download, bill])
     except BuildError as error:

@@ -60,13 +60,13 @@ def caged(
         words += ["--tmpfs", str(place), "--remount-ro", str(place)]
     words += ["--dev", "/dev", "--remount-ro", "/dev"]
     words += ["--bind", str(workspace), WORKSPACE]
-    words += ["--remount-ro", "/", "--chdir", "/"]  # the runner goes to the workspace, once it may
-    if seccomp_fd is not None:
-        words += ["--seccomp", str(seccomp_fd)]
     if PACKED is not None:
         # It finds itself by this link, and ends where there is none; the rest of /proc stays out.
         words += ["--perms", "0755", "--dir", "/proc", "--perms", "0755", "--dir", "/proc/self"]
         words += ["--symlink", str(PACKED), "/proc/self/exe"]
+    words += ["--remount-ro", "/", "--chdir", "/"]  # the runner goes to the workspace, once it may
+    if seccomp_fd is not None:
+        words += ["--seccomp", str(seccomp_fd)]
     return [*words, "--", *module_words(RUNNER)]
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from mycoswarm.base.program import PACKED
 from mycoswarm.sandbox.cage import WORKSPACE, caged
 from mycoswarm.sandbox.filter import program
 from mycoswarm.sandbox.level import SandboxLevel
@@ -43,6 +44,8 @@ async def find_level(given: str | None = None) -> SandboxLevel:
     bwrap = given or shutil.which("bwrap")
     if bwrap is None:
         return _bare("bubblewrap is not installed: `apt install bubblewrap`")
+    if PACKED is not None:
+        await asyncio.to_thread(_open, PACKED.parent)
     tries = (False, True) if os.geteuid() == 0 else (True,)
     why = ""
     for own_user in tries:
@@ -50,6 +53,16 @@ async def find_level(given: str | None = None) -> SandboxLevel:
         if not why:
             return _walled(bwrap, own_user)
     return _bare(f"bubblewrap does not work here: {why}")
+
+
+def _open(folder: Path) -> None:
+    """Let others read the unpacked program, as they may any program: inside, a tool is somebody else.
+
+    It is unpacked for one user alone. The folders above it stay as they are.
+    """
+    for each in (folder, *folder.rglob("*")):
+        if not each.is_symlink():
+            each.chmod(each.stat().st_mode | (0o555 if each.is_dir() else 0o444))
 
 
 def _walled(bwrap: str, own_user: bool) -> SandboxLevel:
