@@ -4,6 +4,7 @@ import platform
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,13 +51,13 @@ def identify(libraries: tuple[Path, ...]) -> Identity:
     return Identity(version, digest(files, platform.python_version()))
 
 
-def furnish(wheel: Path, libraries: tuple[Path, ...]) -> Path:
+def furnish(wheels: Sequence[Path], libraries: tuple[Path, ...]) -> Path:
     """Install the program and what it stands on into an environment of its own; gives its site-packages."""
     python = PROGRAM / "bin" / "python"
     if not python.exists():
         run("making the environment", ["python3", "-m", "venv", "--without-pip", PROGRAM])
     pip = [PYTHON, "-m", "pip", "--python", python, "install", "--constraint", ROOT / "constraints.txt"]
-    run("installing what it stands on", [*pip, wheel, *_dependencies()])
+    run("installing what it stands on", [*pip, *wheels, *_dependencies()])
     run("installing the program", [*pip, "--no-deps", "--force-reinstall", "--no-cache-dir", ROOT])
     site = next((PROGRAM / "lib").glob("python3.*")) / "site-packages"
     home = site / "llama_cpp" / "lib"
@@ -74,7 +75,7 @@ def furnish(wheel: Path, libraries: tuple[Path, ...]) -> Path:
 
 def _dependencies() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return [word for word in project["dependencies"] if not word.startswith("llama-cpp-python")]
+    return [word for word in project["dependencies"] if not word.startswith(("llama-cpp-python", "numpy"))]
 
 
 def lay_out(site: Path) -> None:

@@ -10,6 +10,7 @@ from bill import write_bill, write_sums
 from freeze import freeze, furnish, identify, lay_out
 from licence import gather_licences
 from llama import make_llama
+from plain import make_numpy
 from shaders import find_shaders
 
 from bench import CACHE, OUT, PYTHON, ROOT, BuildError, mebibytes, run, say, warn
@@ -30,7 +31,7 @@ def main() -> int:
         _tools()
         shaders = None if given.cpu else find_shaders()
         libraries, wheel = make_llama(shaders)
-        site = furnish(wheel, libraries)
+        site = furnish([make_numpy(), wheel], libraries)
         lay_out(site)
         gather_licences(site)
         identity = identify(libraries)

@@ -9,6 +9,7 @@ Each figure is printed beside what is wanted. Memory is that of the outer and th
 import contextlib
 import http.client
 import json
+import os
 import platform
 import re
 import signal
@@ -41,7 +42,8 @@ class _Owner(http.client.HTTPConnection):
 def main() -> int:
     """All figures."""
     binary = Path(sys.argv[1]).resolve()
-    print(f"machine: {platform.processor() or platform.machine()}, load {Path('/proc/loadavg').read_text().split()[0]}")
+    load = Path("/proc/loadavg").read_text().split()[0]
+    print(f"machine: {platform.machine()}, {len(os.sched_getaffinity(0))} cores, load {load}")
     print(f"size: {binary.stat().st_size / (1 << 20):.1f} MiB; for download {_download(binary)} (wanted: 45 MB)")
     with tempfile.TemporaryDirectory(prefix="mycoswarm-measure-") as name:
         environment = {"HOME": name}
@@ -65,7 +67,7 @@ def _memory(binary: Path, data: Path, environment: dict[str, str]) -> None:
         _ask(data, "POST", "/api/init", {"name": "measured"})
         time.sleep(3)
         address = str(_ask(data, "GET", "/api/node")["console"])
-        key = str(_ask(data, "POST", "/api/keys", {"name": "m", "owner": True})["key"])
+        key = str(_ask(data, "POST", "/api/keys", {"name": "m", "is_owner": True})["key"])
         headers = {"Authorization": f"Bearer {key}"}
         _show("coordinator, after it was founded", process.pid)
         streams = []
@@ -95,12 +97,13 @@ def _memory(binary: Path, data: Path, environment: dict[str, str]) -> None:
 
 def _show(what: str, outer: int) -> None:
     pids = [outer, *_children(outer)]
-    resident = [_field(pid, "status", "VmRSS:") for pid in pids]
-    proportional = [_field(pid, "smaps_rollup", "Pss:") for pid in pids]
-    print(
-        f"{what}: {sum(resident) / 1024:.1f} MiB resident (outer {resident[0] / 1024:.1f}), "
-        f"{sum(proportional) / 1024:.1f} MiB proportional (wanted: 120 MB)"
-    )
+    print(f"{what} (wanted: 120 MB):")
+    for name, pid in zip(("outer process", "the daemon", *["child"] * len(pids)), pids, strict=False):
+        resident, own = _field(pid, "status", "VmRSS:"), _field(pid, "status", "RssAnon:")
+        print(
+            f"  {name}: {resident * 1024 / 1e6:.0f} MB resident, {own * 1024 / 1e6:.0f} MB of it its own; "
+            "the rest are pages of files, which the kernel may drop"
+        )
 
 
 def _children(pid: int) -> list[int]:
