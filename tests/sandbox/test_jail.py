@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -124,9 +125,15 @@ def test_the_socket_of_the_daemon_is_out_of_reach(room: Room) -> None:
 
 
 def test_no_process_outside_is_seen_or_reached(room: Room) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:  # not our parent: that may be number 1, which a sandbox has, too
+        _assert_out_of_reach(room, other.pid)
+        other.kill()
+
+
+def _assert_out_of_reach(room: Room, other: int) -> None:
     ended = room.python(
         f"import os, signal\n"
-        f"for pid in (-1, {os.getpid()}, {os.getppid()}):\n"
+        f"for pid in (-1, {os.getpid()}, {other}):\n"
         f"  if pid > 0:\n"
         f"    try:\n      os.kill(pid, 0); print('reached', pid)\n"
         f"    except OSError as why:\n      print('no', pid, type(why).__name__)\n"

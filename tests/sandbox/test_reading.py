@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -31,8 +32,13 @@ def read(jail: Jail, errand: Errand, haul: Haul) -> Ended:
     return asyncio.run(jail.run(errand))
 
 
+def read_in(room: Room, haul: Haul, **more: Any) -> Ended:
+    """As the user whose room it is."""
+    return room.do(read, room.jail, room.errand("fetch_page", **more), haul)
+
+
 def test_a_page_is_read_in_the_sandbox(room: Room) -> None:
-    ended = read(room.jail, room.errand("fetch_page"), PAGE)
+    ended = read_in(room, PAGE)
     assert ended == Ended(
         "Address: https://example.org/\nTitle: T\n\nread on [#1]\n\nLinks:\n[#1] https://example.org/b", True
     )
@@ -48,17 +54,17 @@ def test_a_page_is_read_where_there_is_no_sandbox(tmp_path: Path) -> None:
 
 def test_a_whole_body_of_the_longest_kind_comes_through(room: Room) -> None:
     haul = msgspec.structs.replace(PAGE, body=b"<p>" + b"\xff\x00 long " * 262_144, is_cut=True)
-    ended = read(room.jail, room.errand("fetch_page"), haul)
+    ended = read_in(room, haul)
     assert ended.ok and "[part 1 of" in ended.text and "there was more" in ended.text
 
 
 def test_a_page_that_is_made_to_take_for_ever_is_stopped(room: Room) -> None:
-    ended = read(room.jail, room.errand("fetch_page", within_s=1.0), msgspec.structs.replace(PAGE, body=SLOW))
+    ended = read_in(room, msgspec.structs.replace(PAGE, body=SLOW), within_s=1.0)
     assert not ended.ok and ended.code in {"timeout", "ended"}
 
 
 def test_what_cannot_be_read_is_an_outcome(room: Room) -> None:
-    ended = read(room.jail, room.errand("fetch_page"), Haul("https://example.org/", 200, "image/png", b"\x89PNG"))
+    ended = read_in(room, Haul("https://example.org/", 200, "image/png", b"\x89PNG"))
     assert (ended.ok, ended.code) == (False, "not_text")
-    ended = read(room.jail, room.errand("fetch_page"), Haul("https://example.org/", 200, "application/pdf", b"%PDF-1"))
+    ended = read_in(room, Haul("https://example.org/", 200, "application/pdf", b"%PDF-1"))
     assert (ended.ok, ended.code) == (False, "bad_pdf")
