@@ -19,6 +19,18 @@ PACKAGES = ("mycoswarm", "llama_cpp", "uvicorn", "tzdata", "zeroconf")
 MODULES = ("zttp", "_json", "_bisect")
 LEFT_OUT = (
     *("llama_cpp.server", "numpy.f2py", "numpy.testing", "setuptools", "tkinter", "pydoc", "pdb", "pip"),
+    *(
+        "pydoc_data",
+        "doctest",
+        "lib2to3",
+        "idlelib",
+        "ensurepip",
+        "turtle",
+        "distutils",
+        "venv",
+        "xmlrpc",
+        "pydantic.v1",
+    ),
     "pygments",  # rich wants it for colours of source code, which nobody here is shown
     "readline",  # its library is under the GPL, and this program is not; `chat` then has no arrow keys
 )

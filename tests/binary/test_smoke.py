@@ -8,7 +8,7 @@ import pytest
 from house.tree import ROOT
 
 BINARY = ROOT / "build" / "out" / f"mycoswarm-node-{platform.system().lower()}-{platform.machine()}"
-DOWNLOAD_BYTES = 45 << 20
+DOWNLOAD_BYTES = 45_000_000
 
 pytestmark = [
     pytest.mark.slow,
