@@ -120,7 +120,7 @@ def test_an_exam_shows_how_far_it_is_and_leaves_its_score(shown: Shown) -> None:
     expect(card.locator("progress")).to_have_count(0)
     assert shown.model("spore")["certificate"] is None
     shown.press("Examine spore", card)
-    expect(card.get_by_text("Score by kind")).to_be_visible(timeout=90_000)
+    expect(card.get_by_text("Score by kind")).to_be_visible(timeout=240_000)
     score = shown.model("spore")["certificate"]
     expect(card).to_contain_text(f"{score['percent']} % ({score['right']} of {score['cases']})")
 
