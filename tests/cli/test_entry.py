@@ -10,6 +10,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from mycoswarm.base.program import FLAG, entry_words
+from mycoswarm.catalog.shelf import BUILT_IN_PATH
 from mycoswarm.cli.entry import COMMANDS, main
 
 
@@ -19,9 +21,24 @@ def test_every_command_explains_itself(name: str) -> None:
     assert done.exit_code == 0 and "Usage:" in done.output
 
 
-def test_the_list_shows_all_commands_but_the_internal_one() -> None:
+def test_the_list_shows_all_commands() -> None:
     listed = main.list_commands(click.Context(main))  # type: ignore[attr-defined]
-    assert set(listed) == set(COMMANDS) - {"stage"}
+    assert set(listed) == set(COMMANDS)
+
+
+@pytest.mark.slow
+def test_the_program_starts_its_own_children_and_no_other_module(tmp_path: Path) -> None:
+    """The words of the packed program, to this one."""
+
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [*entry_words(), FLAG, *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+
+    read = run("mycoswarm.catalog.inspection", str(BUILT_IN_PATH), "10")
+    assert read.returncode == 0 and "spore" in read.stdout, read.stderr
+    for words in (["json.tool"], ["mycoswarm.daemon.service"], []):
+        refused = run(*words)
+        assert refused.returncode == 1 and "not a module to start" in refused.stderr
 
 
 def test_a_word_that_is_no_command_is_a_usage_error() -> None:

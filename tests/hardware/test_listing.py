@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mycoswarm.hardware.listing import Listing, device_command, list_devices, parse_pci_address, read_listing
+from mycoswarm.hardware.listing import Listing, list_devices, parse_pci_address, read_listing
 from mycoswarm.hardware.probe import Outcome
 
 CARD = {
@@ -66,11 +66,7 @@ def test_a_machine_without_llama_cpp_is_told_so() -> None:
     assert read_listing(missing) == Listing(None, "llama.cpp is not installed here")
 
 
-def test_the_command_is_the_prefix_and_the_module() -> None:
-    assert device_command(("mycoswarm-node", "module")) == ("mycoswarm-node", "module", "mycoswarm.hardware.devices")
-
-
-def test_a_prefix_that_starts_nothing_is_a_reason() -> None:
+def test_a_command_that_starts_nothing_is_a_reason() -> None:
     assert list_devices(("mycoswarm-no-such-command",)).devices is None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from house.tree import ROOT
+from house.tree import ROOT, texts
 
 NEEDED = ("sh", "cat", "dirname", "sha256sum", "mkdir", "flock", "tail", "uname", "grep", "cut")
 COPIED = ("constraints.txt", "pyproject.toml", "build/venv", "build/run", "build/capture.py")
@@ -82,3 +82,22 @@ def test_shell_files_name_no_shell_but_sh() -> None:
     for path in (ROOT / "build").iterdir():
         if path.is_file() and os.access(path, os.X_OK) and path.suffix != ".py":
             assert path.read_text().startswith("#!/bin/sh\n"), path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed (apt install shellcheck)")
+def test_shellcheck_finds_nothing_in_any_shell_file() -> None:
+    files = [str(path) for path, text in texts() if text.startswith("#!/bin/sh")]
+    assert len(files) >= 8
+    done = subprocess.run(["shellcheck", *files], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_binary_s_recipe_names_all_that_is_missing(bare: Path) -> None:
+    target = bare / "tree" / "build" / "binary"
+    shutil.copy2(ROOT / "build" / "binary", target)
+    done = subprocess.run([target], env={"PATH": str(bare / "bin")}, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    for package in ("cmake", "ninja-build", "ccache", "patchelf", "g++", "zstd", "python3"):
+        assert package in done.stderr
+    assert not (bare / "tree" / "build" / "out").exists()

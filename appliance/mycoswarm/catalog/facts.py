@@ -8,7 +8,6 @@ import contextlib
 import os
 import selectors
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 from gguf import LlamaFileType
 
 from mycoswarm.base.errors import ModelFileError, SetupError, StorageError, SwarmError
+from mycoswarm.base.program import module_words
 from mycoswarm.catalog.architecture import (
     MAX_LAYERS,
     TABLE_TENSOR,
@@ -27,7 +27,7 @@ from mycoswarm.catalog.architecture import (
 from mycoswarm.catalog.container import Container, read_container
 from mycoswarm.catalog.piece import Watcher, hash_file
 
-CHILD = (sys.executable, "-P", "-m", "mycoswarm.catalog.inspection")
+CHILD = module_words("mycoswarm.catalog.inspection")
 _MAX_TEMPLATE_CHARACTERS = 1 << 20  # the longest in use have about 20 thousand
 _MAX_ANSWER_BYTES = 16 << 20
 _MAX_NAME_CHARACTERS = 200

@@ -20,9 +20,10 @@ _MEMORY_BYTES = 2 << 30
 _STEPS = 200  # of progress
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Read one file and say what it is; 1 where it is refused."""
     install(Guard())  # it has nothing to connect to
+    arguments = sys.argv[1:]
     limit_self(int(arguments[1]))
     encoder = msgspec.json.Encoder()
     said = -1
@@ -64,4 +65,4 @@ def limit_self(cpu_s: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -15,7 +15,7 @@ def version(as_json: bool) -> None:
     """Show the versions of this program and of what it stands on."""
     found = {
         "mycoswarm": _installed("mycoswarm"),
-        "llama-cpp-python": _installed("llama-cpp-python"),
+        "llama-cpp-python": _installed("llama_cpp_python"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }

@@ -1,15 +1,19 @@
 """`mycoswarm-node`: the one command. Light to start: a command's module is imported when the command is asked for."""
 
 import importlib
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mycoswarm.base.egress import Guard, install
+from mycoswarm.base.errors import SwarmError
+from mycoswarm.base.program import asked_module, settle
 from mycoswarm.cli.warden import keep
 
-# Command -> the module that holds it. `stage` is internal and not listed.
+# Command -> the module that holds it.
 COMMANDS = {
     "adopt": "enrol",
     "agent": "troupe",
@@ -26,6 +30,7 @@ COMMANDS = {
     "join": "enrol",
     "keys": "things",
     "leave": "enrol",
+    "licenses": "imprint",
     "ledger": "proof",
     "library": "bookcase",
     "mcp": "vendor",
@@ -34,9 +39,10 @@ COMMANDS = {
     "rules": "ruling",
     "run": "running",
     "search": "outside",
-    "stage": "child",
+    "service": "upkeep",
     "token": "enrol",
     "tool": "handiwork",
+    "update": "renewal",
     "version": "edition",
 }
 
@@ -50,8 +56,8 @@ class _Commands(click.Group):
         return super().__call__(*args, obj=guard, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands but the internal one."""
-        return sorted(set(COMMANDS) - {"stage"})
+        """All commands."""
+        return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
@@ -81,5 +87,19 @@ def main(ctx: click.Context, folder: Path) -> None:
     ctx.obj = folder
 
 
+def program() -> None:
+    """What a process of ours begins with: it becomes the child that it is asked to be, or the command line."""
+    settle(os.environ, sys.path)
+    try:
+        module = asked_module(sys.argv[1:])
+    except SwarmError as error:
+        sys.exit(f"mycoswarm-node: {error.message}")
+    if module is None:
+        main()
+    else:
+        sys.argv[:] = [sys.argv[0], *sys.argv[3:]]
+        sys.exit(importlib.import_module(module).main())
+
+
 if __name__ == "__main__":
-    main()
+    program()

@@ -6,7 +6,6 @@ Each daemon has its own data folder and ends when its stdin closes, so a killed 
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -16,10 +15,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mycoswarm.base.errors import SetupError, SwarmError
+from mycoswarm.base.program import entry_words
 from mycoswarm.cli.call import Call
 from mycoswarm.cli.enrol import wait_for_role
 
-ARGV = (sys.executable, "-P", "-m", "mycoswarm.cli.entry")
+ARGV = entry_words()
 START_S = 60.0  # of a daemon, on a slow card
 FIND_S = 20.0
 READY_S = 60.0  # until every node has looked at its machine and shown its card

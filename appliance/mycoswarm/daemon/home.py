@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from mycoswarm.base.errors import NotFoundError, SwarmError
+from mycoswarm.base.program import module_words
 from mycoswarm.base.settings import Settings
 from mycoswarm.catalog.depot import PieceStore
 from mycoswarm.catalog.facts import ModelFacts
@@ -39,7 +39,7 @@ from mycoswarm.swarm.identity import Identity
 from mycoswarm.swarm.key import is_signed
 
 DATABASE_NAME = "node.db"
-STAGE_ARGV = (sys.executable, "-P", "-m", "mycoswarm.stage.process")
+STAGE_ARGV = module_words("mycoswarm.stage.process")
 LOOK_S = 1.0  # the shelf is read again at most this often; `models add` shows up within it
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """The child process that asks llama.cpp which devices it can compute on, and prints them as JSON.
 
-Run as `python -m mycoswarm.hardware.devices` (or through the binary's own way to start a module), never
+A process of its own (base/program.py has the words that start it), never
 imported by the daemon: loading llama.cpp starts GPU drivers, which may crash or hang the whole process.
 `listing.py` starts this child and reads its answer, one line:
 
@@ -12,10 +12,12 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 from llama_cpp import llama_cpp
 
 from mycoswarm.base.egress import Guard, install
+from mycoswarm.hardware.plugin import load_back_ends
 
 # enum ggml_backend_dev_type, ggml/include/ggml-backend.h of llama-cpp-python 0.3.36
 _KINDS = ("cpu", "gpu", "igpu", "accel", "meta")
@@ -51,10 +53,7 @@ def main() -> int:
 
 def _describe_all() -> list[dict[str, str | int | None]]:
     library = _prepare(llama_cpp._lib)
-    if library.ggml_backend_dev_count() == 0:
-        # Back ends built as plug-ins load only on request. The folder is named: the default search also
-        # looks into the current one, where anybody could have put a library.
-        library.ggml_backend_load_all_from_path(os.fsencode(llama_cpp._base_path))
+    load_back_ends(library, Path(llama_cpp._base_path))
     return [_describe(library, index) for index in range(library.ggml_backend_dev_count())]
 
 
@@ -76,8 +75,6 @@ def _describe(library: ctypes.CDLL, index: int) -> dict[str, str | int | None]:
 
 def _prepare(library: ctypes.CDLL) -> ctypes.CDLL:
     """Declare the functions; without this a pointer is cut to 32 bits."""
-    library.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
-    library.ggml_backend_load_all_from_path.restype = None
     library.ggml_backend_dev_count.argtypes = []
     library.ggml_backend_dev_count.restype = ctypes.c_size_t
     library.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]

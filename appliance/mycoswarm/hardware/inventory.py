@@ -10,11 +10,12 @@ from mycoswarm.hardware.cgroup import read_allowance
 from mycoswarm.hardware.darwin import Darwin, ask_darwin, parse_board, parse_memory, parse_system
 from mycoswarm.hardware.disk import Disk, read_disk
 from mycoswarm.hardware.gpu import Gpu, is_software, merge_cards, merge_gpus
-from mycoswarm.hardware.listing import PYTHON_PREFIX, Listing, list_devices
+from mycoswarm.hardware.listing import Listing, list_devices
 from mycoswarm.hardware.machine import Machine
 from mycoswarm.hardware.memory import read_memory
 from mycoswarm.hardware.nvidia import NvidiaReading, load_nvidia, read_nvidia
 from mycoswarm.hardware.pci import read_cards
+from mycoswarm.hardware.plugin import find_plugins, plugin_folder
 from mycoswarm.hardware.processor import parse_sysctl, read_processor
 from mycoswarm.hardware.system import read_system
 from mycoswarm.hardware.thermal import read_temperature_celsius
@@ -28,18 +29,17 @@ class Sources:
     listing: Listing
     nvidia: NvidiaReading
     darwin: Darwin | None
+    plugins: tuple[str, ...] = ()
 
 
-def inspect_machine(data_folder: Path, *, prefix: Sequence[str] = PYTHON_PREFIX) -> Machine:
-    """Inspect the machine that this runs on. Blocks up to 20 s in drivers and children: call it in a thread.
-
-    `prefix` starts a module of ours by name as a child process (see `listing.device_command`).
-    """
+def inspect_machine(data_folder: Path) -> Machine:
+    """Inspect the machine that this runs on. Blocks up to 20 s in drivers and children: call it in a thread."""
     sources = Sources(
         disk=read_disk(data_folder),
-        listing=list_devices(prefix),
+        listing=list_devices(),
         nvidia=read_nvidia(load_nvidia()),
         darwin=ask_darwin() if sys.platform == "darwin" else None,
+        plugins=_plugins(),
     )
     return read_machine(Path("/"), sources)
 
@@ -74,4 +74,9 @@ def _note(sources: Sources, bus: Sequence[Gpu]) -> list[str]:
     for device in sources.listing.devices or ():
         if device.kind in ("gpu", "igpu") and is_software(device):
             notes.append(f"{device.description} computes on the CPU and is not counted as a GPU.")
-    return notes
+    return [*notes, *sources.plugins]
+
+
+def _plugins() -> tuple[str, ...]:
+    found, refused = find_plugins(plugin_folder())
+    return (*(f"llama.cpp is given the further back end {path}." for path in found), *(f"{line}." for line in refused))

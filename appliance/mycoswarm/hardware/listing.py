@@ -2,16 +2,14 @@
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mycoswarm.base.program import module_words
 from mycoswarm.hardware.probe import Outcome, run_briefly
 from mycoswarm.hardware.root import clean
 
-# -P keeps the current folder out of the module search path: nothing planted there is run.
-PYTHON_PREFIX = (sys.executable, "-P", "-m")
-_MODULE = "mycoswarm.hardware.devices"
+DEVICES = module_words("mycoswarm.hardware.devices")
 # Starting a GPU driver for the first time after boot takes seconds.
 LISTING_LIMIT_S = 10.0
 # A llama.cpp build knows at most 16 devices per back end (GGML_CUDA_MAX_DEVICES, GGML_VK_MAX_DEVICES).
@@ -45,14 +43,9 @@ class Listing:
     reason: str | None
 
 
-def device_command(prefix: Sequence[str] = PYTHON_PREFIX) -> tuple[str, ...]:
-    """The command that prints the device list: `prefix` is whatever starts a module by its name here."""
-    return (*prefix, _MODULE)
-
-
-def list_devices(prefix: Sequence[str] = PYTHON_PREFIX, *, limit_s: float = LISTING_LIMIT_S) -> Listing:
+def list_devices(command: Sequence[str] = DEVICES, *, limit_s: float = LISTING_LIMIT_S) -> Listing:
     """Ask llama.cpp in a child process. Blocks up to `limit_s` seconds; never raises for what the child does."""
-    return read_listing(run_briefly(device_command(prefix), limit_s=limit_s))
+    return read_listing(run_briefly(command, limit_s=limit_s))
 
 
 def read_listing(outcome: Outcome) -> Listing:

@@ -5,20 +5,20 @@ is looked at. As another user a user namespace is made.
 """
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from mycoswarm.base.errors import SetupError
+from mycoswarm.base.program import PACKED, module_words
 from mycoswarm.sandbox.enclosure import NOBODY
 from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.turnkey import Plan
 from mycoswarm.sandbox.view import SCRATCH, WORKSPACE, environment, seen, view_of
 
-RUNNER = (sys.executable, "-P", "-m", "mycoswarm.sandbox.runner")
-_TURNKEY = (sys.executable, "-P", "-m", "mycoswarm.sandbox.turnkey")
+RUNNER = module_words("mycoswarm.sandbox.runner")
+_TURNKEY = module_words("mycoswarm.sandbox.turnkey")
 
 
 def caged(
@@ -56,6 +56,10 @@ def caged(
         start += ["--tmpfs", path, "--remount-ro", path]
     start += ["--dev", "/dev", "--remount-ro", "/dev"]
     start += ["--bind", str(workspace), WORKSPACE]
+    if PACKED is not None:
+        # It finds itself by this link, and ends where there is none; the rest of /proc stays out.
+        start += ["--perms", "0755", "--dir", "/proc", "--perms", "0755", "--dir", "/proc/self"]
+        start += ["--symlink", str(PACKED), "/proc/self/exe"]
     start += ["--remount-ro", "/", "--chdir", "/"]  # the runner goes to the workspace, once it may
     if seccomp_fd is not None:
         start += ["--seccomp", str(seccomp_fd)]

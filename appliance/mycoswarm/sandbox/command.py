@@ -3,6 +3,7 @@
 import contextlib
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from mycoswarm.base.errors import SetupError
+from mycoswarm.base.program import PACKED
 
 MAX_OUTPUT_BYTES = 64 << 10
 READ_BYTES = 1 << 14
@@ -31,11 +35,29 @@ def run_shell(command: str, seconds: int = DEFAULT_S) -> Outcome:
 
 
 def run_python(code: str, seconds: int = DEFAULT_S) -> Outcome:
-    """Run a program with this Python, apart from its environment and from the workspace's modules."""
+    """Run a program with Python, apart from its environment and from the workspace's modules.
+
+    Raises:
+        SetupError: there is no Python here.
+    """
     with tempfile.NamedTemporaryFile("w", prefix="program-", suffix=".py", encoding="utf-8") as file:
         file.write(code)
         file.flush()
-        return _run((sys.executable, "-I", "-B", file.name), seconds)
+        return _run((_interpreter(), "-I", "-B", file.name), seconds)
+
+
+def _interpreter() -> str:
+    """The Python for a program: this one, or the system's where we are packed and bring none."""
+    if PACKED is None:
+        return sys.executable
+    found = shutil.which("python3")
+    if found is None:
+        raise SetupError(
+            "this node has no Python for programs: mycoswarm-node is packed and brings none",
+            hint="Install python3 there, for instance `apt install python3`, or use run_shell.",
+            code="no_python",
+        )
+    return found
 
 
 def _run(words: Sequence[str], seconds: int) -> Outcome:

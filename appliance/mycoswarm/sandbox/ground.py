@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mycoswarm.base.errors import SetupError
+from mycoswarm.base.program import PACKED
 from mycoswarm.sandbox.cage import caged, locked
 from mycoswarm.sandbox.enclosure import NOBODY
 from mycoswarm.sandbox.filter import program
@@ -21,7 +22,7 @@ TRY_S = 10.0
 
 # Said by what was shut in and by nothing else: a program of that name that only starts others is no sandbox.
 _HELD = b"held"
-_LOOK = f"test -d {WORKSPACE} && test ! -e /proc && echo {_HELD.decode()}"
+_LOOK = f"test -d {WORKSPACE} && test ! -e /proc/1 && echo {_HELD.decode()}"
 # Tries what must not be possible, then what must be. Words: a file outside, a process outside, the workspace.
 _TRY = f"""
 import os, socket, sys
@@ -90,6 +91,8 @@ async def find_level(given: str | None = None, hidden: Iterable[Path] = ()) -> S
         return _bare(f"there is no sandbox for {platform.system()} yet")
     bwrap = given or shutil.which("bwrap")
     why = "bubblewrap is not installed: `apt install bubblewrap`"
+    if PACKED is not None:
+        await asyncio.to_thread(_open, PACKED.parent)
     if bwrap is not None:
         for own_user in _users():
             level = SandboxLevel("bubblewrap", bwrap, own_user, (), ())
@@ -101,6 +104,8 @@ async def find_level(given: str | None = None, hidden: Iterable[Path] = ()) -> S
 
 async def find_landlock(why: str, hidden: Iterable[Path] = (), *, in_place: bool = False) -> SandboxLevel:
     """Try what there is without bubblewrap. `why`: why not with it. `in_place`: without namespaces at once."""
+    if PACKED is not None:  # what tries it out is a Python program, and none could be started
+        return _bare(f"{why}; as one file the program has only bubblewrap's sandbox yet")
     known = min(version(), NEWEST)
     if known < WITH_TRUNCATE:
         had = f"only knows version {known} of Landlock, not {WITH_TRUNCATE}" if known else "has no Landlock"
@@ -120,6 +125,16 @@ async def find_landlock(why: str, hidden: Iterable[Path] = (), *, in_place: bool
     if fault := await _fault(level, hidden):
         return _bare(f"{why}; Landlock does not work here: {fault}")
     return _walled(level, why)
+
+
+def _open(folder: Path) -> None:
+    """Let others read the unpacked program, as they may any program: inside, a tool is somebody else.
+
+    It is unpacked for one user alone. The folders above it stay as they are.
+    """
+    for each in (folder, *folder.rglob("*")):
+        if not each.is_symlink():
+            each.chmod(each.stat().st_mode | (0o555 if each.is_dir() else 0o444))
 
 
 def _users() -> tuple[bool, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 import mycoswarm
+from mycoswarm.base.program import PACKED
 
 WORKSPACE = "/workspace"
 SCRATCH = "/tmp"  # noqa: S108  # the sandbox's own
@@ -73,7 +74,8 @@ def seen(hidden: Iterable[Path], roots: Iterable[Path]) -> list[Path]:
 def python_roots() -> tuple[Path, ...]:
     """The folders that this Python and this package are in, as far as /usr does not hold them."""
     found: list[Path] = []
-    for text in (sys.base_prefix, sys.base_exec_prefix, sys.prefix, os.path.dirname(mycoswarm.__file__)):  # noqa: PTH120
+    prefixes = (sys.base_prefix, sys.base_exec_prefix, sys.prefix, os.path.dirname(mycoswarm.__file__))  # noqa: PTH120
+    for text in prefixes if PACKED is None else (PACKED.parent,):  # the unpacked program is all in one folder
         for root in (Path(text), Path(text).resolve()):
             if not any(root.is_relative_to(known) for known in (Path("/usr"), *found)):
                 found.append(root)

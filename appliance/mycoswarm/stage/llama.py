@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mycoswarm.base.errors import CapacityError, InputError, ModelFileError, StageError, SwarmError
+from mycoswarm.hardware.plugin import load_back_ends
 from mycoswarm.stage.capture import Capture, TensorFunctions
 from mycoswarm.stage.log import Log
 from mycoswarm.wire.plan import Conditions
@@ -43,6 +44,7 @@ def shared_log() -> Log:
 
     log.callback = raw.llama_log_callback(hear)
     raw.llama_log_set(log.callback, ctypes.c_void_p(0))
+    load_back_ends(raw._lib, Path(raw._base_path))
     raw.llama_backend_init()
     return log
 

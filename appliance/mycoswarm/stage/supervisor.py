@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mycoswarm.base.errors import ProtocolError, StageError, SwarmError
+from mycoswarm.hardware.plugin import FOLDER_NAME
 from mycoswarm.wire.line import LineSplitter, decode_report, encode_line
 from mycoswarm.wire.order import AnyOrder, Ping
 from mycoswarm.wire.report import AnyReport, Failed, Pong, Ready
@@ -35,6 +36,7 @@ MAX_REPORTS = 256  # waiting to be taken; then the child waits
 
 _SYSTEM = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH"})
 _PYTHON = frozenset({"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONWARNINGS", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"})
+_OWN = frozenset({FOLDER_NAME})
 _PREFIXES = ("CUDA_", "NVIDIA_", "GGML_", "HIP_", "ROCR_", "HSA_", "VK_", "MESA_")
 _GRAVE = re.compile(
     r"error|fail|assert|abort|fatal|unable|cannot|exception|invalid|out of memory|killed", re.IGNORECASE
@@ -55,7 +57,9 @@ class Launch:
 def stage_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The part of an environment that a stage gets."""
     return {
-        name: value for name, value in environment.items() if name in _SYSTEM | _PYTHON or name.startswith(_PREFIXES)
+        name: value
+        for name, value in environment.items()
+        if name in _SYSTEM | _PYTHON | _OWN or name.startswith(_PREFIXES)
     }
 
 

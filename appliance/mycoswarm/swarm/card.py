@@ -95,7 +95,7 @@ def check_versions(mine: Card, theirs: Card) -> None:
 
 def llama_version() -> str:
     """Give the version of the installed llama.cpp binding without loading it; "none" where it is missing."""
-    return _installed("llama-cpp-python")
+    return _installed("llama_cpp_python")
 
 
 def own_version() -> str:

@@ -1,0 +1,145 @@
+"""The licences of everything that goes into the binary, as one text for each part, and a list of the parts.
+
+They come from the installed packages themselves, from llama.cpp's source, and for libraries of the system from Debian's
+own copyright files. A part without a licence text ends the build: it may not be given on.
+"""
+
+import importlib.metadata
+import json
+import platform
+import re
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from freeze import RAW
+from llama import SOURCE
+
+from bench import ROOT, BuildError, pinned, say
+
+NAMED = re.compile(r"(licen[cs]e|copying|notice|authors)", re.IGNORECASE)
+# The C library and its loader stay the system's own.
+SYSTEM = re.compile(r"(ld-linux.*|libc|libm|libdl|libpthread|librt|libutil|libresolv)\.so.*")
+# Parts of the standard library that are not packed.
+UNUSED = frozenset({"_tkinter", "readline", "nis", "_dbm", "_gdbm", "_curses", "_curses_panel", "_crypt"})
+MAX_TEXT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something of others inside the binary. `kind`: python, native or runtime."""
+
+    name: str
+    version: str
+    licence: str
+    kind: str
+    text: str
+
+
+def gather_licences(site: Path) -> tuple[Part, ...]:
+    """Write the texts and their list into what will be packed."""
+    parts = sorted(
+        [*_distributions(site), *_native(site), _llama(), _python(), _nuitka()], key=lambda part: part.name.lower()
+    )
+    silent = [part.name for part in parts if not part.text.strip()]
+    if silent:
+        raise BuildError(f"no licence text found for {', '.join(silent)}")
+    folder = RAW / "mycoswarm" / "licenses"
+    folder.mkdir(parents=True)
+    for part in parts:
+        (folder / f"{part.name}.txt").write_text(part.text, "utf-8")
+    (folder / "ours.txt").write_text((ROOT / "LICENSE").read_text("utf-8"), "utf-8")
+    listed = [{"name": p.name, "version": p.version, "licence": p.licence, "kind": p.kind} for p in parts]
+    (folder / "list.json").write_text(json.dumps(listed, indent=1) + "\n", "utf-8")
+    say(f"licences of {len(parts)} parts")
+    return tuple(parts)
+
+
+def _distributions(site: Path) -> list[Part]:
+    found = []
+    for each in importlib.metadata.distributions(path=[str(site)]):
+        name = each.metadata["Name"]
+        if name == "mycoswarm":
+            continue
+        paths = [Path(str(file.locate())) for file in each.files or () if NAMED.search(Path(str(file)).name)]
+        texts = [path.read_text("utf-8", "replace") for path in sorted(paths) if _is_text(path)]
+        said = each.metadata.get("License-Expression") or each.metadata.get("License") or _classified(each)
+        text = "\n\n".join(texts) or _standing_in(name, said)
+        found.append(Part(name, each.version, said.splitlines()[0][:100] if said else "see text", "python", text))
+    return found
+
+
+def _is_text(path: Path) -> bool:
+    return path.is_file() and path.suffix not in (".py", ".pyc", ".so") and path.stat().st_size < MAX_TEXT_BYTES
+
+
+def _classified(each: importlib.metadata.Distribution) -> str:
+    said = [line for line in each.metadata.get_all("Classifier") or () if line.startswith("License ::")]
+    return "; ".join(line.rpartition(" :: ")[2] for line in said)
+
+
+def _standing_in(name: str, said: str) -> str:
+    """For packages that name their licence and bring no text: what they say of themselves."""
+    return f"{name} brings no licence text along. It says of itself: {said}\n" if said else ""
+
+
+def _llama() -> Part:
+    home = SOURCE / "vendor" / "llama.cpp"
+    texts = [home / "LICENSE", *sorted((home / "licenses").glob("LICENSE*"))]
+    joined = "\n\n".join(path.read_text("utf-8") for path in texts)
+    return Part("llama.cpp", f"of llama-cpp-python {pinned('llama-cpp-python')}", "MIT", "native", joined)
+
+
+def _python() -> Part:
+    places = [Path(sysconfig.get_path("stdlib")) / "LICENSE.txt", Path("/usr/share/doc/python3/copyright")]
+    text = next((path.read_text("utf-8", "replace") for path in places if path.exists()), "")
+    return Part("CPython", platform.python_version(), "PSF-2.0", "runtime", text)
+
+
+def _nuitka() -> Part:
+    each = importlib.metadata.distribution("nuitka")
+    paths = [Path(str(f.locate())) for f in each.files or () if "LICENSE-RUNTIME" in str(f) or "NOTICE" in str(f)]
+    text = "\n\n".join(path.read_text("utf-8") for path in sorted(paths))
+    return Part("Nuitka-runtime", each.version, "see text", "runtime", text)
+
+
+def _native(site: Path) -> list[Part]:
+    """Libraries of the system that extension modules need: Nuitka packs them too."""
+    dynamic = Path(sysconfig.get_path("stdlib")) / "lib-dynload"
+    modules = [path for path in dynamic.glob("*.so") if path.name.partition(".")[0] not in UNUSED]
+    modules += site.rglob("*.so*")
+    needed: dict[str, Path] = {}
+    for module in modules:
+        listed = subprocess.run(["ldd", module], capture_output=True, text=True, check=False, timeout=60).stdout
+        for path in re.findall(r"=> (/\S+)", listed):
+            if not SYSTEM.fullmatch(Path(path).name) and str(path).startswith(("/lib", "/usr/lib")):
+                needed[Path(path).name] = Path(path)
+    parts = {}
+    for path in needed.values():
+        package, version = owner_of(path)
+        copyright_file = Path("/usr/share/doc") / package / "copyright"
+        text = copyright_file.read_text("utf-8", "replace") if copyright_file.exists() else ""
+        parts[package] = Part(package, version, "see text", "native", text)
+    return list(parts.values())
+
+
+@cache
+def owner_of(path: Path) -> tuple[str, str]:
+    """The Debian package that a library of this system is of, and its version."""
+    for place in (path, path.resolve(), Path("/usr") / str(path)[1:]):
+        told = subprocess.run(["dpkg-query", "-S", place], capture_output=True, text=True, check=False, timeout=30)
+        if told.returncode == 0:
+            package = told.stdout.partition(":")[0]
+            shown = subprocess.run(
+                ["dpkg-query", "-W", "-f", "${Version}\n", package],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=30,
+            )
+            return package, shown.stdout.splitlines()[0]
+    print(f"no package owns {path}", file=sys.stderr)
+    return path.name.partition(".so")[0], "unknown"
