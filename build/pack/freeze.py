@@ -17,6 +17,8 @@ NAME = "mycoswarm-node"
 # Imported by name at run time, where Nuitka does not see it.
 PACKAGES = ("mycoswarm", "llama_cpp", "uvicorn", "tzdata", "zeroconf")
 MODULES = ("zttp", "_json", "_bisect")
+# They are asked for their version or their entry points at run time.
+DESCRIBED = ("mycoswarm", "llama_cpp_python", "mcp", "httpx2", "httpcore2", "opentelemetry-api", "pydantic")
 LEFT_OUT = (
     *("llama_cpp.server", "numpy.f2py", "numpy.testing", "setuptools", "tkinter", "pydoc", "pdb", "pip"),
     *(
@@ -117,8 +119,7 @@ def freeze(identity: Identity) -> Path:
         *(f"--include-package={name}" for name in PACKAGES),
         *(f"--include-module={name}" for name in MODULES),
         "--include-package-data=tzdata",
-        "--include-distribution-metadata=mycoswarm",
-        "--include-distribution-metadata=llama_cpp_python",
+        *(f"--include-distribution-metadata={name}" for name in DESCRIBED),
         f"--nofollow-import-to={','.join(LEFT_OUT)}",
         # The digest keeps two builds of one version apart: one never writes over the other's files while it runs.
         f"--onefile-tempdir-spec={{CACHE_DIR}}/mycoswarm/node/{identity.version}-{identity.digest[:12]}",

@@ -21,8 +21,8 @@ from llama import SOURCE
 from bench import ROOT, BuildError, pinned, say
 
 NAMED = re.compile(r"(licen[cs]e|copying|notice|authors)", re.IGNORECASE)
-# The C library and its loader stay the system's own.
-SYSTEM = re.compile(r"(ld-linux.*|libc|libm|libdl|libpthread|librt|libutil|libresolv)\.so.*")
+# The C library, its loader, and what leads to GPU drivers stay the system's own.
+SYSTEM = re.compile(r"(ld-linux.*|libc|libm|libdl|libpthread|librt|libutil|libresolv|libvulkan)\.so.*")
 # Parts of the standard library that are not packed.
 UNUSED = frozenset({"_tkinter", "readline", "nis", "_dbm", "_gdbm", "_curses", "_curses_panel", "_crypt"})
 MAX_TEXT_BYTES = 1 << 20

@@ -5,6 +5,7 @@ is one look; the first that is wrong ends it with status 1.
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -244,6 +245,7 @@ def daemon(trial: Trial) -> None:
         if "42" not in sum_:
             raise Wrong(f"the calculator says {sum_!r}")
         _tools(trial, data)
+        _embassy(trial, data, address)
         told(f"daemon ready in {ready_s:.2f} s (wanted: 1.5); dashboard of {len(page) + len(script)} bytes; it answers")
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
@@ -254,6 +256,28 @@ def daemon(trial: Trial) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     _wait_gone(trial, "a second daemon")
+
+
+def _embassy(trial: Trial, data: tuple[str, ...], address: str) -> None:
+    """MCP clients are answered: that part is loaded only when the first one comes."""
+    key, _, _ = trial.call(*data, "keys", "create", "smoke")
+    said = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "smoke", "version": "1"}}
+    request = urllib.request.Request(
+        f"http://{address}/mcp",
+        data=json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": said}).encode(),
+        headers={
+            "Authorization": f"Bearer {key.strip()}",
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+        },
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            told_ = answer.read()
+    except urllib.error.HTTPError as exc:
+        raise Wrong(f"/mcp answers {exc.code}: {exc.read()[:500]!r}") from exc
+    if b'"serverInfo"' not in told_:
+        raise Wrong(f"/mcp says {told_[:500]!r}")
 
 
 def _tools(trial: Trial, data: tuple[str, ...]) -> None:
