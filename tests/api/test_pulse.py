@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mycoswarm.api import pulse as module
 from mycoswarm.api.pulse import MAX_BEHIND, MAX_LISTENERS, Pulse, Section
 from mycoswarm.base.errors import BusyError, StorageError
 
@@ -30,14 +29,10 @@ class House:
         return read
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_S", 0.005)
-
-
-def house() -> House:
+def house(**waits: float) -> House:
     made = House()
-    made.pulse._sections = tuple(Section(one.name, one.read, 0.0) for one in made.pulse._sections)
+    sections = [Section(name, made.reader(name), 0.0) for name in made.values]
+    made.pulse = Pulse(sections, "run1", look_s=0.005, **waits)
     return made
 
 
@@ -161,12 +156,11 @@ def test_listeners_are_bounded_and_close_ends_them() -> None:
     asyncio.run(main())
 
 
-def test_a_stream_says_that_it_is_there_in_a_way_that_a_page_can_hear(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_says_that_it_is_there_in_a_way_that_a_page_can_hear() -> None:
     async def main() -> None:
-        h = house()
+        h = house(keep_alive_s=0.01)
         events = h.pulse.listen(None)
         await take(events)
-        monkeypatch.setattr(module, "KEEP_ALIVE_S", 0.01)
         async with asyncio.timeout(5):
             assert (await anext(events)).decode() == "event: here\ndata: \n\n"
         await events.aclose()

@@ -54,7 +54,11 @@ class _Listener:
 class Pulse:
     """Looks at all sections while somebody listens. `instance` is drawn anew at each start of the daemon."""
 
-    def __init__(self, sections: Sequence[Section], instance: str) -> None:
+    def __init__(
+        self, sections: Sequence[Section], instance: str, *, look_s: float = LOOK_S, keep_alive_s: float = KEEP_ALIVE_S
+    ) -> None:
+        """`look_s`: the time between two looks; `keep_alive_s`: a stream is never silent for longer."""
+        self._look_s, self._keep_alive_s = look_s, keep_alive_s
         self._sections, self._instance = tuple(sections), instance
         self._known: dict[str, str] = {}  # JSON by section
         self._read_at: dict[str, float] = {}
@@ -87,7 +91,7 @@ class Pulse:
             yield self._event(self._since(last))
             while True:
                 try:
-                    async with asyncio.timeout(KEEP_ALIVE_S):
+                    async with asyncio.timeout(self._keep_alive_s):
                         event = await one.waiting.get()
                 except TimeoutError:
                     event = b"event: here\ndata: \n\n"  # not a comment, which no page can see
@@ -113,7 +117,7 @@ class Pulse:
         while True:
             await self._look()
             self._ready.set()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._look_s)
 
     async def _look(self) -> None:
         now = time.monotonic()
