@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._context_streams import ContextReceiveStream
 
 from mycoswarm.base.errors import EndpointError, SwarmError
 from mycoswarm.external.conduit import Conduit, connect
@@ -35,17 +36,20 @@ async def calling(definition: Definition, passage: Passage, ending: Ending) -> A
     target = Target(name=definition.server, url=definition.url, place=definition.place, kind="the MCP server")
     spots = await prove(target, site_of(definition), passage)
     carrier = _Carrier(target, definition, spots, passage, ending)
-    client = httpx2.AsyncClient(transport=carrier, trust_env=False, follow_redirects=False, timeout=None)
-    way = streamable_http_client(
-        definition.url, http_client=client, terminate_on_close=False, max_sse_event_size=MAX_ANSWER_BYTES
-    )
-    reading, writing = await way.__aenter__()
-    try:  # left without what may go wrong inside: it would come out wrapped in groups
-        async with opened(definition.server, reading, writing, ending) as session:
-            yield session
-    finally:
-        await way.__aexit__(None, None, None)
-        await client.aclose()
+    async with httpx2.AsyncClient(transport=carrier, trust_env=False, follow_redirects=False, timeout=None) as client:
+        way = streamable_http_client(
+            definition.url, http_client=client, terminate_on_close=False, max_sse_event_size=MAX_ANSWER_BYTES
+        )
+        reading, writing = await way.__aenter__()
+        # A session closes its stream. A task of the package's that hands an answer in just then would fail, and its
+        # group with it; while a second end is open it waits instead, and is cancelled with the rest.
+        assert isinstance(reading, ContextReceiveStream)  # its type promises less
+        with contextlib.closing(reading.clone()):
+            try:  # left without what may go wrong inside: it would come out wrapped in groups
+                async with opened(definition.server, reading, writing, ending) as session:
+                    yield session
+            finally:
+                await way.__aexit__(None, None, None)
 
 
 class _Carrier(httpx2.AsyncBaseTransport):
