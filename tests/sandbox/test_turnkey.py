@@ -14,8 +14,9 @@ import pytest
 
 from daemons import until
 from mycoswarm.base.errors import SetupError
+from mycoswarm.base.program import module_words
 from mycoswarm.sandbox.cage import locked
-from mycoswarm.sandbox.ground import _TRY, find_landlock
+from mycoswarm.sandbox.ground import find_landlock
 from mycoswarm.sandbox.landlock import version
 from mycoswarm.sandbox.level import SandboxLevel
 from sandbox.conftest import Room
@@ -134,9 +135,9 @@ def test_without_namespaces_root_and_kernels_without_scopes_have_no_sandbox(lodg
 
 def test_the_trial_tells_a_sandbox_from_none(tmp_path: Path) -> None:
     (tmp_path / "outside").touch()
-    words = [sys.executable, "-I", "-c", _TRY, str(tmp_path / "outside"), str(os.getpid()), str(tmp_path)]
+    words = [*module_words("mycoswarm.sandbox.prover"), str(tmp_path / "outside"), str(os.getpid()), str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=30, env={"TMPDIR": str(tmp_path)})
-    assert done.returncode != 0 and "open was not refused" in done.stderr and not done.stdout
+    assert done.returncode != 0 and "reading a file outside was not refused" in done.stderr and not done.stdout
 
 
 def test_a_daemon_that_dies_before_the_tool_begins_is_noticed(tmp_path: Path) -> None:

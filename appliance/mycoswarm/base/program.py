@@ -19,6 +19,7 @@ ENTRY = "mycoswarm.cli.entry"
 STARTABLE = (
     "mycoswarm.catalog.inspection",
     "mycoswarm.hardware.devices",
+    "mycoswarm.sandbox.prover",
     "mycoswarm.sandbox.runner",
     "mycoswarm.sandbox.turnkey",
     "mycoswarm.stage.process",

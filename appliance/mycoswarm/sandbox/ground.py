@@ -10,43 +10,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mycoswarm.base.errors import SetupError
-from mycoswarm.base.program import PACKED
+from mycoswarm.base.program import PACKED, module_words
 from mycoswarm.sandbox.cage import caged, locked
 from mycoswarm.sandbox.enclosure import NOBODY
 from mycoswarm.sandbox.filter import program
 from mycoswarm.sandbox.landlock import NEWEST, WITH_SCOPES, WITH_TCP, WITH_TRUNCATE, version
 from mycoswarm.sandbox.level import SandboxLevel
+from mycoswarm.sandbox.prover import HELD
 from mycoswarm.sandbox.view import SCRATCH, WORKSPACE, environment
 
 TRY_S = 10.0
 
 # Said by what was shut in and by nothing else: a program of that name that only starts others is no sandbox.
-_HELD = b"held"
-_LOOK = f"test -d {WORKSPACE} && test ! -e /proc/1 && echo {_HELD.decode()}"
-# Tries what must not be possible, then what must be. Words: a file outside, a process outside, the workspace.
-_TRY = f"""
-import os, socket, sys
-outside, process, workspace = sys.argv[1:]
-def reached(what, *given):
-    try:
-        what(*given)
-    except OSError:
-        return False
-    sys.exit(f"{{what.__name__}} was not refused")
-reached(open, outside)
-reached(open, outside, "w")
-reached(open, "/etc/passwd")
-reached(os.listdir, "/proc/self")
-reached(os.chmod, outside, 0o600)
-reached(os.mkdir, outside + ".made")
-reached(os.kill, int(process), 0)
-reached(socket.socket)
-os.chdir(workspace)
-for path in ("file", os.path.join(os.environ["TMPDIR"], "file"), "/dev/null"):
-    with open(path, "w") as file:
-        file.write("text")
-print("{_HELD.decode()}")
-"""
+_HELD = HELD.encode()
+_LOOK = f"test -d {WORKSPACE} && test ! -e /proc/1 && echo {HELD}"
+_PROVER = module_words("mycoswarm.sandbox.prover")
 
 _LIMITS = (
     "CPU seconds and addresses of each process, file size, output, time, memory and disk of all together",
@@ -104,8 +82,6 @@ async def find_level(given: str | None = None, hidden: Iterable[Path] = ()) -> S
 
 async def find_landlock(why: str, hidden: Iterable[Path] = (), *, in_place: bool = False) -> SandboxLevel:
     """Try what there is without bubblewrap. `why`: why not with it. `in_place`: without namespaces at once."""
-    if PACKED is not None:  # what tries it out is a Python program, and none could be started
-        return _bare(f"{why}; as one file the program has only bubblewrap's sandbox yet")
     known = min(version(), NEWEST)
     if known < WITH_TRUNCATE:
         had = f"only knows version {known} of Landlock, not {WITH_TRUNCATE}" if known else "has no Landlock"
@@ -187,7 +163,7 @@ async def _fault(level: SandboxLevel, hidden: Iterable[Path]) -> str:
             words = caged(level, workspace=workspace, scratch=scratch, hidden=(), seccomp_fd=None)
             return await _failure([*words[: words.index("--")], "--", "/bin/sh", "-c", _LOOK], {})
         inside, temporary = (WORKSPACE, SCRATCH) if level.has_own_root else (str(workspace), str(scratch))
-        tries = (sys.executable, "-I", "-c", _TRY, str(outside), str(os.getpid()), inside)
+        tries = (*_PROVER, str(outside), str(os.getpid()), inside)
         try:
             words = locked(level, workspace=workspace, scratch=scratch, hidden=hidden, user_id=None, words=tries)
         except SetupError as exc:
