@@ -18,7 +18,7 @@ from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.runner import Ended
 from mycoswarm.sandbox.workspace import Workspaces
 from mycoswarm.servers.definition import Definition, Means, whole_name, write_means
-from mycoswarm.servers.hostel import Hostel
+from mycoswarm.servers.hostel import USUAL, Hostel, HouseRules
 from mycoswarm.servers.ware import Ware
 
 TIME = Definition(server="time", command=("python", "-m", "mcp_server_time", "--local-timezone", "UTC"))
@@ -100,13 +100,14 @@ class Lodge:
     level: SandboxLevel
     folder: Path
     passage: Passage = field(default_factory=lambda: Passage(permit=opened))
+    rules: HouseRules = USUAL
 
     def __post_init__(self) -> None:
         scratch = self.folder / "scratch"
         scratch.mkdir(exist_ok=True)
         self.jail = Jail(self.level, folder=scratch, hidden=(self.folder,))
         self.workspaces = Workspaces(self.folder / "workspaces")
-        self.hostel = Hostel(self.passage)
+        self.hostel = Hostel(self.passage, self.rules)
 
     def errand(self, tool: str, workspace: str = "run", within_s: float = 20.0, **arguments: Any) -> Errand:
         path, user_id = self.workspaces.open(workspace)

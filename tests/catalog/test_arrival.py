@@ -4,31 +4,27 @@ import hashlib
 import multiprocessing
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from mycoswarm.base.errors import BusyError, ModelFileError, StorageError
-from mycoswarm.catalog import arrival as module
-from mycoswarm.catalog.arrival import Intake, Slip, discard, unfinished
+from mycoswarm.catalog import arrival
+from mycoswarm.catalog.arrival import Slip, discard, unfinished
 
 DATA = b"GGUF" + bytes(range(256)) * 50
 SHA256 = hashlib.sha256(DATA).hexdigest()
 SOURCE = "hf:o/r/tiny.gguf"
-
-
-@pytest.fixture(autouse=True)
-def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SYNC_BYTES", 1000)
-    monkeypatch.setattr(module, "CHUNK_BYTES", 512)
+Intake = partial(arrival.Intake, sync_bytes=1000, chunk_bytes=512)  # small steps
 
 
 def slip(sha256: str | None = SHA256, source: str = SOURCE, total: int = len(DATA)) -> Slip:
     return Slip(source=source, total_bytes=total, sha256=sha256, validator='"v1"')
 
 
-def begun(folder: Path, sha256: str | None, count: int, *, leave: bool = True) -> Intake:
+def begun(folder: Path, sha256: str | None, count: int, *, leave: bool = True) -> arrival.Intake:
     """A file of which so many bytes have come; left in order, or as a process that is killed leaves it."""
     one = Intake(folder, "tiny")
     one.open(SOURCE)

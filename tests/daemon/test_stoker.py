@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from mycoswarm.base.errors import BusyError, NotFoundError, RefusedError
 from mycoswarm.chat.job import Asker
 from mycoswarm.chat.load import load_of
-from mycoswarm.daemon import stoker as module
 from mycoswarm.daemon.odometer import Odometer
 from mycoswarm.daemon.stoker import Stoker
 from mycoswarm.routing.action import Deny
@@ -59,7 +58,7 @@ class Hall(Bench):
 @asynccontextmanager
 async def stokers(hall: Hall) -> AsyncIterator[Stoker]:
     async with asyncio.timeout(10), hall.chat() as chat:
-        yield Stoker(chat, hall, hall.pool, hall.odometer)  # type: ignore[arg-type]  # all that it asks of an outlook
+        yield Stoker(chat, hall, hall.pool, hall.odometer, tell_s=0.01)  # type: ignore[arg-type]  # all that it asks of an outlook
 
 
 async def told_of(stoker: Stoker, name: str = "spore", **narrowing: Any) -> list[dict[str, Any]]:
@@ -67,9 +66,7 @@ async def told_of(stoker: Stoker, name: str = "spore", **narrowing: Any) -> list
         return [event async for event in events]
 
 
-def test_loading_tells_what_is_decided_how_far_it_is_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TELL_S", 0.01)
-
+def test_loading_tells_what_is_decided_how_far_it_is_and_the_end() -> None:
     async def main() -> None:
         hall = Hall()
         hall.door.clear()
@@ -89,9 +86,7 @@ def test_loading_tells_what_is_decided_how_far_it_is_and_the_end(monkeypatch: py
     asyncio.run(main())
 
 
-def test_who_leaves_while_it_loads_does_not_end_the_loading(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TELL_S", 0.01)
-
+def test_who_leaves_while_it_loads_does_not_end_the_loading() -> None:
     async def main() -> None:
         hall = Hall()
         hall.door.clear()

@@ -10,8 +10,8 @@ import pytest
 from hostels import TIME, Lodge, official, processes_with, raw
 from mycoswarm.base.errors import BusyError, SetupError, SwarmError
 from mycoswarm.sandbox.level import SandboxLevel
-from mycoswarm.servers import dialogue, hostel
 from mycoswarm.servers.definition import Means, write_means
+from mycoswarm.servers.hostel import HouseRules
 
 pytestmark = pytest.mark.slow
 
@@ -122,10 +122,8 @@ def test_a_server_that_never_greets_ends_with_its_call(lodge: Lodge) -> None:
     lodge.run(course)
 
 
-def test_a_server_that_never_greets_is_not_waited_for_when_nobody_asks_any_more(
-    lodge: Lodge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dialogue, "GREET_S", 2.0)
+def test_a_server_that_never_greets_is_not_waited_for_when_nobody_asks_any_more(lodge: Lodge) -> None:
+    lodge = replace(lodge, rules=HouseRules(greet_s=2.0))
 
     async def course() -> None:
         ware = (await lodge.wares(raw()))["act"]
@@ -171,10 +169,8 @@ def test_what_changes_while_a_server_runs_is_found_at_the_next_call(lodge: Lodge
         ("sys.exit('no key was given')", "has ended"),
     ],
 )
-def test_a_server_that_does_not_tell_its_tools_is_an_error_of_its_own(
-    lodge: Lodge, odd: str, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hostel, "LOOK_S", 3.0)
+def test_a_server_that_does_not_tell_its_tools_is_an_error_of_its_own(lodge: Lodge, odd: str, words: str) -> None:
+    lodge = replace(lodge, rules=HouseRules(look_s=3.0))
 
     async def course() -> None:
         with pytest.raises(SwarmError, match=words) as caught:
@@ -211,10 +207,8 @@ def test_a_server_reaches_nothing_but_its_workspace(lodge: Lodge) -> None:
     lodge.run(course)
 
 
-def test_a_node_keeps_few_servers_and_ends_the_one_unused_for_longest(
-    lodge: Lodge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hostel, "MAX_STAYS", 2)
+def test_a_node_keeps_few_servers_and_ends_the_one_unused_for_longest(lodge: Lodge) -> None:
+    lodge = replace(lodge, rules=HouseRules(stays=2))
 
     async def course() -> None:
         note = (await lodge.wares(official()))["note"]
@@ -235,8 +229,8 @@ def test_a_node_keeps_few_servers_and_ends_the_one_unused_for_longest(
     lodge.run(course)
 
 
-def test_a_server_that_nobody_uses_is_ended(lodge: Lodge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostel, "IDLE_S", 0.3)
+def test_a_server_that_nobody_uses_is_ended(lodge: Lodge) -> None:
+    lodge = replace(lodge, rules=HouseRules(idle_s=0.3))
 
     async def course() -> None:
         note = (await lodge.wares(official()))["note"]

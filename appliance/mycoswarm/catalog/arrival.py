@@ -44,8 +44,11 @@ class Slip(msgspec.Struct, frozen=True, kw_only=True):
 class Intake:
     """One file. Blocking: call it from a thread. A context: leaving it keeps what has come, for the next try."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        """`name` must be one that the shelf takes."""
+    def __init__(
+        self, folder: Path, name: str, *, sync_bytes: int = SYNC_BYTES, chunk_bytes: int = CHUNK_BYTES
+    ) -> None:
+        """`name` must be one that the shelf takes. `sync_bytes`: so much may come between two words of what is safe."""
+        self._sync_bytes, self._chunk_bytes = sync_bytes, chunk_bytes
         self.path = folder / f"{name}.gguf"
         self.slip: Slip | None = None
         self.count = 0  # bytes that have come
@@ -84,7 +87,7 @@ class Intake:
                 kept = size if self.slip.sha256 is not None else min(size, self.slip.safe_bytes)
                 self._file.seek(0)
                 while self.count < kept and not self._is_stopped:
-                    chunk = self._file.read(min(CHUNK_BYTES, kept - self.count))
+                    chunk = self._file.read(min(self._chunk_bytes, kept - self.count))
                     self._hasher.update(chunk)
                     self.count += len(chunk)
             if self._is_stopped:
@@ -140,7 +143,7 @@ class Intake:
             self._file.write(data)
             self._hasher.update(data)
             self.count += len(data)
-            if self.count - self.slip.safe_bytes >= SYNC_BYTES:
+            if self.count - self.slip.safe_bytes >= self._sync_bytes:
                 self._sync()
 
     def finish(self) -> None:

@@ -30,8 +30,11 @@ MIN_BEGINNING = 6  # signs of a digest that stand for the whole, as elsewhere
 class Stoker:
     """All of it on the node that decides; on a worker each question is an InputError."""
 
-    def __init__(self, chat: Chat, outlook: Outlook, rings: RingPool, odometer: Odometer) -> None:
+    def __init__(
+        self, chat: Chat, outlook: Outlook, rings: RingPool, odometer: Odometer, *, tell_s: float = TELL_S
+    ) -> None:
         self._chat, self._outlook, self._rings, self._odometer = chat, outlook, rings, odometer
+        self._tell_s = tell_s
 
     def services(self, admit: Callable[[Key | None], None]) -> StockroomServices:
         """What the owner's routes need. `admit` counts a loading against its key's limits."""
@@ -52,12 +55,12 @@ class Stoker:
         facts = self._outlook.find(name)
         events = self._chat.answer(_job(facts, narrowing, asker, request_id, only_loads=True))
         decided: Decided | None = None
-        async with contextlib.aclosing(_ticking(events, TELL_S)) as told:
+        async with contextlib.aclosing(_ticking(events, self._tell_s)) as told:
             async for event in told:
                 if isinstance(event, Decided):
                     decided = event
                     yield {"event": "decided", "receipt": request_id, **self._decided(event)}
-                elif event is None:
+                elif event is None and decided is not None:
                     yield {"event": "loading", "nodes": self._progress(decided)}
         assert decided is not None and decided.plan is not None  # it ended without an error
         yield {"event": "loaded", "model": facts.name, "ring_id": decided.plan.ring_id, **self._decided(decided)}
@@ -115,9 +118,9 @@ class Stoker:
         told = explanation_of(event.decision)
         return {name: told[name] for name in ("rule", "reason", "stages", "predicted_tokens_per_s", "note")}
 
-    def _progress(self, decided: Decided | None) -> list[dict[str, Any]]:
+    def _progress(self, decided: Decided) -> list[dict[str, Any]]:
         """How far each node is, as far as it has said."""
-        if decided is None or decided.plan is None:
+        if decided.plan is None:
             return []
         names = self._names()
         loading: Mapping[str, dict[str, Any]] = self._odometer.shown(decided.plan.ring_id)["loading"]

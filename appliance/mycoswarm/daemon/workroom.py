@@ -31,7 +31,7 @@ from mycoswarm.sandbox.jail import Errand as JailErrand
 from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.sandbox.workshop import Workshop, WorkshopServices
 from mycoswarm.servers.definition import Definition
-from mycoswarm.servers.hostel import LOOK_S, Hostel
+from mycoswarm.servers.hostel import USUAL, Hostel
 from mycoswarm.servers.ware import Ware
 from mycoswarm.store.apikey import Key
 
@@ -84,7 +84,7 @@ class Workroom:
         workspace, user_id = await asyncio.to_thread(workspaces.open, workspace_id)
         name = f"the MCP server {definition.server}"
         try:
-            errand = JailErrand(tool=name, arguments="", workspace=workspace, within_s=LOOK_S, user_id=user_id)
+            errand = JailErrand(tool=name, arguments="", workspace=workspace, within_s=USUAL.look_s, user_id=user_id)
             return await self._hostel.listing(definition, errand, jail)
         finally:
             await asyncio.to_thread(workspaces.release, workspace_id)

@@ -130,9 +130,10 @@ async def opened(
     writing: WriteStream[SessionMessage],
     ending: Ending,
     *,
+    greet_s: float = GREET_S,
     has_changed: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Session]:
-    """A session that has been greeted. While it greets, `ending` counts too.
+    """A session that has been greeted, within `greet_s`. While it greets, `ending` counts too.
 
     Raises:
         SwarmError: it does not greet as an MCP server does.
@@ -145,11 +146,11 @@ async def opened(
         greeting = asyncio.create_task(session.greet())
         over = asyncio.create_task(ending.told.wait())
         try:
-            done, _ = await asyncio.wait({greeting, over}, timeout=GREET_S, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({greeting, over}, timeout=greet_s, return_when=asyncio.FIRST_COMPLETED)
             if ending.error is not None:
                 raise ending.error
             if not done:
-                why = f"the MCP server {server} did not greet within {GREET_S:g} s"
+                why = f"the MCP server {server} did not greet within {greet_s:g} s"
                 raise EndpointError(why, hint="`mycoswarm-node mcp show` tells more.", code="mcp_slow")
             await greeting
         except SwarmError as error:

@@ -28,13 +28,25 @@ if TYPE_CHECKING:
 
 Got = TypeVar("Got")
 
-MAX_STAYS = 8  # servers on one node at once; each may take a gibibyte
-IDLE_S = 300.0
-LOOK_S = 60.0  # for the list of a server's tools: it is started for that
 STOP_S = 10.0
 BUSY_S = 30
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HouseRules:
+    """`stays`: servers on one node at once; each may take a gibibyte. `idle_s`: so long one stays that nobody uses.
+    `look_s`: for the list of a server's tools; it is started for that. `greet_s`: for its greeting; some load for long
+    on a slow card."""
+
+    stays: int = 8
+    idle_s: float = 300.0
+    look_s: float = 60.0
+    greet_s: float = 60.0
+
+
+USUAL = HouseRules()
 
 
 @dataclass(slots=True)
@@ -69,8 +81,8 @@ class _Stay:
 class Hostel:
     """`passage`: how this node reaches out, for servers over HTTP."""
 
-    def __init__(self, passage: Passage) -> None:
-        self._passage = passage
+    def __init__(self, passage: Passage, rules: HouseRules = USUAL) -> None:
+        self._passage, self._rules = passage, rules
         self._stays: dict[tuple[str, str], _Stay] = {}  # by workspace and server
         self._housing = asyncio.Lock()
         self._leaving: set[asyncio.Task[Any]] = set()
@@ -118,14 +130,15 @@ class Hostel:
         """
         await asyncio.to_thread(_load)
         try:
-            async with asyncio.timeout(LOOK_S):
+            async with asyncio.timeout(self._rules.look_s):
                 if definition.url:
-                    return await self._reached(definition, LOOK_S, lambda session: session.wares())
-                async with _living(definition, errand, jail, _Stay.of(definition)) as session:
+                    return await self._reached(definition, self._rules.look_s, lambda session: session.wares())
+                async with _living(_Stay.of(definition), errand, jail, self._rules.greet_s) as session:
                     return await session.wares()
         except TimeoutError as exc:
             raise EndpointError(
-                f"the MCP server {definition.server} did not tell its tools within {LOOK_S:g} s", code="mcp_slow"
+                f"the MCP server {definition.server} did not tell its tools within {self._rules.look_s:g} s",
+                code="mcp_slow",
             ) from exc
 
     async def release(self, workspace_id: str) -> None:
@@ -158,10 +171,10 @@ class Hostel:
             stay = self._stays.get(key)
         if stay is not None and not stay.over.is_set():
             return stay
-        if len(self._stays) >= MAX_STAYS:
+        if len(self._stays) >= self._rules.stays:
             idle = [(one.used_at, at) for at, one in self._stays.items() if not one.calls]
             if not idle:
-                raise BusyError(f"this node runs {MAX_STAYS} MCP servers already", retry_after_s=BUSY_S)
+                raise BusyError(f"this node runs {self._rules.stays} MCP servers already", retry_after_s=BUSY_S)
             await self._end([min(idle)[1]], "another needed its place")
         stay = _Stay.of(definition)
         self._stays[key] = stay
@@ -171,10 +184,11 @@ class Hostel:
     async def _keep(self, key: tuple[str, str], stay: _Stay, errand: Errand, jail: Jail) -> None:
         """A server's whole stay."""
         try:
-            async with _living(stay.definition, errand, jail, stay) as session:
+            async with _living(stay, errand, jail, self._rules.greet_s) as session:
                 stay.session.set_result(session)
                 while not stay.over.is_set():
-                    left_s = IDLE_S if stay.calls else stay.used_at + IDLE_S - time.monotonic()
+                    idle_s = self._rules.idle_s
+                    left_s = idle_s if stay.calls else stay.used_at + idle_s - time.monotonic()
                     if left_s <= 0:
                         stay.end("nobody used it")
                     with contextlib.suppress(TimeoutError):
@@ -256,7 +270,7 @@ class Hostel:
 
 
 @contextlib.asynccontextmanager
-async def _living(definition: Definition, errand: Errand, jail: Jail, stay: _Stay) -> AsyncIterator["Session"]:
+async def _living(stay: _Stay, errand: Errand, jail: Jail, greet_s: float) -> AsyncIterator["Session"]:
     """A session with a server that lives in the sandbox. What ends it is told to `stay`.
 
     Raises:
@@ -265,7 +279,7 @@ async def _living(definition: Definition, errand: Errand, jail: Jail, stay: _Sta
     from mycoswarm.servers.dialogue import Ending  # noqa: PLC0415  # as above
     from mycoswarm.servers.pipe import speaking  # noqa: PLC0415  # see there
 
-    ending = Ending()
+    ending, definition = Ending(), stay.definition
     async with jail.hold(errand, Program(definition.command, definition.secrets)) as tenant:
 
         async def follow() -> None:
@@ -277,7 +291,7 @@ async def _living(definition: Definition, errand: Errand, jail: Jail, stay: _Sta
 
         following = asyncio.create_task(follow())
         try:
-            async with speaking(definition.server, tenant, ending) as session:
+            async with speaking(definition.server, tenant, ending, greet_s=greet_s) as session:
                 yield session
         except SwarmError as error:
             error.hint = f"Its last words: {definition.masked(tenant.why or await tenant.complaint())}"

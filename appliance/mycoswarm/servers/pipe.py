@@ -15,7 +15,7 @@ from mcp_types import JSONRPCMessage, JSONRPCRequest, jsonrpc_message_adapter
 
 from mycoswarm.base.errors import EndpointError, SwarmError
 from mycoswarm.sandbox.tenant import Tenant
-from mycoswarm.servers.dialogue import Ending, Session, opened
+from mycoswarm.servers.dialogue import GREET_S, Ending, Session, opened
 from mycoswarm.servers.intake import Intake
 
 _Into = MemoryObjectSendStream[SessionMessage | Exception]
@@ -23,7 +23,7 @@ _OutOf = MemoryObjectReceiveStream[SessionMessage]
 
 
 @contextlib.asynccontextmanager
-async def speaking(server: str, tenant: Tenant, ending: Ending) -> AsyncIterator[Session]:
+async def speaking(server: str, tenant: Tenant, ending: Ending, *, greet_s: float = GREET_S) -> AsyncIterator[Session]:
     """A session with a program. When it says no more, or too much, `ending` is told.
 
     Raises:
@@ -38,7 +38,9 @@ async def speaking(server: str, tenant: Tenant, ending: Ending) -> AsyncIterator
         asyncio.create_task(_give(tenant, intake, out_of, ending)),
     ]
     try:
-        async with opened(server, reading, writing, ending, has_changed=lambda: _spent(intake)) as session:
+        async with opened(
+            server, reading, writing, ending, greet_s=greet_s, has_changed=lambda: _spent(intake)
+        ) as session:
             yield session
     finally:
         for task in working:
