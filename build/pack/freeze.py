@@ -101,7 +101,6 @@ def lay_out(site: Path) -> None:
             target = RAW / "mycoswarm" / path.relative_to(package)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target)
-    shutil.copytree(ROOT / "web", RAW / "mycoswarm" / "web", ignore=shutil.ignore_patterns("*.md", "*.test.js"))
 
 
 def freeze(identity: Identity) -> Path:
