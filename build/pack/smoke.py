@@ -246,7 +246,9 @@ def daemon(trial: Trial) -> None:
         sum_, _, _ = trial.call(*data, "tool", "run", "calculator", '{"expression": "6*7"}')
         if "42" not in sum_:
             raise Wrong(f"the calculator says {sum_!r}")
-        trial.call(*data, "rules", "add", "tools here", "--task", "tool:*", "--place", "this-machine", "--position", "1")
+        trial.call(
+            *data, "rules", "add", "tools here", "--task", "tool:*", "--place", "this-machine", "--position", "1"
+        )
         _tools(trial, data, {"HOME": str(trial.home)})
         _embassy(trial, data, address)
         told(f"daemon ready in {ready_s:.2f} s (wanted: 1.5); dashboard of {len(page) + len(script)} bytes; it answers")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from mycoswarm.base.egress import Guard
+from mycoswarm.base.footprint import give_back
 from mycoswarm.base.settings import Settings
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.home import Home, open_home
@@ -30,6 +31,7 @@ def serve(settings: Settings, ready: Callable[[Node], None], guard: Guard, *, wi
     """
     configure_log(settings.log_level)
     with open_home(settings) as home:
+        give_back()
         border = Border(guard, named=settings.peers, place=partial(place_of, named=settings.lan))
         asyncio.run(_serve(home, ready, border, with_stdin=with_stdin))
 
@@ -66,6 +68,7 @@ async def _serve(home: Home, ready: Callable[[Node], None], border: Border, *, w
         async with Node(home, standing, changed.set, border) as node:
             log.info("node %s (%s) serves as %s", home.identity.name, home.identity.node_id, standing.role)
             ready(node)
+            give_back()
             if not stopping.is_set():
                 await changed.wait()
     log.info("node %s stops", home.identity.name)
