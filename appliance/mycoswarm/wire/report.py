@@ -103,11 +103,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     out), `compute_s` their part inside llama.cpp summed over all stages; `hops` per step. `queued_s`: until its prompt
     was read and its first row sent. `stages`: in ring order."""
 
-    prefill_s: float
-    decode_s: float
+    prefill_s: Seconds
+    decode_s: Seconds
     steps: Count
-    step_s: float
-    compute_s: float
+    step_s: Seconds
+    compute_s: Seconds
     hops: Count
     hop_overhead_median_s: float | None = None
     queued_s: Seconds | None = None
