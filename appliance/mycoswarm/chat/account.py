@@ -7,8 +7,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.job import Decided, Job
 from mycoswarm.chat.stopwatch import Stopwatch
@@ -143,7 +141,12 @@ def _timed(timing: Timing, decided: Decided) -> dict[str, Any]:
     shares = decided.decision.placed.shares if isinstance(decided.decision, Decision) else ()
     if shares and len(shares) == len(timing.stages):
         row["stages"] = [
-            {"node": share.node.name, "layers": [share.first, share.last], **msgspec.structs.asdict(stage)}
+            {
+                "node": share.node.name,
+                "layers": [share.first, share.last],
+                "compute_median_s": stage.compute_median_s,
+                "hop_median_s": stage.hop_median_s,
+            }
             for share, stage in zip(shares, timing.stages, strict=True)
         ]
     return row
