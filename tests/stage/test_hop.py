@@ -13,7 +13,7 @@ from mycoswarm.stage.hop import MAX_QUEUED, Hops, Identity, Terms
 from mycoswarm.swarm.dial import dial
 from mycoswarm.swarm.server import bind
 from mycoswarm.swarm.tls import client_context, ephemeral_certificate
-from mycoswarm.wire.frame import Begin, Change, Lap, Remove, Step
+from mycoswarm.wire.frame import Begin, Change, Remove, Step, lap
 from mycoswarm.wire.order import Neighbour
 
 TERMS = Terms(ring_id="r", model_digest="d", n_embd=2048, n_ubatch=256, n_seq_max=4)
@@ -59,7 +59,7 @@ def step(number: int, rows: int = 1) -> Step:
         sequences=np.zeros(rows, np.int32),
         wanted=np.ones(rows, np.bool_),
         hidden=np.random.default_rng(number).standard_normal((rows, 2048), np.float32),
-        laps=(Lap(None, 7), Lap(3, 8)),
+        laps=lap(None, 7) + lap(3, 8),
     )
 
 

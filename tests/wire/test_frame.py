@@ -17,12 +17,13 @@ from mycoswarm.wire.frame import (
     Bye,
     Frame,
     FrameSplitter,
-    Lap,
     Numbering,
     Remove,
     Step,
     Trouble,
     encode,
+    lap,
+    read_laps,
 )
 
 N_EMBD, MAX_ROWS, MAX_SEQUENCES = 6, 8, 4
@@ -50,7 +51,7 @@ def steps(draw: st.DrawFn) -> Step:
         generator.integers(0, 2, rows).astype(np.bool_),
         tokens,
         hidden,
-        tuple(draw(st.lists(st.builds(Lap, st.none() | clocks, clocks), max_size=4))),
+        b"".join(draw(st.lists(st.builds(lap, st.none() | clocks, clocks), max_size=4))),
     )
 
 
@@ -198,6 +199,11 @@ def _head(length: int, kind: int, carries: int = 0, rows: int = 0, sequence: int
 def test_what_no_stage_would_send_is_a_protocol_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         _splitter().feed(data)
+
+
+@given(st.lists(st.tuples(st.none() | clocks, clocks), max_size=5))
+def test_laps_are_read_as_they_were_written(laps: list[tuple[int | None, int]]) -> None:
+    assert read_laps(b"".join(lap(*one) for one in laps)) == laps
 
 
 @given(steps() | st.builds(Beat, st.just(0), clocks, st.none() | clocks), st.integers(0, 2**32 - 1))

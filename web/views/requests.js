@@ -103,10 +103,10 @@ function sum(parts) {
 function bar(title, parts, start, whole) {
   const rect = (kind, x, width) => s("rect", { class: kind, x, y: 0, width, height: 16 });
   const scale = 720 / (whole || 1);
-  return h("div", {}, s("svg", { class: "time", viewBox: "0 0 720 16", preserveAspectRatio: "none", role: "img",
+  return h("div", {}, h("h4", {}, title), s("svg", { class: "time", viewBox: "0 0 720 16", preserveAspectRatio: "none", role: "img",
     "aria-label": `${title}: ${parts.map(([label, took]) => `${label} ${seconds(took)}`).join(", ")}` },
   parts.map(([, took, kind], index) => rect(kind, scale * (start + sum(parts.slice(0, index))), Math.max(1, scale * took)))),
-  table([title, "Took"], parts.map(([label, took, kind]) =>
+  table(["Part", "Took"], parts.map(([label, took, kind]) =>
     [[s("svg", { class: "time key", viewBox: "0 0 16 16", "aria-hidden": "true" }, rect(kind, 0, 16)), " ", label], seconds(took)]), title));
 }
 

@@ -162,12 +162,14 @@ function drawing(all, loaded) {
   }));
   const centre = all.find((one) => one.is_this);
   const links = all.filter((one) => one !== centre && centre).map((one) => line("link", place.get(centre.node_id), place.get(one.node_id)));
+  const times = [];
   const hops = loaded.map((each, ring) => {
     const stops = ringNodes(each, all).map((stage) => [place.get(stage.node_id), stage.hop_median_s]).filter(([at]) => at);
     const lines = stops.length < 2 ? [] : stops.map(([from, took], index) => {
       const [to] = stops[(index + 1) % stops.length]; // its time stands nearer to where it comes from: two nodes have two hops
-      const [x, y] = [0, 1].map((axis) => from[axis] + (to[axis] - from[axis]) * 0.3);
-      return [line("hop", from, to), took === null ? null : s("text", { class: "soft took", x, y: y + 4 + 13 * ring }, seconds(took))];
+      const [x, y] = [0, 1].map((axis) => from[axis] + (to[axis] - from[axis]) * 0.4);
+      if (took !== null) times.push(s("text", { class: "soft took", x, y: y + 4 + 13 * ring }, seconds(took)));
+      return line("hop", from, to);
     });
     return s("g", { class: each.in_use_by > 0 ? "flows" : "" }, lines);
   });
@@ -177,7 +179,7 @@ function drawing(all, loaded) {
   }
   const words = all.map((one) => `${one.name}${one.trouble ? ` (lost: ${one.trouble})` : ""}${says.has(one.node_id) ? `: ${says.get(one.node_id).join(", ")}` : ""}`);
   return s("svg", { class: "net", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `The nodes and the rings over them. ${words.join("; ")}` },
-    links, hops,
+    links, hops, times,
     all.map((one) => {
       const [x, y] = place.get(one.node_id);
       const held = says.get(one.node_id) ?? [];

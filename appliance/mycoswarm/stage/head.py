@@ -33,7 +33,7 @@ from mycoswarm.stage.failure import describe
 from mycoswarm.stage.loop import Loop
 from mycoswarm.stage.prompt import PromptReader
 from mycoswarm.stage.schedule import MAX_QUEUED, Schedule
-from mycoswarm.wire.frame import Begin, Change, Lap, Numbering, Remove, Step
+from mycoswarm.wire.frame import Begin, Change, Lap, Numbering, Remove, Step, read_laps
 from mycoswarm.wire.plan import Conditions
 from mycoswarm.wire.report import AnyReport, Finished, TokenLogprob
 from mycoswarm.wire.request import Generation
@@ -260,14 +260,14 @@ class Head:
             and step.sequences.tobytes() == sent.sequences.tobytes()
             and step.wanted.tobytes() == sent.wanted.tobytes()
             and (step.hidden is not None) == bool(self._hops)
-            and len(step.laps) == max(0, self._hops - 1)
+            and len(read_laps(step.laps)) == max(0, self._hops - 1)
         ):
             raise ProtocolError(f"change {step.number} came back as another than was sent")
         wanted = [(row, request) for row, request in flight.wanted if self._is_open(request)]
         samples, compute_us = await self._equipment.worker.do(self._compute, step, wanted)
         now = self._clock()
         self._schedule.landed()
-        took_s, laps = now - flight.sent_at, (*step.laps, Lap(step.hop_us, compute_us))
+        took_s, laps = now - flight.sent_at, [*read_laps(step.laps), Lap(step.hop_us, compute_us)]
         is_alone = self._hops and flight.is_alone and not self._flights
         overhead_s = (took_s - computed_s(laps)) / self._hops if is_alone else None
         for sample in samples:

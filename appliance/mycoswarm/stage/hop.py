@@ -23,7 +23,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 from mycoswarm.base.egress import Opening
@@ -73,9 +73,9 @@ class Terms:
     n_ubatch: int
     n_seq_max: int
 
-    def splitter(self) -> FrameSplitter:
-        """A reader of this ring's frames."""
-        return FrameSplitter(self.n_embd, self.n_ubatch, self.n_seq_max)
+    def splitter(self, skew: Skew) -> FrameSplitter:
+        """A reader of this ring's frames, out of a neighbour whose clock is so."""
+        return FrameSplitter(self.n_embd, self.n_ubatch, self.n_seq_max, lambda sent: skew.hop_us(sent, clock_us()))
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The terms as header fields."""
@@ -254,7 +254,7 @@ class Hops:
 
     async def _read(self, receive: Any) -> None:
         """Read the request body of the stage before, until it ends."""
-        splitter, clock = self._terms.splitter(), asyncio.get_running_loop().time
+        splitter, clock = self._terms.splitter(self._skew_before), asyncio.get_running_loop().time
         while True:
             message = await receive()
             if message["type"] != "http.request":
@@ -271,8 +271,6 @@ class Hops:
                 self._numbering.check(frame)
                 if self._frames.qsize() >= MAX_QUEUED:
                     raise ProtocolError(f"more than {MAX_QUEUED} changes are in flight")
-                if isinstance(frame, Step):
-                    frame = replace(frame, hop_us=self._skew_before.hop_us(frame.sent_us, clock_us()))
                 self._frames.put_nowait(frame)
             case Trouble():
                 self._break(retold(frame))
@@ -284,7 +282,8 @@ class Hops:
     async def _read_back(self) -> None:
         """Read the response body of the stage after, until it ends."""
         assert self._stream is not None
-        splitter, node_id, clock = self._terms.splitter(), self._following.node_id, asyncio.get_running_loop().time
+        splitter, node_id = self._terms.splitter(self._skew_after), self._following.node_id
+        clock = asyncio.get_running_loop().time
         with contextlib.suppress(SwarmError, OSError):
             while (data := await self._stream.receive()) is not None:
                 self._heard_following = clock()

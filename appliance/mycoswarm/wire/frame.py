@@ -13,6 +13,7 @@ never buffers more than one frame that it would accept.
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ MAX_TROUBLE_BYTES = 8192  # three texts, the message cut at `_MAX_TEXT` characte
 
 _HEAD = struct.Struct("<IBBHQIi")
 _SPAN = struct.Struct("<ii")  # Remove: first, last
+_LAP = struct.Struct("<II")
 _STEP, _BEGIN, _REMOVE, _TROUBLE, _BEAT, _BYE = range(1, 7)
 _NOTHING, _TOKENS, _HIDDEN = range(3)
 _MAX_ROWS = 0xFFFF
@@ -54,7 +56,8 @@ class Step:
     """One decode: rows in batch order. Exactly one of `tokens` and `hidden` is there.
 
     `positions`, `sequences`, `tokens`: int32[n]; `wanted`: bool[n], rows that the head will sample; `hidden`:
-    float32[n, n_embd]. `laps`: of the stages passed so far, in their order. Arrays out of a splitter are read-only.
+    float32[n, n_embd]. `laps`: those of the stages passed so far, in their order, as `lap` writes and `read_laps` reads
+    them; relays only add theirs, so nobody reads them on the way. Arrays out of a splitter are read-only.
 
     Where it has just arrived: `sent_us` on the clock of the stage before, and `hop_us`, how long it was on its way.
     """
@@ -65,7 +68,7 @@ class Step:
     wanted: NDArray[np.bool_]
     tokens: NDArray[np.int32] | None = None
     hidden: NDArray[np.float32] | None = None
-    laps: tuple[Lap, ...] = ()
+    laps: bytes = b""
     sent_us: int = 0
     hop_us: int | None = None
 
@@ -139,6 +142,16 @@ class Numbering:
         self._expected += 1
 
 
+def lap(hop_us: int | None, compute_us: int) -> bytes:
+    """What a stage adds to a step's laps."""
+    return _LAP.pack(_packed(hop_us), min(compute_us, MAX_US))
+
+
+def read_laps(laps: bytes) -> list[Lap]:
+    """The laps of a step, in the order of the stages."""
+    return [Lap(_unpacked(hop_us), compute_us) for hop_us, compute_us in _LAP.iter_unpack(laps)]
+
+
 def encode(frame: Frame, sent_us: int = 0) -> bytes:
     """Write one frame, sent at `sent_us` of this machine's clock. Arrays of other integer or float types are converted;
     texts of a Trouble are cut to fit.
@@ -176,8 +189,15 @@ class FrameSplitter:
     error the stream has lost its place: close it.
     """
 
-    def __init__(self, n_embd: int, max_rows: int, max_sequences: int) -> None:
-        self._n_embd = n_embd
+    def __init__(
+        self,
+        n_embd: int,
+        max_rows: int,
+        max_sequences: int,
+        hop_us: Callable[[int], int | None] = lambda sent_us: None,
+    ) -> None:
+        """`hop_us` gives how long a step was on its way that has just arrived."""
+        self._n_embd, self._hop_us = n_embd, hop_us
         self._max_rows = min(max_rows, _MAX_ROWS)
         self._max_sequences = max_sequences
         self._rest = bytearray()
@@ -263,7 +283,7 @@ class FrameSplitter:
 
     def _read_step(self, head: tuple[int, ...], data: bytes, at: int) -> Step:
         length, _, carries, rows, number, sent_us, n_laps = head
-        laps = struct.unpack_from(f"<{2 * n_laps}I", data, at + length - 8 * n_laps)
+        laps = data[at + length - _LAP.size * n_laps : at + length]
         positions = np.frombuffer(data, _INT, rows, at)
         at += 4 * rows
         tokens = hidden = None
@@ -281,8 +301,8 @@ class FrameSplitter:
             raise ProtocolError(f"a step's row names a sequence beyond the {self._max_sequences} agreed on")
         if _most(marks) > 1:
             raise ProtocolError("a step's row is neither wanted nor not wanted")
-        passed = tuple(Lap(_unpacked(hop), took) for hop, took in zip(laps[::2], laps[1::2], strict=True))
-        return Step(number, positions, sequences, marks.view(np.bool_), tokens, hidden, passed, sent_us)
+        wanted, hop_us = marks.view(np.bool_), self._hop_us(sent_us)
+        return Step(number, positions, sequences, wanted, tokens, hidden, laps, sent_us, hop_us)
 
 
 def _least(values: NDArray[np.int32]) -> int:
@@ -314,13 +334,13 @@ def _encode_step(step: Step, sent_us: int) -> bytes:
     if not (0 < rows <= _MAX_ROWS and shapes_fit and step.sequences.shape == step.wanted.shape == (rows,)):
         raise _own_fault(f"a step of {rows} positions does not fit its other arrays")
     head = _head(
-        _step_bytes(rows, width, len(step.laps)),
+        _step_bytes(rows, width, len(step.laps) // _LAP.size),
         _STEP,
         carries=_TOKENS if step.hidden is None else _HIDDEN,
         rows=rows,
         number=step.number,
         sent_us=sent_us,
-        sequence=len(step.laps),
+        sequence=len(step.laps) // _LAP.size,
     )
     parts = (
         np.ascontiguousarray(step.positions, _INT),
@@ -328,12 +348,11 @@ def _encode_step(step: Step, sent_us: int) -> bytes:
         np.ascontiguousarray(step.sequences, _INT),
         np.ascontiguousarray(step.wanted, np.bool_),
     )
-    laps = [each for hop_us, compute_us in step.laps for each in (_packed(hop_us), min(compute_us, MAX_US))]
-    return b"".join((head, *(part.data for part in parts), struct.pack(f"<{len(laps)}I", *laps)))
+    return b"".join((head, *(part.data for part in parts), step.laps))
 
 
 def _step_bytes(rows: int, width: int, laps: int) -> int:
-    return rows * (4 + 4 * width + 4 + 1) + 8 * laps
+    return rows * (4 + 4 * width + 4 + 1) + _LAP.size * laps
 
 
 def _fits(kind: int, length: int) -> bool:
