@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -11,10 +12,13 @@ from mycoswarm.base.errors import RefusedError, RingError
 from mycoswarm.chat.job import Job
 from mycoswarm.chat.life import Chat
 from mycoswarm.chat.stopwatch import PHASES, Stopwatch
-from mycoswarm.routing.action import Ask, Deny, Run
+from mycoswarm.external.errand import Reached
+from mycoswarm.routing.action import Ask, Deny, External, Run
+from mycoswarm.routing.decision import Dispatch
 from mycoswarm.routing.rule import Rule, RuleSet
+from mycoswarm.routing.snapshot import EndpointState
 from mycoswarm.wire.plan import RingPlan
-from mycoswarm.wire.report import StageTiming, Timing
+from mycoswarm.wire.report import Finished, Piece, StageTiming, Timing
 from rings import TOKENS, Bench, FakeRing, job, lost_at, node, until
 
 STAGES = (StageTiming(compute_median_s=0.0213, hop_median_s=0.0004), StageTiming(compute_median_s=0.03))
@@ -159,6 +163,34 @@ def test_what_was_refused_or_never_opened_has_the_phases_that_there_were() -> No
             with pytest.raises(RingError):
                 await answered(chat, job())
         assert [tuple(one) for one in timing_of(bench)["tries"]] == [("deciding_s", "opening_s"), ("deciding_s",)]
+
+    asyncio.run(main())
+
+
+def test_an_endpoints_answer_has_its_connecting_first_word_and_whole() -> None:
+    async def main() -> None:
+        reading = asyncio.Event()
+
+        async def relay(dispatch: Dispatch, one: Job) -> AsyncGenerator[Reached | Piece | Finished, None]:
+            yield Reached("LAN", "192.168.1.9:8000")
+            await reading.wait()
+            yield Piece(request_id=one.request_id, text="Hello", token_ids=())
+            yield Finished(request_id=one.request_id, reason="stop", prompt_tokens=3, completion_tokens=1)
+
+        rules = RuleSet.of((Rule(name="rack", then=External(name="rack")),))
+        bench = Bench(rules=rules, endpoints=(EndpointState("rack", "LAN"),), relay=relay)
+        async with bench.chat() as chat:
+            asking = asyncio.create_task(answered(chat, job()))
+            await until(lambda: bench.rows("decision"))
+            await asyncio.sleep(0.02)  # the endpoint thinks
+            reading.set()
+            await asking
+        timing = timing_of(bench)
+        (one,) = timing.pop("tries")
+        assert tuple(one) == PHASES and one["first_s"] > 0.01
+        assert timing == {
+            "first_token_s": pytest.approx(one["deciding_s"] + one["opening_s"] + one["first_s"], abs=0.01)
+        }
 
     asyncio.run(main())
 

@@ -166,8 +166,9 @@ function drawing(all, loaded) {
   const hops = loaded.map((each, ring) => {
     const stops = ringNodes(each, all).map((stage) => [place.get(stage.node_id), stage.hop_median_s]).filter(([at]) => at);
     const lines = stops.length < 2 ? [] : stops.map(([from, took], index) => {
-      const [to] = stops[(index + 1) % stops.length]; // its time stands nearer to where it comes from: two nodes have two hops
-      const [x, y] = [0, 1].map((axis) => from[axis] + (to[axis] - from[axis]) * 0.4);
+      const [to] = stops[(index + 1) % stops.length];
+      const part = stops.length > 2 ? 0.5 : 0.35; // two nodes have two hops on one line: each time stands nearer to where it begins
+      const [x, y] = [0, 1].map((axis) => from[axis] + (to[axis] - from[axis]) * part);
       if (took !== null) times.push(s("text", { class: "soft took", x, y: y + 4 + 13 * ring }, seconds(took)));
       return line("hop", from, to);
     });
