@@ -92,7 +92,7 @@ class Desk:
     finder: Finder
     probe: Probe = field(default_factory=Probe)
     approvals: Approvals = field(default_factory=Approvals)
-    replayed: list[tuple[int, Any]] = field(default_factory=list)
+    replayed: list[tuple[int, Any, int | None]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -110,11 +110,13 @@ class Desk:
         assert result.exit_code == 0, (words, result.output)
         return result.output
 
-    async def replay(self, last: int, rules: list[Any] | None) -> dict[str, Any]:
+    async def replay(self, last: int, rules: list[Any] | None, within_s: int | None) -> dict[str, Any]:
         """What the coordinator's ledger would say."""
-        self.replayed.append((last, rules))
+        self.replayed.append((last, rules, within_s))
         moved = {"request_id": "r1", "at": NOW, "model": "spore", "was": "attic", "now": "refused", "why": "no rule"}
-        return {"requests": 2, "same": 1, "moved": [moved], "counts": {"barred": 1}}
+        since = None if within_s is None else NOW - within_s
+        told = {"requests": 2, "since": since, "is_cut": last == 2}
+        return {**told, "same": 1, "moved": [moved], "counts": {"barred": 1}}
 
 
 def how(by: str = "owner", version: int | None = None, **tests: Any) -> Amendment:

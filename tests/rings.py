@@ -23,7 +23,7 @@ from mycoswarm.stage.pool import Opening, RingPool
 from mycoswarm.wire.line import decode_order, encode_line
 from mycoswarm.wire.order import Embed, Generate
 from mycoswarm.wire.plan import Conditions, RingPlan
-from mycoswarm.wire.report import AnyReport, Finished, Piece, TokenLogprob, TopLogprob, Vector
+from mycoswarm.wire.report import AnyReport, Finished, Piece, Timing, TokenLogprob, TopLogprob, Vector
 from mycoswarm.wire.request import Embedding, Generation, Prompt, Sampling, Work
 from mycoswarm.wire.ticket import Warrant
 
@@ -76,6 +76,7 @@ class FakeRing:
         self.warrants: list[Warrant] = []
         self.ends: list[str] = []
         self.is_closed = False
+        self.timing: Timing | None = None  # that it tells at the end
         self._lost: RingError | None = None
 
     @property
@@ -151,7 +152,12 @@ class FakeRing:
             yield Piece(request_id=request_id, text=token[: cut - said], token_ids=(token_id,), logprobs=logprobs)
             count, said = count + 1, said + len(token)
         yield Finished(
-            request_id=request_id, reason=reason, prompt_tokens=7, completion_tokens=count, seed=sampling.seed or 99
+            request_id=request_id,
+            reason=reason,
+            prompt_tokens=7,
+            completion_tokens=count,
+            seed=sampling.seed or 99,
+            timing=self.timing,
         )
 
 

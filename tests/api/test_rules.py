@@ -98,6 +98,8 @@ WRONG: tuple[tuple[str, str, Any], ...] = (
     ("POST", "/api/rules/replay", {"last": 0}),
     ("POST", "/api/rules/replay", {"last": 10**9}),
     ("POST", "/api/rules/replay", {"rules": "all"}),
+    ("POST", "/api/rules/replay", {"within_s": 0}),
+    ("POST", "/api/rules/replay", {"within_s": 1.5}),
     ("GET", "/api/rules/history?limit=-1", None),
     ("GET", "/api/rules/history?limit=x", None),
 )
@@ -120,7 +122,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = ("rule", "rules", "tests", "version", "position", "before", "request", "route", "last")
+FIELDS = ("rule", "rules", "tests", "version", "position", "before", "request", "route", "last", "within_s")
 BODIES = st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JSON))
 POSTS = ("", "/tests", "/test", "/undo", "/explain", "/replay", "/x/move", "/x/enable")
 
@@ -204,7 +206,9 @@ def test_replay_is_asked_for_so_many_requests_under_these_rules(tmp_path: Path) 
         async with desk(tmp_path) as d:
             assert (await d.ask("POST", "/api/rules/replay", {}))["same"] == 1
             await d.ask("POST", "/api/rules/replay", {"last": 5, "rules": [PRIVATE]})
-            assert d.replayed == [(200, None), (5, [PRIVATE])]
+            await d.ask("POST", "/api/rules/replay", {"within_s": 3600})
+            await d.ask("POST", "/api/rules/replay", {"within_s": 3600, "last": 7})
+            assert d.replayed == [(200, None, None), (5, [PRIVATE], None), (10_000, None, 3600), (7, None, 3600)]
 
     run(work)
 

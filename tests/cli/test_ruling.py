@@ -210,9 +210,15 @@ def test_replay_shows_what_would_move(tmp_path: Path) -> None:
     async def work() -> None:
         async with desk(tmp_path) as d:
             said = await d.done("rules", "replay", "--last", "7")
-            assert "Of 2 requests 1 would move, 1 would not." in said and d.replayed == [(7, None)]
+            assert "Of 2 requests 1 would move, 1 would not." in said and d.replayed == [(7, None, None)]
+            assert "older ones" not in said
             text = '[[rule]]\nname = "x"\nthen = {do = "deny"}'
             await d.done("rules", "replay", "--file", "-", "--json", text=text)
-            assert d.replayed[1] == (200, [{"name": "x", "then": {"do": "deny"}}])
+            assert d.replayed[1] == (200, [{"name": "x", "then": {"do": "deny"}}], None)
+            said = await d.done("rules", "replay", "--since", "7d", "--last", "2")
+            assert "Of 2 requests since " in said and "older ones that were not looked at" in said
+            await d.done("rules", "replay", "--since", "1.5h")
+            assert d.replayed[2:] == [(2, None, 7 * 86400), (10_000, None, 5400)]
+            assert (await d.command("rules", "replay", "--since", "last week")).exit_code != 0
 
     run(work)

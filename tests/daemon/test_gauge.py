@@ -12,6 +12,7 @@ from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.daemon.gauge import OwnMachine, graded_bytes_per_s, measure_bytes_per_s
 from mycoswarm.hardware.gpu import Gpu
 from mycoswarm.hardware.nvidia import NvidiaReading
+from mycoswarm.hardware.pci import AMDGPU
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
 from mycoswarm.wire.report import Finished, Timing
 
@@ -78,20 +79,34 @@ RTX = Gpu(
     is_integrated=False,
     driver="1",
     pci_address="0000:01:00.0",
+    memory_source="NVML",
 )
 ARC = replace(
-    RTX, name="Arc", vendor="Intel", memory_free_bytes=7 << 30, backends=("Vulkan",), pci_address="0000:02:00.0"
+    RTX,
+    name="Arc",
+    vendor="Intel",
+    memory_free_bytes=7 << 30,
+    backends=("Vulkan",),
+    pci_address="0000:02:00.0",
+    memory_source="Vulkan, at first look",
 )
+RADEON = replace(RTX, name="Radeon", vendor="AMD", pci_address="0000:03:00.0", memory_source=AMDGPU)
 
 
-def own(tmp_path: Path, *gpus: Gpu, live: tuple[Gpu, ...] | None = None, gpu: bool = True) -> OwnMachine:
-    """This machine, with other GPUs; `live` is what NVIDIA's driver says now."""
+def own(
+    tmp_path: Path,
+    *gpus: Gpu,
+    live: tuple[Gpu, ...] | None = None,
+    gpu: bool = True,
+    bus: tuple[Gpu, ...] | None = None,
+) -> OwnMachine:
+    """This machine, with other GPUs; `live` is what NVIDIA's driver says now, `bus` what AMD's does."""
 
     def nvidia() -> NvidiaReading:
         assert any(one.vendor == "NVIDIA" for one in gpus), "there is no card of NVIDIA's to ask for"
         return NvidiaReading(live, None)
 
-    machine = OwnMachine(tmp_path, gpu=gpu, known_speed=(1e10, 0.0), nvidia=nvidia)
+    machine = OwnMachine(tmp_path, gpu=gpu, known_speed=(1e10, 0.0), nvidia=nvidia, bus=lambda: bus)
     machine.machine = replace(load_machine("intel-nuc8-16gb"), gpus=gpus)
     return machine
 
@@ -102,6 +117,24 @@ def test_free_memory_of_nvidia_cards_is_read_anew(tmp_path: Path) -> None:
     assert own(tmp_path, RTX, ARC, live=(full,)).free_bytes() == 7 << 30
     assert own(tmp_path, RTX, live=None).free_bytes() == 23 << 30  # the driver does not answer: as at the first look
     assert own(tmp_path, ARC).free_bytes() == 7 << 30
+
+
+def test_each_gpus_memory_on_the_card_is_of_now_where_its_driver_tells(tmp_path: Path) -> None:
+    """The sheet travels with the card; a GPU's reading is only replaced by one of the same source."""
+    shared = replace(RADEON, pci_address="0000:04:00.0", is_integrated=True, memory_source="Vulkan, at first look")
+    busy = tuple(replace(one, memory_free_bytes=5, memory_total_bytes=9) for one in (RTX, RADEON))
+    machine = own(
+        tmp_path,
+        *(RTX, ARC, RADEON, shared),
+        live=busy[:1],
+        bus=(busy[1], replace(shared, memory_free_bytes=1, memory_source=AMDGPU)),
+    )
+    told = machine.facts()["machine"]["gpus"]
+    assert [one["memory_free_bytes"] for one in told] == [5, 7 << 30, 5, 23 << 30]
+    assert [one["memory_total_bytes"] for one in told] == [9, 24 << 30, 9, 24 << 30]
+    assert [one["memory_source"] for one in told] == ["NVML", ARC.memory_source, AMDGPU, ARC.memory_source]
+    assert machine.free_bytes() == 5 + (7 << 30) + 5
+    assert own(tmp_path, RADEON, bus=None).free_bytes() == 23 << 30
 
 
 def test_a_card_of_unknown_free_memory_is_unknown_and_not_the_machines(tmp_path: Path) -> None:

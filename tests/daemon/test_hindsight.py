@@ -100,4 +100,20 @@ def test_only_first_tries_of_the_last_requests_count_and_altered_rows_do_not(tmp
 @pytest.mark.parametrize("last", [0, 1])
 def test_an_empty_ledger_moves_nothing(tmp_path: Path, last: int) -> None:
     with ledger_at(tmp_path / "node.db") as (ledger, _):
-        assert Hindsight(ledger).replay(last, rules(), SWARM) == {"requests": 0, "same": 0, "moved": [], "counts": {}}
+        told = Hindsight(ledger).replay(last, rules(), SWARM)
+        assert told == {"requests": 0, "since": None, "is_cut": False, "same": 0, "moved": [], "counts": {}}
+
+
+def test_a_look_back_by_time_counts_what_it_looked_at_and_says_where_it_was_cut_off(tmp_path: Path) -> None:
+    with ledger_at(tmp_path / "node.db") as (ledger, _):
+        ask(ledger, *(job(f"r{number}") for number in range(6)))
+        third = ledger.rows(kind=DECISION)[3].at
+
+        def looked(last: int, since: float | None) -> tuple[int, bool]:
+            told = Hindsight(ledger).replay(last, rules(DEFAULT_RULE), SWARM, since)
+            assert told["since"] == since
+            return told["requests"], told["is_cut"]
+
+        assert looked(100, third) == (3, False) and looked(3, third) == (3, False)
+        assert looked(2, third) == (2, True) and looked(6, None) == (6, False) and looked(5, None) == (5, True)
+        assert looked(100, third + 1e6) == (0, False) and looked(0, None) == (0, True)

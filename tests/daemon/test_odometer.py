@@ -3,16 +3,24 @@
 import asyncio
 from contextlib import aclosing
 
+import msgspec
 import pytest
 
 from mycoswarm.daemon.odometer import MAX_RINGS, Mileage, Odometer
 from mycoswarm.wire.plan import Conditions, RingPlan, StagePlan
-from mycoswarm.wire.report import Finished, Progress, Timing
+from mycoswarm.wire.report import Progress, StageTiming, Timing
 from mycoswarm.wire.request import Generation, Prompt, Sampling
 from mycoswarm.wire.ticket import Warrant
 from rings import FakeRing
 
 TIMING = Timing(prefill_s=0.1, decode_s=2.0, steps=20, step_s=2.0, compute_s=1.0, hops=2, hop_overhead_median_s=0.001)
+TIMING = msgspec.structs.replace(
+    TIMING,
+    stages=(
+        StageTiming(compute_median_s=0.02, hop_median_s=0.0004),
+        StageTiming(compute_median_s=0.03, hop_median_s=None),
+    ),
+)
 
 
 def plan(ring_id: str, *names: str) -> RingPlan:
@@ -26,26 +34,10 @@ def plan(ring_id: str, *names: str) -> RingPlan:
     )
 
 
-class Timed(FakeRing):
-    """A ring that says at the end how long its steps took."""
-
-    async def generate(self, work, warrant, lifetime_s):  # type: ignore[no-untyped-def]  # as FakeRing's
-        async with aclosing(super().generate(work, warrant, lifetime_s)) as reports:
-            async for report in reports:
-                if isinstance(report, Finished):
-                    yield Finished(
-                        request_id=report.request_id,
-                        reason=report.reason,
-                        prompt_tokens=report.prompt_tokens,
-                        completion_tokens=report.completion_tokens,
-                        timing=TIMING,
-                    )
-                else:
-                    yield report
-
-
 async def answer(odometer: Odometer, one: RingPlan) -> None:
-    ring = odometer.over(one, Timed(one))
+    timed = FakeRing(one)
+    timed.timing = TIMING
+    ring = odometer.over(one, timed)
     work = Generation(request_id="r", prompt=Prompt(text="x"), sampling=Sampling(), continued=())
     async with aclosing(ring.generate(work, Warrant(rule="any"), 5.0)) as reports:
         async for _ in reports:
@@ -75,6 +67,13 @@ def test_measured_speeds_stay_when_the_ring_has_gone_and_the_newest_counts() -> 
         assert odometer.speeds("e") == {}
         shown = odometer.shown("r1")
         assert (shown["tokens"], shown["answers"], shown["hops"]) == (9, 1, 2)
+        assert odometer.stages(plan("r2", "attic", "cellar")) == [
+            {"compute_median_s": 0.02, "hop_median_s": 0.0004},
+            {"compute_median_s": 0.03, "hop_median_s": None},
+        ]
+        unknown = {"compute_median_s": None, "hop_median_s": None}
+        assert odometer.stages(plan("r1", "attic")) == [unknown], "its head told of two stages"
+        assert odometer.stages(plan("r3", "attic")) == [unknown]
 
     asyncio.run(main())
 

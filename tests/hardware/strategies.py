@@ -25,6 +25,7 @@ gpus = st.builds(
     is_integrated=maybe_flags,
     driver=maybe_words,
     pci_address=maybe_words,
+    memory_source=maybe_words,
 )
 processors = st.builds(
     Processor,

@@ -78,3 +78,9 @@ def test_a_missing_key_is_refused_by_its_name() -> None:
     del data["gpus"][1]["driver"]
     with pytest.raises(ProtocolError, match=r"machine\.gpus\[1\]: driver is missing"):
         from_json(data)
+
+
+def test_a_key_that_older_versions_have_not_may_be_missing() -> None:
+    data = sheet()
+    del data["gpus"][1]["memory_source"]
+    assert (from_json(data).gpus or ())[1].memory_source is None

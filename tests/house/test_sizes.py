@@ -8,7 +8,7 @@ MODULE_LINES = 400
 FUNCTION_LINES = 60
 SHELL_LINES = 80
 # Everything a prompt passes through once it is decided. Raise it only in a commit of its own, with the reason.
-PROMPT_PATH_LINES = 12400
+PROMPT_PATH_LINES = 12600
 
 
 def test_modules_stay_small() -> None:

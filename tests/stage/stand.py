@@ -12,7 +12,7 @@ from mycoswarm.stage.equipment import Equipment
 from mycoswarm.stage.head import Head
 from mycoswarm.stage.loop import Loopback
 from mycoswarm.stage.worker import Worker
-from mycoswarm.wire.frame import Change, Step
+from mycoswarm.wire.frame import Change, Step, lap
 from mycoswarm.wire.plan import Conditions
 from mycoswarm.wire.report import AnyReport, Failed, Finished, Piece, TokenLogprob
 from mycoswarm.wire.request import Generation, Prompt, Sampling
@@ -52,7 +52,7 @@ class FakeRing:
         if isinstance(frame, Step) and self._n_stages > 1:
             assert frame.tokens is not None
             hidden = np.repeat(frame.tokens[:, None].astype(np.float32), 4, axis=1)
-            frame = replace(frame, tokens=None, hidden=hidden, compute_us=11)
+            frame = replace(frame, tokens=None, hidden=hidden, laps=lap(3, 11) * (self._n_stages - 1), hop_us=5)
         return self.change(frame) if isinstance(frame, Step) else frame
 
     @property

@@ -151,9 +151,16 @@ def test_times_are_reported():
             assert timing.step_s > timing.compute_s >= 6 * 18e-6
             assert timing.prefill_s > 0 and timing.decode_s >= timing.step_s * 0.9
             assert timing.hop_overhead_median_s is not None and 0 < timing.hop_overhead_median_s < 1
+            assert timing.queued_s is not None and timing.queued_s > 0
+            first, second, head = timing.stages  # FakeRing: 11 µs in each, 3 µs on the way to it, 5 µs to the head
+            assert (first.compute_median_s, second.compute_median_s) == (11e-6, 11e-6) and head.compute_median_s > 0
+            assert [one.hop_median_s for one in timing.stages] == [3e-6, 5e-6, 3e-6]
         async with stand(1) as s:
             s.ask("a", "abcdef")
-            assert (await s.ended("a")).timing.hop_overhead_median_s is None
+            timing = (await s.ended("a")).timing
+            assert timing.hop_overhead_median_s is None
+            (only,) = timing.stages
+            assert only.compute_median_s > 0 and only.hop_median_s is None
 
     play(scene)
 

@@ -13,7 +13,7 @@ from mycoswarm.stage.hop import MAX_QUEUED, Hops, Identity, Terms
 from mycoswarm.swarm.dial import dial
 from mycoswarm.swarm.server import bind
 from mycoswarm.swarm.tls import client_context, ephemeral_certificate
-from mycoswarm.wire.frame import Begin, Change, Remove, Step
+from mycoswarm.wire.frame import Begin, Change, Remove, Step, lap
 from mycoswarm.wire.order import Neighbour
 
 TERMS = Terms(ring_id="r", model_digest="d", n_embd=2048, n_ubatch=256, n_seq_max=4)
@@ -59,7 +59,7 @@ def step(number: int, rows: int = 1) -> Step:
         sequences=np.zeros(rows, np.int32),
         wanted=np.ones(rows, np.bool_),
         hidden=np.random.default_rng(number).standard_normal((rows, 2048), np.float32),
-        compute_us=7,
+        laps=lap(None, 7) + lap(3, 8),
     )
 
 
@@ -80,12 +80,30 @@ def test_changes_go_round_the_ring_in_order_and_unaltered(count: int) -> None:
                 for each in [*hops[1:], hops[0]]:
                     got = await each.receive()
                     if isinstance(frame, Step):
-                        assert isinstance(got, Step) and got.compute_us == 7
+                        assert isinstance(got, Step) and got.laps == frame.laps
                         np.testing.assert_array_equal(got.hidden, frame.hidden)
                     else:
                         assert got == frame
                     if each is not hops[0]:
                         await each.send(got)
+
+    asyncio.run(main())
+
+
+def test_each_stage_learns_how_long_a_step_was_on_its_way() -> None:
+    async def main() -> None:
+        async with joined(3) as hops:
+            known: dict[int, int] = {}
+            for number in range(5000):
+                for index, each in enumerate(hops):
+                    await each.send(step(number))
+                    got = await hops[(index + 1) % 3].receive()
+                    assert isinstance(got, Step)
+                    if got.hop_us is not None:
+                        known[index] = got.hop_us
+                if len(known) == 3:
+                    break
+            assert len(known) == 3 and all(0 < hop_us < 1_000_000 for hop_us in known.values())
 
     asyncio.run(main())
 

@@ -10,7 +10,7 @@ from mycoswarm.base.errors import CaptureError, ProtocolError, RingError, StageE
 from mycoswarm.stage.engine import Batch, Decoded
 from mycoswarm.stage.relay import Relay, Work
 from mycoswarm.stage.worker import Worker
-from mycoswarm.wire.frame import Begin, Change, Remove, Step
+from mycoswarm.wire.frame import Begin, Change, Remove, Step, lap, read_laps
 
 WIDTH = 8
 
@@ -64,7 +64,7 @@ def tokens(number: int, sequence: int = 0) -> Step:
 def hidden(number: int, sequence: int = 0) -> Step:
     step = tokens(number, sequence)
     states = np.zeros((2, WIDTH), np.float32)
-    return Step(number, step.positions, step.sequences, step.wanted, None, states, compute_us=100)
+    return Step(number, step.positions, step.sequences, step.wanted, None, states, lap(None, 100), hop_us=40)
 
 
 def run(loop: ListLoop, layers: AddingLayers, *, first: bool, admitted: tuple[str, ...] = ("r",)) -> RingError:
@@ -89,11 +89,11 @@ def test_the_first_stage_looks_tokens_up_and_passes_hidden_states_on() -> None:
     np.testing.assert_array_equal(step.hidden[:, 0], [7, 9])
 
 
-def test_a_later_stage_adds_its_own_time_to_that_of_the_stages_before() -> None:
+def test_a_later_stage_adds_its_own_times_after_those_of_the_stages_before() -> None:
     loop, layers = ListLoop(Begin(0, 0, "r"), hidden(1)), AddingLayers()
     assert run(loop, layers, first=False).code == "end"
     step = loop.sent[1]
-    assert isinstance(step, Step) and step.compute_us == 105
+    assert isinstance(step, Step) and read_laps(step.laps) == [(None, 100), (40, 5)]
     np.testing.assert_array_equal(step.hidden, np.ones((2, WIDTH)))
 
 

@@ -70,6 +70,9 @@ def test_axe_finds_nothing_serious_and_pictures_are_taken(
             visit.size(*size)
             visit.go(view)
             visit.page.screenshot(path=SCREENS / f"{view}-{scheme}-{name}.png", full_page=True)
+            if view == "requests":  # one of them, with where its time went
+                visit.page.locator("tbody button").first.click()
+                visit.page.locator("[data-timing]").wait_for()
             visit.open_all()
             found += [f"{view}, {scheme}, {name}: {one}" for one in judged(visit, axe)]
             if visit.overflow() > 0:

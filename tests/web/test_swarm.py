@@ -34,6 +34,7 @@ READ = """async () => {
         drawn: [...document.querySelectorAll("svg.net g[data-node]")].map((one) =>
             [one.dataset.node, one.classList.contains("in-ring"), [...one.querySelectorAll("text")].map(text)]),
         hops: [...document.querySelectorAll("svg.net line.hop")].length,
+        took: [...document.querySelectorAll("svg.net .took")].map(text),
         words: document.querySelector("svg.net").getAttribute("aria-label"),
     };
 }"""
@@ -60,7 +61,7 @@ def wanted_facts(one: dict[str, Any], rings: list[dict[str, Any]]) -> list[list[
         ("Board", machine["board"]),
         ("Processor", machine["processor"]),
         ("System", machine["system"]),
-        *(("GPU", f"{gpu['name']}, {format_bytes(gpu['memory_total_bytes'])}") for gpu in machine["gpus"] or ()),
+        *(("GPU", wanted_gpu(gpu)) for gpu in machine["gpus"] or ()),
         ("Temperature", None if warm is None else f"{warm:.0f} °C"),
         ("Load", None if load is None else f"{load:.1f} on {machine['threads']:g} threads"),
         ("Away by", None if one["is_this"] else format_seconds(one["round_trip_s"])),
@@ -70,6 +71,17 @@ def wanted_facts(one: dict[str, Any], rings: list[dict[str, Any]]) -> list[list[
         ("Id", one["node_id"][:12]),
     ]
     return [[name, value] for name, value in found if value]
+
+
+def wanted_gpu(gpu: dict[str, Any]) -> str:
+    if gpu["memory_total_bytes"] is None:
+        return f"{gpu['name']}, memory unknown"
+    free = f"{format_bytes(gpu['memory_free_bytes'])} free of {format_bytes(gpu['memory_total_bytes'])}"
+    return f"{gpu['name']}, {free} ({gpu['memory_source']})"
+
+
+def took(value: float | None) -> str:
+    return "" if value is None else format_seconds(value)
 
 
 def wanted_ring(ring: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +95,16 @@ def wanted_ring(ring: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": ring["ring_id"],
         "title": ring["model"],
-        "rows": [[s["node"], span(s["layers"]), format_bytes(s["bytes"])] for s in ring["stages"]],
+        "rows": [
+            [
+                s["node"],
+                span(s["layers"]),
+                format_bytes(s["bytes"]),
+                took(s["compute_median_s"]),
+                took(s["hop_median_s"]),
+            ]
+            for s in ring["stages"]
+        ],
         "badges": ["idle"],
         "facts": facts,
     }
@@ -111,6 +132,9 @@ def differences(told: dict[str, Any]) -> list[str]:
         wanted_card = wanted_ring(ring)
         card = shown.pop(ring["ring_id"], {})
         found += [f"{ring['model']}: {card.get(k)} is not {v}" for k, v in wanted_card.items() if card.get(k) != v]
+    hops = [took(s["hop_median_s"]) for ring in told["rings"] for s in ring["stages"] if s["hop_median_s"] is not None]
+    if told["took"] != hops:
+        found.append(f"the picture's hops: {told['took']} are not {hops}")
     return found + [f"a ring of nobody: {name}" for name in shown]
 
 
@@ -148,6 +172,8 @@ def test_the_ring_of_a_split_answer_is_drawn_with_the_layers_that_each_node_hold
     assert stages == {one["name"]: one["layers"] for one in decided}
     (first, second) = (one["layers"] for one in ring["stages"])
     assert first[0] == 0 < first[1] == second[0] < second[1] == ring["layers"]
+    assert all(0 < one["compute_median_s"] < 1 and 0 < one["hop_median_s"] < 1 for one in ring["stages"])
+    assert len(told["took"]) == 2, "one time for each hop"
     drawn = {name: (is_in, texts) for name, is_in, texts in told["drawn"]}
     assert set(drawn) == {member.name for member in fleet.members}
     for name, layers in stages.items():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mycoswarm.base.errors import ProtocolError
 from mycoswarm.wire.frame import (
     MAX_REQUEST_ID_BYTES,
+    MAX_US,
     Beat,
     Begin,
     Bye,
@@ -21,6 +22,8 @@ from mycoswarm.wire.frame import (
     Step,
     Trouble,
     encode,
+    lap,
+    read_laps,
 )
 
 N_EMBD, MAX_ROWS, MAX_SEQUENCES = 6, 8, 4
@@ -29,6 +32,7 @@ HEAD_BYTES = 24
 numbers = st.integers(0, 2**64 - 1)
 sequences = st.integers(0, MAX_SEQUENCES - 1)
 texts = st.text(max_size=30)
+clocks = st.integers(0, MAX_US)
 
 
 @st.composite
@@ -47,7 +51,7 @@ def steps(draw: st.DrawFn) -> Step:
         generator.integers(0, 2, rows).astype(np.bool_),
         tokens,
         hidden,
-        draw(st.integers(0, 2**32 - 1)),
+        b"".join(draw(st.lists(st.builds(lap, st.none() | clocks, clocks), max_size=4))),
     )
 
 
@@ -60,7 +64,7 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Begin, numbers, sequences, request_ids),
     st.builds(lambda number, sequence, span: Remove(number, sequence, *span), numbers, sequences, spans),
     st.builds(Trouble, texts, texts, texts),
-    st.builds(Beat),
+    st.builds(Beat, st.just(0), clocks, st.none() | clocks),
     st.builds(Bye),
 )
 
@@ -72,7 +76,7 @@ def _splitter() -> FrameSplitter:
 def _same(one: Frame, other: Frame) -> bool:
     if not (isinstance(one, Step) and isinstance(other, Step)):
         return one == other
-    fields = ("number", "compute_us")
+    fields = ("number", "laps")
     arrays = ("positions", "sequences", "wanted", "tokens", "hidden")
     return all(getattr(one, field) == getattr(other, field) for field in fields) and all(
         _same_array(getattr(one, field), getattr(other, field)) for field in arrays
@@ -176,6 +180,10 @@ def _head(length: int, kind: int, carries: int = 0, rows: int = 0, sequence: int
         _head(0xFFFFFFFF, 4),
         _head(1, 5),
         _head(0, 6, number=1),
+        _head(0, 5, sequence=1),
+        _head(13, 1, 1, 1, sequence=1),  # a lap less than is said
+        _head(13 + 8 * 513, 1, 1, 1, sequence=513),
+        _head(13, 1, 1, 1, sequence=-1),
         _head(8, 3) + struct.pack("<ii", -1, 5),
         _head(8, 3) + struct.pack("<ii", 5, 5),
         _head(8, 3) + struct.pack("<ii", 5, -2),
@@ -191,6 +199,17 @@ def _head(length: int, kind: int, carries: int = 0, rows: int = 0, sequence: int
 def test_what_no_stage_would_send_is_a_protocol_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         _splitter().feed(data)
+
+
+@given(st.lists(st.tuples(st.none() | clocks, clocks), max_size=5))
+def test_laps_are_read_as_they_were_written(laps: list[tuple[int | None, int]]) -> None:
+    assert read_laps(b"".join(lap(*one) for one in laps)) == laps
+
+
+@given(steps() | st.builds(Beat, st.just(0), clocks, st.none() | clocks), st.integers(0, 2**32 - 1))
+def test_steps_and_beats_say_when_they_were_sent(frame: Step | Beat, now_us: int) -> None:
+    (read,) = _splitter().feed(encode(frame, now_us))
+    assert isinstance(read, Step | Beat) and read.sent_us == now_us
 
 
 def test_an_absurd_length_is_refused_before_its_bytes_come() -> None:

@@ -1,9 +1,13 @@
 // The ledger: what was asked, where it went, and whether all of it still holds together.
 
-import { action, badge, complain, facts, field, fill, form, h, notice, onChange, table } from "../dom.js";
+import { action, badge, complain, facts, field, fill, form, h, notice, onChange, s, table } from "../dom.js";
 import { placeBadge, waiting } from "../approvals.js";
 import { layers, seconds, short, when } from "../format.js";
 import { ask, lines } from "../net.js";
+
+// Of one try in the ledger's row of an answer, in their order.
+const PHASES = [["deciding_s", "Until it was decided"], ["opening_s", "Until loaded or connected"], ["first_s", "Until the first word"],
+  ["answering_s", "Until the end"]];
 
 export function open(main, { state }) {
   const pending = waiting(state);
@@ -50,6 +54,7 @@ export function open(main, { state }) {
     const found = told.rows ?? [];
     const first = found[0]?.at ?? 0;
     fill(shown, h("section", { class: "card stack", "aria-label": `Request ${receipt}` }, h("h2", {}, "One request"), facts([["Receipt", h("code", {}, receipt)]]),
+      timeline(found.filter((row) => row.kind === "answer").at(-1)?.body?.timing),
       h("h3", {}, "Who could have read it"), table(["What", "Name", "Place", "When"], exposed.readers.map((one) => [one.what, one.name,
         placeBadge(one.place) ?? "", when(one.at)])),
       (exposed.notes ?? []).map((note) => h("p", { class: "warn" }, note)),
@@ -71,6 +76,38 @@ export function open(main, { state }) {
   if (!state.get("requests")) page(null).then((told) => draw(told.requests)).catch(complain);
   const stop = state.on(["requests"], () => { if (!isFiltered) draw(state.get("requests") ?? []); });
   return () => { stop(); pending.stop(); };
+}
+
+/** Where its time went: the phases of each try, and a token's way over the stages and hops. Rows of before have none. */
+function timeline(timing) {
+  if (!Array.isArray(timing?.tries)) return null;
+  const known = (parts) => parts.filter(([, took]) => Number.isFinite(took));
+  const tries = timing.tries.map((one) => known(PHASES.map(([kind, label]) => [label, one?.[kind], kind])));
+  const stages = Array.isArray(timing.stages) ? timing.stages : [];
+  const token = known(stages.flatMap((one) => [
+    [`${one?.node} ${Array.isArray(one?.layers) ? layers(one.layers) : ""}`, one?.compute_median_s, "computes"],
+    ["on the way to the next", one?.hop_median_s, "way"]]));
+  const all = sum(tries.flat());
+  return h("div", { class: "stack", "data-timing": "" }, h("h3", {}, "Where its time went"),
+    facts([["First word", "first_token_s"], ["Asked the owner for", "asking_s"], ["In the head's queue", "queued_s"], ["Read the prompt for", "prefill_s"],
+      ["Made tokens for", "decode_s"]].map(([label, name]) => [label, Number.isFinite(timing[name]) ? seconds(timing[name]) : null])),
+    tries.map((parts, index) => bar(tries.length > 1 ? `Try ${index + 1}` : "The request", parts, sum(tries.slice(0, index).flat()), all)),
+    token.length ? bar("A token at the median, stage by stage", token, 0, sum(token)) : null);
+}
+
+function sum(parts) {
+  return parts.reduce((total, [, took]) => total + Math.max(0, took), 0);
+}
+
+/** Parts as lengths in order, and as a table, which also says what the colours are. */
+function bar(title, parts, start, whole) {
+  const rect = (kind, x, width) => s("rect", { class: kind, x, y: 0, width, height: 16 });
+  const scale = 720 / (whole || 1);
+  return h("div", {}, h("h4", {}, title), s("svg", { class: "time", viewBox: "0 0 720 16", preserveAspectRatio: "none", role: "img",
+    "aria-label": `${title}: ${parts.map(([label, took]) => `${label} ${seconds(took)}`).join(", ")}` },
+  parts.map(([, took, kind], index) => rect(kind, scale * (start + sum(parts.slice(0, index))), Math.max(1, scale * took)))),
+  table(["Part", "Took"], parts.map(([label, took, kind]) =>
+    [[s("svg", { class: "time key", viewBox: "0 0 16 16", "aria-hidden": "true" }, rect(kind, 0, 16)), " ", label], seconds(took)]), title));
 }
 
 /** One row of the ledger: how long after the first, what, and everything in it. */

@@ -145,13 +145,15 @@ function words(value) {
 }
 
 function replayBox() {
-  const last = h("input", { type: "number", min: 1, max: 10000, value: 500 });
+  const last = h("input", { type: "number", min: 1, max: 10000, value: 1000 });
+  const within = h("select", {}, [["604800", "The last 7 days"], ["86400", "The last day"], ["", "However old"]].map(([value, label]) => h("option", { value }, label)));
   const result = h("div", { "aria-live": "polite" });
   return h("details", { class: "card" }, h("summary", {}, "What would the last requests have done?"),
     form({ class: "row" }, async () => {
-      const told = await ask("POST", "/api/rules/replay", { last: Number(last.value) });
-      fill(result, facts([["Requests", String(told.requests)], ["Would go where they went", String(told.same)]]),
+      const told = await ask("POST", "/api/rules/replay", { last: Number(last.value), ...within.value && { within_s: Number(within.value) } });
+      fill(result, facts([["Requests looked at", String(told.requests)], ["Since", told.since === null ? null : when(told.since)],
+        ["Would go where they went", String(told.same)]]), told.is_cut ? h("p", { class: "warn" }, "There are older ones that were not looked at.") : null,
         told.moved.length ? table(["When", "Model", "Was", "Would be", "Why"], told.moved.slice(0, 100).map((one) =>
           [when(one.at), one.model, words(one.was), words(one.now), `${one.change}: ${one.why}`])) : h("p", {}, "None would move."));
-    }, field("Requests of the ledger", last), h("button", {}, "Replay")), result);
+    }, field("Asked in", within), field("Requests at most", last), h("button", {}, "Replay")), result);
 }

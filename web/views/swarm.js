@@ -78,8 +78,9 @@ function ring({ ring_id: id }) {
     one.embeds ? badge("embeddings") : null,
     !one.is_open ? badge("loading", "warn") : one.in_use_by > 0 ? badge("works", "good") : badge("idle"),
     rate(one.tokens_per_s) && one.in_use_by > 0 ? badge(rate(one.tokens_per_s)) : null)));
-  const showStages = onChange(stages, ([model, all]) => table(["Node", "Layers", "Memory"],
-    all.map((stage) => [stage.node, layers(stage.layers), bytes(stage.bytes)]), `Layers of ${model}`));
+  const took = (value) => value === null ? "" : seconds(value);
+  const showStages = onChange(stages, ([model, all]) => table(["Node", "Layers", "Memory", "For a token", "To the next"],
+    all.map((stage) => [stage.node, layers(stage.layers), bytes(stage.bytes), took(stage.compute_median_s), took(stage.hop_median_s)]), `Layers of ${model}`));
   const showFigures = onChange(figures, (one) => facts([
     ["Tokens since it was loaded", String(one.tokens)], ["Last answer", rate(one.decode_tokens_per_s)],
     ["Hop overhead", one.hop_overhead_median_s === null ? null : `${seconds(one.hop_overhead_median_s)} at the median, ${one.hops} hops per token`]]));
@@ -123,7 +124,8 @@ function figures(one, loaded) {
     facts([
       ["Memory", `${bytes(one.free_memory_bytes)} free${total === null ? "" : ` of ${bytes(total)}`}${machine.memory_source ? ` (${machine.memory_source})` : ""}`],
       ["Board", machine.board], ["Processor", machine.processor], ["System", machine.system],
-      ...(machine.gpus ?? []).map((gpu) => ["GPU", `${gpu.name}, ${bytes(gpu.memory_total_bytes)}`]),
+      ...(machine.gpus ?? []).map((gpu) => ["GPU", gpu.memory_total_bytes === null ? `${gpu.name}, memory unknown`
+        : `${gpu.name}, ${bytes(gpu.memory_free_bytes)} free of ${bytes(gpu.memory_total_bytes)}${gpu.memory_source ? ` (${gpu.memory_source})` : ""}`]),
       ["Temperature", machine.temperature_celsius === null || machine.temperature_celsius === undefined ? null : `${fixed(machine.temperature_celsius, 0)} °C`],
       ["Load", machine.load === null || machine.load === undefined ? null : `${fixed(machine.load, 1)} on ${machine.threads ?? "?"} threads`],
       ["Away by", one.round_trip_s === null || one.is_this ? null : seconds(one.round_trip_s)],
@@ -160,9 +162,16 @@ function drawing(all, loaded) {
   }));
   const centre = all.find((one) => one.is_this);
   const links = all.filter((one) => one !== centre && centre).map((one) => line("link", place.get(centre.node_id), place.get(one.node_id)));
-  const hops = loaded.map((each) => {
-    const stops = ringNodes(each, all).map((stage) => place.get(stage.node_id)).filter(Boolean);
-    const lines = stops.length < 2 ? [] : stops.map((from, index) => line("hop", from, stops[(index + 1) % stops.length]));
+  const times = [];
+  const hops = loaded.map((each, ring) => {
+    const stops = ringNodes(each, all).map((stage) => [place.get(stage.node_id), stage.hop_median_s]).filter(([at]) => at);
+    const lines = stops.length < 2 ? [] : stops.map(([from, took], index) => {
+      const [to] = stops[(index + 1) % stops.length];
+      const part = stops.length > 2 ? 0.5 : 0.35; // two nodes have two hops on one line: each time stands nearer to where it begins
+      const [x, y] = [0, 1].map((axis) => from[axis] + (to[axis] - from[axis]) * part);
+      if (took !== null) times.push(s("text", { class: "soft took", x, y: y + 4 + 13 * ring }, seconds(took)));
+      return line("hop", from, to);
+    });
     return s("g", { class: each.in_use_by > 0 ? "flows" : "" }, lines);
   });
   const says = new Map();
@@ -171,7 +180,7 @@ function drawing(all, loaded) {
   }
   const words = all.map((one) => `${one.name}${one.trouble ? ` (lost: ${one.trouble})` : ""}${says.has(one.node_id) ? `: ${says.get(one.node_id).join(", ")}` : ""}`);
   return s("svg", { class: "net", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `The nodes and the rings over them. ${words.join("; ")}` },
-    links, hops,
+    links, hops, times,
     all.map((one) => {
       const [x, y] = place.get(one.node_id);
       const held = says.get(one.node_id) ?? [];

@@ -18,6 +18,7 @@ MAX_HISTORY = 1000
 MAX_REPLAYED = 10_000
 USUAL_HISTORY = 20
 USUAL_REPLAYED = 200
+MAX_WITHIN_S = 10 * 366 * 86400  # ten years
 
 _AMENDMENT = ("tests", "version")  # what every edit may say besides
 _SPOT = ("position", "before", "after")
@@ -83,11 +84,11 @@ class RuleDesk(Protocol):
 class RuleServices:
     """What the routes need. `explain` decides on an example request and sends nothing. `replay` says how the last N
     logged requests would move under other rules (a list of plain rules), or under the present ones where None is given:
-    see `Hindsight.replay` in daemon/hindsight.py."""
+    of those of the last `within_s` seconds alone, where given: see `Hindsight.replay` in daemon/hindsight.py."""
 
     desk: RuleDesk
     explain: Callable[[Any, Narrowing], Awaitable[Outcome | ToolDecision]]
-    replay: Callable[[int, list[Any] | None], Awaitable[dict[str, Any]]]
+    replay: Callable[[int, list[Any] | None, int | None], Awaitable[dict[str, Any]]]
 
 
 def rule_routes(services: RuleServices) -> list[Route]:
@@ -114,11 +115,13 @@ def rule_routes(services: RuleServices) -> list[Route]:
         return explanation_of(await services.explain(given.get("request", {}), narrowing))
 
     async def replay(given: Given, by: str) -> Any:
-        only(given, "last", "rules")
+        only(given, "last", "within_s", "rules")
         rules = given.get("rules")
         if rules is not None and not isinstance(rules, list):
             raise InputError("rules must be a list of rules")
-        return await services.replay(most(given, "last", MAX_REPLAYED) or USUAL_REPLAYED, rules)
+        within_s = most(given, "within_s", MAX_WITHIN_S)
+        usual = USUAL_REPLAYED if within_s is None else MAX_REPLAYED
+        return await services.replay(most(given, "last", MAX_REPLAYED) or usual, rules, within_s)
 
     # Rules' names may hold any visible sign, slashes too. So the longer paths stand before the shorter ones, and what
     # is no rule's name is reached by methods that rules' own paths do not have.

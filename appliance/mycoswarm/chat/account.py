@@ -4,15 +4,15 @@ No prompt text, unless the owner has set that prompts are kept.
 """
 
 import math
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.job import Decided, Job
+from mycoswarm.chat.stopwatch import Stopwatch
 from mycoswarm.routing.decision import Decision, Dispatch, Refusal
 from mycoswarm.swarm.place import PLACES, Place
-from mycoswarm.wire.report import Finished, Piece
+from mycoswarm.wire.report import Finished, Piece, Timing
 from mycoswarm.wire.ticket import Warrant
 from mycoswarm.wire.tool import ToolCall
 
@@ -27,7 +27,7 @@ class Account:
     job: Job
     facts: ModelFacts | None
     at: float
-    started_s: float = field(default_factory=time.monotonic)
+    watch: Stopwatch = field(default_factory=Stopwatch)
     rule: str = ""
     decided: list[Decided] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
@@ -35,6 +35,7 @@ class Account:
     said_characters: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    timing: Timing | None = None
     outcome: str = ""
 
     @property
@@ -44,19 +45,22 @@ class Account:
 
     def say(self, piece: Piece) -> None:
         """A part of the answer has come."""
+        if piece.text or piece.token_ids:
+            self.watch.speak()
         self.tokens += piece.token_ids
         self.said_characters += len(piece.text)
         self.has_spoken = self.has_spoken or bool(piece.text or piece.token_ids)
 
     def call(self, call: ToolCall) -> None:
         """A whole tool call has come, from an endpoint."""
+        self.watch.speak()
         self.said_characters += len(call.arguments)
         self.has_spoken = True
 
     def finish(self, report: Finished) -> None:
         """The answer has come to its end."""
         self.outcome, self.prompt_tokens = report.reason, report.prompt_tokens
-        self.completion_tokens = report.completion_tokens
+        self.completion_tokens, self.timing = report.completion_tokens, report.timing
 
     def spent(self) -> int:
         """The tokens to hold against the key's limit. Where nobody has counted them (the client left, an endpoint does
@@ -78,7 +82,8 @@ class Account:
             "nodes": list(dict.fromkeys(name for one in self.decided for name in one.names)),
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens or len(self.tokens),
-            "seconds": round(time.monotonic() - self.started_s, 3),
+            "seconds": round(self.watch.elapsed_s(), 3),
+            "timing": {**self.watch.shown(), **(_timed(self.timing, self.decided[-1]) if self.timing else {})},
         }
 
 
@@ -121,6 +126,30 @@ def warrant_of(account: Account, outcome: Decision, receipt: str) -> Warrant:
         labels=tuple(sorted(asker.labels | asker.added)),
         receipt=receipt,
     )
+
+
+def _timed(timing: Timing, decided: Decided) -> dict[str, Any]:
+    """What the head told of the time, with the names of the stages; a head that tells of others is not heard."""
+    row: dict[str, Any] = {
+        "queued_s": timing.queued_s,
+        "prefill_s": timing.prefill_s,
+        "decode_s": timing.decode_s,
+        "steps": timing.steps,
+        "hop_overhead_median_s": timing.hop_overhead_median_s,
+    }
+    row = {name: round(value, 6) for name, value in row.items() if value is not None}
+    shares = decided.decision.placed.shares if isinstance(decided.decision, Decision) else ()
+    if shares and len(shares) == len(timing.stages):
+        row["stages"] = [
+            {
+                "node": share.node.name,
+                "layers": [share.first, share.last],
+                "compute_median_s": stage.compute_median_s,
+                "hop_median_s": stage.hop_median_s,
+            }
+            for share, stage in zip(shares, timing.stages, strict=True)
+        ]
+    return row
 
 
 def _asked(account: Account) -> dict[str, Any]:

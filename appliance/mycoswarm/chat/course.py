@@ -85,11 +85,14 @@ class Course:
         """
         account, loss = self._account, None
         for attempt in range(1, MAX_TRIES + 1):
+            account.watch.begin()
             outcome, approved_by = await self._settle(loss, limit)
             if isinstance(outcome, Refusal):
                 await self._note(outcome, attempt, None)
+                account.watch.turn()
                 raise self._refusal(outcome, loss)
             receipt = await self._note(outcome, attempt, approved_by)
+            account.watch.turn()
             try:
                 if isinstance(outcome, Dispatch):
                     is_done = await self._relay(outcome, attempt)
@@ -106,6 +109,9 @@ class Course:
                 if is_done:
                     return
                 log.info("request %s: what it was decided on has changed; deciding again", account.job.request_id)
+            finally:
+                if account.outcome != LOADED:  # then no word was to come
+                    account.watch.turn()
         if loss is not None:
             raise loss
         raise RefusedError(
@@ -125,7 +131,8 @@ class Course:
                 return outcome, None
             if (approved_by := self._consent.given(outcome)) is not None:
                 return outcome, approved_by
-            await self._consent.ask(outcome, outcome.ground.ask_s, limit)
+            with self._account.watch.asking():
+                await self._consent.ask(outcome, outcome.ground.ask_s, limit)
         raise RefusedError(
             "each time the owner had said yes, the request would have gone elsewhere", code="not_approved"
         )
@@ -183,6 +190,7 @@ class Course:
         async with contextlib.aclosing(self._around.relay(dispatch, account.job)) as events:
             async for event in events:
                 if isinstance(event, Reached):
+                    account.watch.turn()
                     if not await self._stands(dispatch):
                         return False
                     self._decided(Decided(dispatch, None, attempt, event.place))
@@ -190,7 +198,9 @@ class Course:
                     self._finished(event)
                     return True
                 else:
-                    if isinstance(event, Piece):
+                    if isinstance(event, Vector):
+                        account.watch.speak()
+                    elif isinstance(event, Piece):
                         account.say(event)
                     elif isinstance(event, ToolCall):
                         account.call(event)
@@ -218,6 +228,7 @@ class Course:
         )
         work, sheaf = _work(account, hearing), Sheaf(len(job.inputs))
         async with lent as ring:
+            account.watch.turn()
             if not await self._stands(decision):
                 return False
             if job.only_loads:
@@ -231,6 +242,7 @@ class Course:
                             self._tell(event)
                     elif isinstance(report, Vector):
                         sheaf.take(report)
+                        account.watch.speak()
                         self._tell(report)
                     elif isinstance(report, Finished):
                         sheaf.end(report)

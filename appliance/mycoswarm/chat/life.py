@@ -7,7 +7,6 @@ request continues after the last token, never with another model, and never at a
 import asyncio
 import logging
 import math
-import time
 from collections import deque
 from collections.abc import AsyncGenerator
 
@@ -139,7 +138,7 @@ class Chat:
             try:
                 await self._end(account)
             finally:
-                self._durations_s.append(time.monotonic() - account.started_s)
+                self._durations_s.append(account.watch.elapsed_s())
                 events.put_nowait(None)
 
     def _question(self, account: Account, narrowing: Narrowing) -> Question:

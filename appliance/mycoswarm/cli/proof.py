@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from mycoswarm.base.errors import StorageError, UnreachableError
 from mycoswarm.cli.call import Call, as_error, decode
+from mycoswarm.cli.itinerary import timing_lines
 from mycoswarm.cli.screen import EXIT_WRONG, ID_SIGNS, counted, err, guarded, note, say, show_json, show_table
 
 NODE_SIGNS = 12
@@ -181,6 +182,8 @@ def _show_row(row: dict[str, Any], *, with_prompt: bool) -> None:
         say("  it was altered and cannot be read: run `mycoswarm-node ledger verify`")
     for name, value in _lines(row["body"] or {}):
         say(f"  {name}: {value}")
+    for text in timing_lines((row["body"] or {}).get("timing")):
+        say(f"  {text}")
     if row["has_prompt"] and not with_prompt:
         say("  (the prompt's text is kept in this row; `ledger show --prompt` shows it)")
 
@@ -261,7 +264,7 @@ def _remark(found: dict[str, Any]) -> None:
 
 def _lines(body: dict[str, Any]) -> list[tuple[str, str]]:
     """What a row says, in lines; the ticket's own text only as JSON."""
-    hidden = ("ticket", "signature")
+    hidden = ("ticket", "signature", "timing")
     found = []
     for name, value in body.items():
         if name in hidden:

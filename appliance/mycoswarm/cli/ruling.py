@@ -1,11 +1,13 @@
 """`rules`: what the owner decides. Lists, order, history, whole documents; one rule is revision.py's."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mycoswarm.base.units import parse_seconds
 from mycoswarm.cli.call import Call
 from mycoswarm.cli.document import read_document, read_text, shown_document, written
 from mycoswarm.cli.example import explain, tests
@@ -140,14 +142,19 @@ def import_rules(folder: Path, file: Path) -> None:
 
 
 @rules.command("replay")
-@click.option("--last", default=200, show_default=True, type=click.IntRange(1, 10_000), help="How many requests.")
+@click.option(
+    "--last", type=click.IntRange(1, 10_000), help="How many requests at most.  [default: 200, with --since 10000]"
+)
+@click.option("--since", metavar="TIME", help="Those of the last 7d, 12h ... alone.")
 @click.option("--file", type=FILE, metavar="FILE", help="Under the rules in FILE (TOML), instead of the present ones.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 @guarded
-def replay(folder: Path, last: int, file: Path | None, as_json: bool) -> None:
+def replay(folder: Path, last: int | None, since: str | None, file: Path | None, as_json: bool) -> None:
     """Show how the last requests in the ledger would move under these rules. Sends nothing."""
-    asked = {"last": last, "rules": None if file is None else read_document(read_text(file)).rules}
+    within_s = None if since is None else math.ceil(parse_seconds(since))
+    rules = None if file is None else read_document(read_text(file)).rules
+    asked = {"last": last, "within_s": within_s, "rules": rules}
     told = Call(folder).ask("POST", "/api/rules/replay", asked, timeout_s=120.0)
     if as_json:
         show_json(told)
@@ -157,7 +164,10 @@ def replay(folder: Path, last: int, file: Path | None, as_json: bool) -> None:
     ]
     if rows:
         show_table(("When", "Request", "Model", "Was", "Would be", "Because"), rows)
-    say(f"Of {counted(told['requests'], 'request')} {len(told['moved'])} would move, {told['same']} would not.")
+    after = "" if told["since"] is None else f" since {_date(told['since'])}"
+    say(f"Of {counted(told['requests'], 'request')}{after} {len(told['moved'])} would move, {told['same']} would not.")
+    if told["is_cut"]:
+        say("There are older ones that were not looked at: --last looks at more, up to 10000.")
 
 
 def _state(rule: dict[str, Any]) -> str:

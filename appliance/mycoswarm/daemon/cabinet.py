@@ -71,7 +71,7 @@ class Cabinet:
             rules=RuleServices(
                 desk=self._keeper,
                 explain=rehearsal.explain,
-                replay=lambda last, rules: self._replay(last, rules, around),
+                replay=lambda last, rules, within_s: self._replay(last, rules, within_s, around=around),
             ),
             endpoints=directory,
             approvals=self.approvals,
@@ -119,10 +119,13 @@ class Cabinet:
             is_poor=self._is_poor,
         )
 
-    async def _replay(self, last: int, given: list[Any] | None, around: Surroundings) -> dict[str, Any]:
+    async def _replay(
+        self, last: int, given: list[Any] | None, within_s: int | None, *, around: Surroundings
+    ) -> dict[str, Any]:
         """How the last requests would move under these rules, or under the present ones."""
         rules = around.rules() if given is None else RuleSet.of(map(read_rule, given))
-        return await asyncio.to_thread(Hindsight(self._home.ledger).replay, last, rules, around.swarm(None))
+        since = None if within_s is None else time.time() - within_s
+        return await asyncio.to_thread(Hindsight(self._home.ledger).replay, last, rules, around.swarm(None), since)
 
     def _is_known(self, asker: Asker) -> bool:
         if asker.key_name is None:

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mycoswarm.hardware.inventory import inspect_machine
 from mycoswarm.hardware.machine import Machine
 from mycoswarm.hardware.memory import read_memory
 from mycoswarm.hardware.nvidia import NvidiaReading, load_nvidia, read_nvidia
+from mycoswarm.hardware.pci import AMDGPU, read_cards
 from mycoswarm.hardware.sheet import to_json
 from mycoswarm.hardware.thermal import read_temperature_celsius
 from mycoswarm.wire.plan import RingPlan
@@ -28,6 +30,7 @@ ROUNDS = 12
 PAUSE_S = 0.05  # between rounds: other programs take turns, and the best round is the machine's own
 MIN_GRADED_BYTES = 256 * MIB
 MIN_GRADED_STEPS = 16
+SEEN_S = 0.5  # a card is made about once a second and asks twice; NVML takes milliseconds to open
 FRESH_S = 30 * 86400.0  # machines change seldom; memory is measured again after a month
 
 log = logging.getLogger(__name__)
@@ -66,8 +69,9 @@ def graded_bytes_per_s(plan: RingPlan, facts: ModelFacts, finished: Finished) ->
 class OwnMachine:
     """Facts about the machine this daemon runs on. `machine` is None until the first look is done.
 
-    Free memory is read anew each time: the machine's, and that of NVIDIA's cards. Other cards' counts as at the first
-    look, because llama.cpp tells it only to a process of its own, which takes seconds.
+    Free memory is read anew each time: the machine's, and that of the cards whose driver tells it (NVIDIA's, and AMD's
+    on Linux). Other cards' counts as at the first look, because llama.cpp tells it only to a process of its own, which
+    takes seconds.
     """
 
     def __init__(
@@ -77,10 +81,12 @@ class OwnMachine:
         gpu: bool,
         known_speed: tuple[float, float] | None,
         nvidia: Callable[[], NvidiaReading] = lambda: read_nvidia(load_nvidia()),
+        bus: Callable[[], tuple[Gpu, ...] | None] = lambda: read_cards(Path("/")),
     ) -> None:
         """`known_speed`: bytes per second and when it was measured, seconds since 1970."""
         self._folder, self._gpu = folder, gpu
-        self._speed, self._nvidia = known_speed, nvidia
+        self._speed, self._nvidia, self._bus = known_speed, nvidia, bus
+        self._seen: tuple[float, tuple[Gpu, ...]] | None = None
         self.machine: Machine | None = None
 
     async def look(self, note_speed: Callable[[float, float], None]) -> None:
@@ -106,16 +112,32 @@ class OwnMachine:
         return live if live is not None else (self.machine.memory.free_bytes if self.machine else None)
 
     def _free_on_gpus(self) -> list[int]:
-        gpus = self._working_gpus()
-        asked = self._nvidia().gpus if any(gpu.vendor == "NVIDIA" for gpu in gpus) else None
-        live = {card.pci_address: card for card in asked or () if card.pci_address is not None}
-        free = (live.get(gpu.pci_address or "", gpu).memory_free_bytes for gpu in gpus)
+        working = self._working_gpus()
+        free = [
+            gpu.memory_free_bytes for known, gpu in zip(self._known(), self._gpus(), strict=True) if known in working
+        ]
         return [size for size in free if size is not None]
+
+    def _gpus(self) -> tuple[Gpu, ...]:
+        """All GPUs with their memory as it is now, where their driver tells."""
+        if self._seen is not None and time.monotonic() - self._seen[0] < SEEN_S:
+            return self._seen[1]
+        known, cards = self._known(), list[Gpu]()
+        if any(gpu.vendor == "NVIDIA" for gpu in known):
+            cards += self._nvidia().gpus or ()
+        if any(gpu.memory_source == AMDGPU for gpu in known):
+            cards += self._bus() or ()
+        live = {card.pci_address: card for card in cards if card.memory_free_bytes is not None}
+        gpus = tuple(_as_now(gpu, live.get(gpu.pci_address)) for gpu in known)
+        self._seen = time.monotonic(), gpus
+        return gpus
+
+    def _known(self) -> tuple[Gpu, ...]:
+        return (self.machine.gpus or ()) if self.machine else ()
 
     def _working_gpus(self) -> list[Gpu]:
         """GPUs that llama.cpp computes on and that have memory of their own."""
-        gpus = (self.machine.gpus or ()) if self.machine else ()
-        return [gpu for gpu in gpus if gpu.backends and gpu.is_integrated is False]
+        return [gpu for gpu in self._known() if gpu.backends and gpu.is_integrated is False]
 
     def facts(self) -> dict[str, Any]:
         """What the card says of the machine."""
@@ -125,7 +147,7 @@ class OwnMachine:
         # The speed of a GPU is not what the benchmark measured: unknown until an answer ran there.
         speed = None if self.uses_gpu or self._speed is None else self._speed[0]
         return {
-            "machine": to_json(self.machine),
+            "machine": to_json(replace(self.machine, gpus=self._gpus() if self.machine.gpus else self.machine.gpus)),
             "class": {"name": grade.name, "reason": grade.reason},
             "bytes_per_s": speed,
             "measured_at": self._speed[1] if self._speed else None,
@@ -133,6 +155,14 @@ class OwnMachine:
             "uses_gpu": self.uses_gpu,
             "usable_threads": self.machine.processor.usable_threads,
         }
+
+
+def _as_now(gpu: Gpu, live: Gpu | None) -> Gpu:
+    """Of a GPU that shares the CPU's memory the driver tells another figure than llama.cpp did: that one stays."""
+    if live is None or live.pci_address is None or live.memory_source != gpu.memory_source:
+        return gpu
+    total, free = live.memory_total_bytes, live.memory_free_bytes
+    return replace(gpu, memory_total_bytes=total, memory_free_bytes=free)
 
 
 def _load() -> float | None:

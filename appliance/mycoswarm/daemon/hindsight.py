@@ -73,41 +73,50 @@ class Hindsight:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def replay(self, last: int, rules: RuleSet, swarm: SwarmState) -> dict[str, Any]:
+    def replay(self, last: int, rules: RuleSet, swarm: SwarmState, since: float | None = None) -> dict[str, Any]:
         """Hold the first decision on each of the last requests against these rules, with the nodes and endpoints of
-        now. Gives `requests` (how many), `same`, `moved` (each with request_id, at, model, was, now, change, why) and
-        `counts` by kind of change.
+        now. `since`: none that is older, in seconds since 1970. Gives `requests` (how many), `since`, `is_cut` (there
+        were more than could be looked at), `same`, `moved` (each with request_id, at, model, was, now, change, why)
+        and `counts` by kind of change.
 
         Raises:
             StorageError: the ledger could not be read.
         """
         counts: Counter[str] = Counter()
-        moved = []
-        for row, decision in self._decisions(last):
+        moved, is_cut = [], False
+        for found in self._decisions(since):
+            if found is None or counts.total() >= last:
+                is_cut = True
+                break
+            row, decision = found
             move = replayed(_past(decision), rules, swarm)
             counts[move.change] += 1
             if move.change != "unmoved":
                 moved.append(_shown(row, decision, move))
         same = counts["unmoved"]
-        return {"requests": counts.total(), "same": same, "moved": moved, "counts": dict(counts)}
+        told = {"requests": counts.total(), "since": since, "is_cut": is_cut}
+        return {**told, "same": same, "moved": moved, "counts": dict(counts)}
 
-    def _decisions(self, last: int) -> Iterator[tuple[Row, _Decision]]:
-        """The newest decisions on a first try, newest first; rows that were altered are left to `ledger verify`."""
+    def _decisions(self, since: float | None) -> Iterator[tuple[Row, _Decision] | None]:
+        """The decisions on a first try, newest first, None where it was given up; rows that were altered are left to
+        `ledger verify`."""
         before: int | None = None
         skipped = 0
-        while last > 0:
+        while True:
             page = self._ledger.recent((DECISION,), before=before, limit=STEP_ROWS)
             for seq, _ in page:
                 before, row = seq, self._ledger.row(seq)
                 decision = None if row is None else _read(row)
+                if row is not None and since is not None and row.at < since:
+                    return
                 if row is None or decision is None or decision.attempt != 1:
                     skipped += 1
                     continue
                 yield row, decision
-                last -= 1
-                if last <= 0:
-                    return
-            if len(page) < STEP_ROWS or skipped > MAX_SKIPPED:
+            if len(page) < STEP_ROWS:
+                return
+            if skipped > MAX_SKIPPED:
+                yield None
                 return
 
 

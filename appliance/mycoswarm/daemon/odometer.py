@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from mycoswarm.base.errors import RingError
 from mycoswarm.stage.pool import OpenedRing, Shape, shape_of
 from mycoswarm.wire.plan import RingPlan
@@ -63,6 +65,13 @@ class Mileage:
             "hops": timing.hops if timing else None,
         }
 
+    def stages(self, count: int) -> list[dict[str, Any]]:
+        """As JSON, of each of `count` stages in ring order, what the last whole answer told: its own time at the median
+        step, and the way to the next stage. None where that is not known."""
+        told = self.timing.stages if self.timing else ()
+        nothing = {"compute_median_s": None, "hop_median_s": None}
+        return [msgspec.structs.asdict(one) for one in told] if len(told) == count else [nothing] * count
+
 
 class Odometer:
     """All rings of one coordinator. `clock` is monotonic."""
@@ -88,6 +97,10 @@ class Odometer:
     def shown(self, ring_id: str) -> dict[str, Any]:
         """What one ring has done."""
         return self._rings.get(ring_id, Mileage()).shown(self._clock())
+
+    def stages(self, plan: RingPlan) -> list[dict[str, Any]]:
+        """What one ring's last answer told of each stage of it."""
+        return self._rings.get(plan.ring_id, Mileage()).stages(len(plan.stages))
 
     def speeds(self, model_digest: str) -> dict[Shape, float]:
         """What the last whole answers of a model showed since this daemon began, in tokens/s, by who held what: also

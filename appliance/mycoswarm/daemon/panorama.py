@@ -82,8 +82,9 @@ def rings_of(view: View) -> list[dict[str, Any]]:
                     "node": nodes.get(stage.node_id, stage.node_id),
                     "layers": [stage.first, stage.last],
                     "bytes": ring.node_bytes.get(stage.node_id),
+                    **told,
                 }
-                for stage in ring.plan.stages
+                for stage, told in zip(ring.plan.stages, view.odometer.stages(ring.plan), strict=True)
             ],
             **view.odometer.shown(ring.plan.ring_id),
         }

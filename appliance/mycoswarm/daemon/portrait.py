@@ -49,6 +49,7 @@ def _gpus(machine: Machine) -> list[dict[str, Any]] | None:
             "name": gpu.name,
             "memory_total_bytes": gpu.memory_total_bytes,
             "memory_free_bytes": gpu.memory_free_bytes,
+            "memory_source": gpu.memory_source,
             "backends": None if gpu.backends is None else list(gpu.backends),
         }
         for gpu in machine.gpus

@@ -28,7 +28,8 @@ class Gpu:
     """One graphics processor, whoever reported it.
 
     `backends` are llama.cpp's that can use it here: () none can, None llama.cpp could not be asked.
-    `is_integrated`: its memory is the CPU's. `memory_free_bytes` was free at the time of the reading.
+    `is_integrated`: its memory is the CPU's. `memory_free_bytes` was free at the time of the reading; `memory_source`
+    says whose reading of its memory this is, None where there is none.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Gpu:
     is_integrated: bool | None
     driver: str | None
     pci_address: str | None
+    memory_source: str | None = None
 
 
 def merge_gpus(cards: Sequence[Gpu], devices: Sequence[Device] | None) -> tuple[Gpu, ...]:
@@ -116,6 +118,7 @@ def _from_device(device: Device) -> Gpu:
         is_integrated=_shares_memory(device, vendor),
         driver=None,
         pci_address=device.pci_address,
+        memory_source=_source(device),
     )
 
 
@@ -132,7 +135,13 @@ def _overlay(gpu: Gpu, device: Device) -> Gpu:
         backends=tuple(dict.fromkeys((*(gpu.backends or ()), device.backend))),
         is_integrated=shares if gpu.is_integrated is None else gpu.is_integrated,
         pci_address=gpu.pci_address or device.pci_address,
+        memory_source=_source(device) if takes_memory else gpu.memory_source,
     )
+
+
+def _source(device: Device) -> str | None:
+    """llama.cpp is only asked when the node starts: it tells a process of its own, which takes seconds."""
+    return None if device.memory_total_bytes is None else f"{device.backend}, at first look"
 
 
 def _shares_memory(device: Device, vendor: str | None) -> bool:

@@ -80,6 +80,7 @@ def _read_card(library: NvidiaLibrary, index: int, driver: str | None) -> Gpu | 
         is_integrated=None,
         driver=driver,
         pci_address=address,
+        memory_source=None if total is None else "NVML",
     )
 
 

@@ -80,7 +80,8 @@ def _describe_memory(machine: Machine) -> str:
 def _describe_gpu(gpu: Gpu) -> str:
     parts = [gpu.name]
     if gpu.memory_total_bytes is not None:
-        parts.append(f"{format_bytes(gpu.memory_free_bytes)} free of {format_bytes(gpu.memory_total_bytes)}")
+        source = f" ({gpu.memory_source})" if gpu.memory_source else ""
+        parts.append(f"{format_bytes(gpu.memory_free_bytes)} free of {format_bytes(gpu.memory_total_bytes)}{source}")
     if gpu.is_integrated:
         parts.append("shares the CPU's memory")
     if gpu.backends is not None:

@@ -14,6 +14,7 @@ from mycoswarm.hardware.root import clean, list_names, parse_table, read_number,
 _VENDORS = {0x10DE: "NVIDIA", 0x1002: "AMD", 0x8086: "Intel"}
 # PCI class 03: display controller.
 _DISPLAY_CLASS = 0x03
+AMDGPU = "amdgpu"  # the kernel's driver
 # Intel's integrated graphics have sat at bus 0, device 2 since 2004; its cards cannot.
 _INTEL_INTEGRATED = "0000:00:02.0"
 
@@ -54,4 +55,5 @@ def _read_card(root: Path, folder: str) -> Gpu | None:
         is_integrated=True if vendor == "Intel" and address == _INTEL_INTEGRATED else None,
         driver=clean(event.get("DRIVER")),
         pci_address=address,
+        memory_source=None if total is None else AMDGPU,
     )

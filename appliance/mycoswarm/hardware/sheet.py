@@ -1,7 +1,8 @@
 """A machine as JSON and back: what a node's card carries over the wire, so it is read strictly.
 
-The keys are the field names of the dataclasses. Keys that a newer version adds are passed over; a missing
-key, a wrong type, an unprintable or long string, a long list or a number out of range is refused whole.
+The keys are the field names of the dataclasses. Keys that a newer version adds are passed over, and one of a field with
+a default may be missing, as older versions have none; any other missing key, a wrong type, an unprintable or long
+string, a long list or a number out of range is refused whole.
 """
 
 import dataclasses
@@ -57,10 +58,11 @@ def _read_dataclass(kind: type, value: object, place: str) -> object:
     if not isinstance(value, Mapping):
         raise ProtocolError(f"{place}: not an object")
     hints = typing.get_type_hints(kind)
-    missing = [name for name in hints if name not in value]
+    needed = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+    missing = [name for name in needed if name not in value]
     if missing:
         raise ProtocolError(f"{place}: {missing[0]} is missing")
-    return kind(**{name: _read(hint, value[name], f"{place}.{name}") for name, hint in hints.items()})
+    return kind(**{name: _read(hint, value[name], f"{place}.{name}") for name, hint in hints.items() if name in value})
 
 
 def _read_list(kind: object, value: object, place: str) -> tuple[object, ...]:

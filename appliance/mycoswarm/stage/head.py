@@ -18,47 +18,40 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from statistics import median
 from typing import NoReturn
 
 import numpy as np
 
 from mycoswarm.base.errors import BusyError, ProtocolError, RingError, StageError, SwarmError, TicketError
 from mycoswarm.stage.answer import Answer
+from mycoswarm.stage.chronometer import Chronometer, computed_s
 from mycoswarm.stage.engine import Batch
 from mycoswarm.stage.equipment import Chooser, Equipment
 from mycoswarm.stage.failure import describe
 from mycoswarm.stage.loop import Loop
 from mycoswarm.stage.prompt import PromptReader
 from mycoswarm.stage.schedule import MAX_QUEUED, Schedule
-from mycoswarm.wire.frame import Begin, Change, Numbering, Remove, Step
+from mycoswarm.wire.frame import Begin, Change, Lap, Numbering, Remove, Step, read_laps
 from mycoswarm.wire.plan import Conditions
-from mycoswarm.wire.report import AnyReport, Finished, Timing, TokenLogprob
+from mycoswarm.wire.report import AnyReport, Finished, TokenLogprob
 from mycoswarm.wire.request import Generation
 
 MAX_ADMITTED = 1024  # requests with a ticket and no prompt yet; the oldest is forgotten
-_TIMED_STEPS = 1024  # of which the median overhead is taken
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """One answer in the making, and its times on the head's clock."""
+    """One answer in the making."""
 
     generation: Generation
     answer: Answer
+    times: Chronometer
     chooser: Chooser | None = None
     prompt_tokens: int = 0
-    sent_at: float | None = None
-    first_at: float | None = None
-    last_at: float = 0.0
-    steps: int = 0
-    step_s: float = 0.0
-    compute_s: float = 0.0
-    overheads_s: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMED_STEPS))
 
     @property
     def id(self) -> str:
@@ -144,7 +137,7 @@ class Head:
             token_bytes=partial(vocabulary.token_bytes, shown=frozenset(sampling.shown)),
             is_end=vocabulary.is_end,
         )
-        request = self._requests[generation.request_id] = _Request(generation, answer)
+        request = self._requests[generation.request_id] = _Request(generation, answer, Chronometer(self._clock()))
         task = asyncio.get_running_loop().create_task(self._prepare(request))
         self._preparing.add(task)
         task.add_done_callback(self._preparing.discard)
@@ -232,7 +225,7 @@ class Head:
             return []
         begins = [Begin(self._numbers.take(), slot, request_id) for slot, request_id in turn.begun]
         for begin in begins:
-            self._requests[begin.request_id].sent_at = now
+            self._requests[begin.request_id].times.sent_at = now
         step = Step(
             self._numbers.take(),
             positions=np.array([row.position for row in turn.rows], np.int32),
@@ -267,21 +260,23 @@ class Head:
             and step.sequences.tobytes() == sent.sequences.tobytes()
             and step.wanted.tobytes() == sent.wanted.tobytes()
             and (step.hidden is not None) == bool(self._hops)
+            and len(read_laps(step.laps)) == max(0, self._hops - 1)
         ):
             raise ProtocolError(f"change {step.number} came back as another than was sent")
         wanted = [(row, request) for row, request in flight.wanted if self._is_open(request)]
         samples, compute_us = await self._equipment.worker.do(self._compute, step, wanted)
         now = self._clock()
         self._schedule.landed()
-        took_s, compute_s = now - flight.sent_at, (step.compute_us + compute_us) / 1e6
-        overhead_s = (took_s - compute_s) / self._hops if self._hops and flight.is_alone and not self._flights else None
+        took_s, laps = now - flight.sent_at, [*read_laps(step.laps), Lap(step.hop_us, compute_us)]
+        is_alone = self._hops and flight.is_alone and not self._flights
+        overhead_s = (took_s - computed_s(laps)) / self._hops if is_alone else None
         for sample in samples:
             if not self._is_open(sample.request):
                 continue  # cancelled while it was computed
             if sample.error is not None:
                 self._fail(sample.request, sample.error)
                 continue
-            _time(sample.request, now, took_s, compute_s=compute_s, overhead_s=overhead_s)
+            sample.request.times.count(now, took_s, laps, overhead_s)
             try:
                 self._take(sample)
             except SwarmError as exc:
@@ -334,7 +329,7 @@ class Head:
                 prompt_tokens=request.prompt_tokens,
                 completion_tokens=request.answer.n_tokens,
                 seed=request.chooser.seed if request.chooser is not None else 0,
-                timing=self._timing(request),
+                timing=request.times.timing(self._hops),
             )
         )
 
@@ -352,32 +347,6 @@ class Head:
         if request.chooser is not None:
             self._equipment.worker.submit(request.chooser.close)  # behind the step that may be using it
         self._wake.set()
-
-    def _timing(self, request: _Request) -> Timing | None:
-        if request.first_at is None or request.sent_at is None:
-            return None
-        return Timing(
-            prefill_s=request.first_at - request.sent_at,
-            decode_s=request.last_at - request.first_at,
-            steps=request.steps,
-            step_s=request.step_s,
-            compute_s=request.compute_s,
-            hops=self._hops,
-            hop_overhead_median_s=median(request.overheads_s) if request.overheads_s else None,
-        )
-
-
-def _time(request: _Request, now: float, took_s: float, *, compute_s: float, overhead_s: float | None) -> None:
-    """Count a step for a request; the one that ends its prefill is not decoding."""
-    request.last_at = now
-    if request.first_at is None:
-        request.first_at = now
-        return
-    request.steps += 1
-    request.step_s += took_s
-    request.compute_s += compute_s
-    if overhead_s is not None:
-        request.overheads_s.append(overhead_s)
 
 
 def _ring_error(error: BaseException | None) -> RingError:

@@ -7,10 +7,11 @@ and the ring closes because the head is the first stage's predecessor.
     previous ──POST /hop──▶ [server │ this stage │ client] ──POST /hop──▶ following
              ◀─Beat,Trouble─                               ◀─Beat,Trouble─
 
-Both sides of both hops say `Beat` every half second. What ends a ring, here: a reset, an end or 2 s of silence on
-either hop (the error names that neighbour), a change out of order, more changes queued than a head may have in flight,
-a `Trouble` from either side (the error names whom it names). Whatever it is, this stage sends it on as `Trouble` both
-ways before it closes, so every stage of the ring learns the same cause, and `receive` and `send` raise it from then on.
+Both sides of both hops say `Beat` every half second, and compare their clocks by it (skew.py). What ends a ring, here:
+a reset, an end or 2 s of silence on either hop (the error names that neighbour), a change out of order, more changes
+queued than a head may have in flight, a `Trouble` from either side (the error names whom it names). Whatever it is,
+this stage sends it on as `Trouble` both ways before it closes, so every stage of the ring learns the same cause, and
+`receive` and `send` raise it from then on.
 
 Reading never stops: a stage that computes for many seconds still hears its neighbours. So the queue is not bounded by
 waiting but by a count whose overflow ends the ring; heads keep far fewer steps in flight (DESIGN 7).
@@ -28,6 +29,7 @@ from typing import Any, Self
 from mycoswarm.base.egress import Opening
 from mycoswarm.base.errors import ProtocolError, RingError, SwarmError
 from mycoswarm.stage.failure import lost, retold
+from mycoswarm.stage.skew import Skew, clock_us, pauses
 from mycoswarm.swarm.address import interfaces, scoped
 from mycoswarm.swarm.client import Connection, Stream
 from mycoswarm.swarm.dial import Address, dial
@@ -59,7 +61,6 @@ MAX_LAG_S = 1.0  # this process itself slept: its neighbours cannot be blamed fo
 Send = Callable[[dict[str, Any]], Awaitable[None]]  # ASGI's
 
 _log = logging.getLogger(__name__)
-_BEAT = encode(Beat())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,9 @@ class Terms:
     n_ubatch: int
     n_seq_max: int
 
-    def splitter(self) -> FrameSplitter:
-        """A reader of this ring's frames."""
-        return FrameSplitter(self.n_embd, self.n_ubatch, self.n_seq_max)
+    def splitter(self, skew: Skew) -> FrameSplitter:
+        """A reader of this ring's frames, out of a neighbour whose clock is so."""
+        return FrameSplitter(self.n_embd, self.n_ubatch, self.n_seq_max, lambda sent: skew.hop_us(sent, clock_us()))
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The terms as header fields."""
@@ -113,6 +114,7 @@ class Hops:
         self._opening = opening
         self._frames: asyncio.Queue[Change | None] = asyncio.Queue()
         self._numbering = Numbering()
+        self._skew_before, self._skew_after = Skew(), Skew()  # of the neighbours' clocks
         self._error: RingError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stack = contextlib.AsyncExitStack()
@@ -166,7 +168,7 @@ class Hops:
         Raises:
             RingError: the ring is lost.
         """
-        await self._put(encode(frame))
+        await self._put(encode(frame, clock_us()))
 
     async def receive(self) -> Change:
         """Take the next change from the stage before.
@@ -224,7 +226,7 @@ class Hops:
             return
         self._send_back = send
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": _BEAT, "more_body": True})
+        await send({"type": "http.response.body", "body": encode(Beat(), clock_us()), "more_body": True})
         self._accepted.set()
         self._start(self._beat_back())
         try:
@@ -252,7 +254,7 @@ class Hops:
 
     async def _read(self, receive: Any) -> None:
         """Read the request body of the stage before, until it ends."""
-        splitter, clock = self._terms.splitter(), asyncio.get_running_loop().time
+        splitter, clock = self._terms.splitter(self._skew_before), asyncio.get_running_loop().time
         while True:
             message = await receive()
             if message["type"] != "http.request":
@@ -275,12 +277,13 @@ class Hops:
             case Bye():
                 self._break(lost(self._previous.node_id, f"node {self._previous.node_id} left the ring"))
             case Beat():
-                pass
+                self._skew_before.hear(frame, clock_us())
 
     async def _read_back(self) -> None:
         """Read the response body of the stage after, until it ends."""
         assert self._stream is not None
-        splitter, node_id, clock = self._terms.splitter(), self._following.node_id, asyncio.get_running_loop().time
+        splitter, node_id = self._terms.splitter(self._skew_after), self._following.node_id
+        clock = asyncio.get_running_loop().time
         with contextlib.suppress(SwarmError, OSError):
             while (data := await self._stream.receive()) is not None:
                 self._heard_following = clock()
@@ -294,7 +297,9 @@ class Hops:
     def _take_back(self, frame: Frame) -> None:
         if isinstance(frame, Trouble):
             self._break(retold(frame))
-        elif not isinstance(frame, Beat):
+        elif isinstance(frame, Beat):
+            self._skew_after.hear(frame, clock_us())
+        else:
             raise ProtocolError("a hop carries nothing back but signs of life and trouble")
 
     async def _put(self, data: bytes) -> None:
@@ -317,17 +322,19 @@ class Hops:
                 await self._send_back({"type": "http.response.body", "body": data, "more_body": True})
 
     async def _beat(self) -> None:
-        while True:
+        for pause_s in pauses(BEAT_S):
             if not self._sending.locked():  # else bytes are on their way, which says the same
                 with contextlib.suppress(RingError):
-                    await self._put(_BEAT)
-            await asyncio.sleep(BEAT_S)
+                    await self._put(encode(self._skew_after.beat(now := clock_us()), now))
+            await asyncio.sleep(pause_s)
 
     async def _beat_back(self) -> None:
-        while self._send_back is not None:
+        for pause_s in pauses(BEAT_S):
+            if self._send_back is None:
+                return
             with contextlib.suppress(OSError):  # the reader of that hop sees the loss and says so
-                await self._put_back(_BEAT)
-            await asyncio.sleep(BEAT_S)
+                await self._put_back(encode(self._skew_before.beat(now := clock_us()), now))
+            await asyncio.sleep(pause_s)
 
     async def _watch(self) -> None:
         """Notice a neighbour that is silent: frozen, or behind a cable that was pulled."""

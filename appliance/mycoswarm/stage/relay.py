@@ -17,7 +17,7 @@ from mycoswarm.base.errors import CaptureError, ProtocolError, RingError, StageE
 from mycoswarm.stage.engine import Batch, Decoded
 from mycoswarm.stage.loop import Loop
 from mycoswarm.stage.worker import Worker
-from mycoswarm.wire.frame import Begin, Remove, Step
+from mycoswarm.wire.frame import Begin, Remove, Step, lap
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +119,5 @@ class Relay:
         rows = decoded.hidden
         if rows is None or rows.shape != (len(step.positions), self._work.layers.n_embd):
             raise CaptureError(f"{len(step.positions)} rows went in, {None if rows is None else rows.shape} came out")
-        return Step(
-            step.number, step.positions, step.sequences, step.wanted, None, rows, step.compute_us + decoded.compute_us
-        )
+        laps = step.laps + lap(step.hop_us, decoded.compute_us)
+        return Step(step.number, step.positions, step.sequences, step.wanted, None, rows, laps)

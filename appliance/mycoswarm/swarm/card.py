@@ -10,7 +10,7 @@ from mycoswarm.base.errors import InputError, ProtocolError, UnsupportedError
 from mycoswarm.swarm.dial import parse_address
 from mycoswarm.swarm.identity import is_name
 
-WIRE_VERSION = 1  # of frames, orders, reports and tickets together; raised when any of them changes
+WIRE_VERSION = 2  # of frames, orders, reports and tickets together; raised when any of them changes
 MAX_CARD_BYTES = 4 << 20  # dozens of models with their chat templates
 _MAX_ADDRESSES = 32
 _MAX_MODELS = 1024

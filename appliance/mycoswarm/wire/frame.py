@@ -2,16 +2,20 @@
 
 A frame is a head of 24 bytes and a payload, all little-endian:
 
-    length u32 | kind u8 | carries u8 | rows u16 | number u64 | compute_us u32 | sequence i32
+    length u32 | kind u8 | carries u8 | rows u16 | number u64 | sent_us u32 | sequence i32
 
 `length` counts the payload alone. A step's payload is positions i32[rows], then tokens i32[rows] or hidden
-f32[rows, n_embd], then sequences i32[rows], then wanted u8[rows]. What is equal for a whole ring (width, types, model,
-layers) is agreed on once, when the hop is opened, and never travels in a frame. The length that a head announces must
-be exactly the one that its other fields imply, so a splitter never buffers more than one frame that it would accept.
+f32[rows, n_embd], then sequences i32[rows], then wanted u8[rows], then laps u32[2 * laps], whose number stands in the
+head's `sequence`. A beat's `number` holds two u32: `heard_us`, `held_us`. Only steps and beats say when they were sent.
+What is equal for a whole ring (width, types, model, layers) is agreed on once, when the hop is opened, and never
+travels in a frame. The length that a head announces must be exactly the one that its other fields imply, so a splitter
+never buffers more than one frame that it would accept.
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,10 +28,13 @@ MAX_TROUBLE_BYTES = 8192  # three texts, the message cut at `_MAX_TEXT` characte
 
 _HEAD = struct.Struct("<IBBHQIi")
 _SPAN = struct.Struct("<ii")  # Remove: first, last
+_LAP = struct.Struct("<II")
 _STEP, _BEGIN, _REMOVE, _TROUBLE, _BEAT, _BYE = range(1, 7)
 _NOTHING, _TOKENS, _HIDDEN = range(3)
 _MAX_ROWS = 0xFFFF
-_MAX_COMPUTE_US = 0xFFFFFFFF  # 71 minutes; a step that long is long lost
+_MAX_LAPS = 512  # more stages than models have layers
+_UNKNOWN_US = 0xFFFFFFFF
+MAX_US = _UNKNOWN_US - 1  # 71 minutes; a step that long is long lost
 _MAX_TEXT, _MAX_NAME = 1000, 100  # characters
 
 _INT = np.dtype("<i4")
@@ -37,13 +44,22 @@ _trouble_encoder = msgspec.msgpack.Encoder()
 _trouble_decoder = msgspec.msgpack.Decoder(tuple[str, str, str])
 
 
+class Lap(NamedTuple):
+    """What one stage tells of a step, in microseconds: on its way here (None: not known), and inside llama.cpp."""
+
+    hop_us: int | None
+    compute_us: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """One decode: rows in batch order. Exactly one of `tokens` and `hidden` is there.
 
     `positions`, `sequences`, `tokens`: int32[n]; `wanted`: bool[n], rows that the head will sample; `hidden`:
-    float32[n, n_embd]. `compute_us` is time inside llama.cpp, summed over the stages passed so far. Arrays out of a
-    splitter are read-only.
+    float32[n, n_embd]. `laps`: those of the stages passed so far, in their order, as `lap` writes and `read_laps` reads
+    them; relays only add theirs, so nobody reads them on the way. Arrays out of a splitter are read-only.
+
+    Where it has just arrived: `sent_us` on the clock of the stage before, and `hop_us`, how long it was on its way.
     """
 
     number: int
@@ -52,7 +68,9 @@ class Step:
     wanted: NDArray[np.bool_]
     tokens: NDArray[np.int32] | None = None
     hidden: NDArray[np.float32] | None = None
-    compute_us: int = 0
+    laps: bytes = b""
+    sent_us: int = 0
+    hop_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +103,12 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Sign of life; nothing else."""
+    """Sign of life. Microseconds modulo 2**32: `sent_us` on the sender's clock; `heard_us`, the `sent_us` of the last
+    one that the sender has heard, and `held_us`, how long before: None where it has heard none."""
+
+    sent_us: int = 0
+    heard_us: int = 0
+    held_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +142,26 @@ class Numbering:
         self._expected += 1
 
 
-def encode(frame: Frame) -> bytes:
-    """Write one frame. Arrays of other integer or float types are converted; texts of a Trouble are cut to fit.
+def lap(hop_us: int | None, compute_us: int) -> bytes:
+    """What a stage adds to a step's laps."""
+    return _LAP.pack(_packed(hop_us), min(compute_us, MAX_US))
+
+
+def read_laps(laps: bytes) -> list[Lap]:
+    """The laps of a step, in the order of the stages."""
+    return [Lap(_unpacked(hop_us), compute_us) for hop_us, compute_us in _LAP.iter_unpack(laps)]
+
+
+def encode(frame: Frame, sent_us: int = 0) -> bytes:
+    """Write one frame, sent at `sent_us` of this machine's clock. Arrays of other integer or float types are converted;
+    texts of a Trouble are cut to fit.
 
     Raises:
         ProtocolError: what is asked cannot be a frame (side "local").
     """
     match frame:
         case Step():
-            return _encode_step(frame)
+            return _encode_step(frame, sent_us)
         case Begin(number, sequence, request_id):
             text = request_id.encode(errors="replace")
             if not 0 < len(text) <= MAX_REQUEST_ID_BYTES:
@@ -142,8 +176,8 @@ def encode(frame: Frame) -> bytes:
             # a log's last words may hold halves of characters
             payload = _trouble_encoder.encode([text.encode(errors="replace").decode() for text in texts])
             return _head(len(payload), _TROUBLE) + payload
-        case Beat():
-            return _head(0, _BEAT)
+        case Beat(_, heard_us, held_us):
+            return _head(0, _BEAT, number=heard_us << 32 | _packed(held_us), sent_us=sent_us)
         case Bye():
             return _head(0, _BYE)
 
@@ -155,8 +189,15 @@ class FrameSplitter:
     error the stream has lost its place: close it.
     """
 
-    def __init__(self, n_embd: int, max_rows: int, max_sequences: int) -> None:
-        self._n_embd = n_embd
+    def __init__(
+        self,
+        n_embd: int,
+        max_rows: int,
+        max_sequences: int,
+        hop_us: Callable[[int], int | None] = lambda sent_us: None,
+    ) -> None:
+        """`hop_us` gives how long a step was on its way that has just arrived."""
+        self._n_embd, self._hop_us = n_embd, hop_us
         self._max_rows = min(max_rows, _MAX_ROWS)
         self._max_sequences = max_sequences
         self._rest = bytearray()
@@ -196,32 +237,32 @@ class FrameSplitter:
         return frames
 
     def _check_head(
-        self, length: int, kind: int, carries: int, rows: int, number: int, compute_us: int, sequence: int
+        self, length: int, kind: int, carries: int, rows: int, number: int, sent_us: int, sequence: int
     ) -> None:
         if kind == _STEP:
             if carries not in (_TOKENS, _HIDDEN):
                 raise ProtocolError(f"a step carries neither tokens nor hidden states ({carries})")
             if not 0 < rows <= self._max_rows:
                 raise ProtocolError(f"a step of {rows} rows, where 1 to {self._max_rows} are agreed on")
-            if sequence != 0:
-                raise ProtocolError("a step's head names a sequence")
-            fits = length == _step_bytes(rows, self._n_embd if carries == _HIDDEN else 1)
+            if not 0 <= sequence <= _MAX_LAPS:
+                raise ProtocolError(f"a step of {sequence} laps")
+            fits = length == _step_bytes(rows, self._n_embd if carries == _HIDDEN else 1, sequence)
         else:
-            if carries or rows or compute_us:
+            if carries or rows or (sent_us and kind != _BEAT):
                 raise ProtocolError(f"a frame of kind {kind} has fields of a step")
             fits = _fits(kind, length)
             if kind in (_BEGIN, _REMOVE):
                 if not 0 <= sequence < self._max_sequences:
                     raise ProtocolError(f"sequence {sequence}, where {self._max_sequences} are agreed on")
-            elif number or sequence:
+            elif (number and kind != _BEAT) or sequence:
                 raise ProtocolError(f"a frame of kind {kind} has fields of a change")
         if not fits:
             raise ProtocolError(f"a frame of kind {kind} with {rows} rows announces {length} bytes")
 
     def _read(self, head: tuple[int, ...], data: bytes, at: int) -> Frame:
-        length, kind, carries, rows, number, compute_us, sequence = head
+        length, kind, _, _, number, sent_us, sequence = head
         if kind == _STEP:
-            return self._read_step(number, compute_us, carries == _HIDDEN, data=data, at=at, rows=rows)
+            return self._read_step(head, data, at)
         payload = data[at : at + length]
         if kind == _BEGIN:
             try:
@@ -238,13 +279,15 @@ class FrameSplitter:
                 return Trouble(*_trouble_decoder.decode(payload))
             except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
                 raise ProtocolError("a trouble frame cannot be read") from exc
-        return Beat() if kind == _BEAT else Bye()
+        return Beat(sent_us, number >> 32, _unpacked(number & _UNKNOWN_US)) if kind == _BEAT else Bye()
 
-    def _read_step(self, number: int, compute_us: int, has_hidden: bool, *, data: bytes, at: int, rows: int) -> Step:
+    def _read_step(self, head: tuple[int, ...], data: bytes, at: int) -> Step:
+        length, _, carries, rows, number, sent_us, n_laps = head
+        laps = data[at + length - _LAP.size * n_laps : at + length]
         positions = np.frombuffer(data, _INT, rows, at)
         at += 4 * rows
         tokens = hidden = None
-        if has_hidden:
+        if carries == _HIDDEN:
             hidden = np.frombuffer(data, _FLOAT, rows * self._n_embd, at).reshape(rows, self._n_embd)
             at += hidden.nbytes
         else:
@@ -258,7 +301,8 @@ class FrameSplitter:
             raise ProtocolError(f"a step's row names a sequence beyond the {self._max_sequences} agreed on")
         if _most(marks) > 1:
             raise ProtocolError("a step's row is neither wanted nor not wanted")
-        return Step(number, positions, sequences, marks.view(np.bool_), tokens, hidden, compute_us)
+        wanted, hop_us = marks.view(np.bool_), self._hop_us(sent_us)
+        return Step(number, positions, sequences, wanted, tokens, hidden, laps, sent_us, hop_us)
 
 
 def _least(values: NDArray[np.int32]) -> int:
@@ -271,7 +315,15 @@ def _most(values: NDArray[np.int32] | NDArray[np.uint8]) -> int:
     return int(values[0] if len(values) == 1 else values.max())
 
 
-def _encode_step(step: Step) -> bytes:
+def _packed(value_us: int | None) -> int:
+    return _UNKNOWN_US if value_us is None else min(value_us, MAX_US)
+
+
+def _unpacked(value_us: int) -> int | None:
+    return None if value_us == _UNKNOWN_US else value_us
+
+
+def _encode_step(step: Step, sent_us: int) -> bytes:
     rows = len(step.positions)
     if (step.tokens is None) == (step.hidden is None):
         raise _own_fault("a step carries either tokens or hidden states")
@@ -282,12 +334,13 @@ def _encode_step(step: Step) -> bytes:
     if not (0 < rows <= _MAX_ROWS and shapes_fit and step.sequences.shape == step.wanted.shape == (rows,)):
         raise _own_fault(f"a step of {rows} positions does not fit its other arrays")
     head = _head(
-        _step_bytes(rows, width),
+        _step_bytes(rows, width, len(step.laps) // _LAP.size),
         _STEP,
         carries=_TOKENS if step.hidden is None else _HIDDEN,
         rows=rows,
         number=step.number,
-        compute_us=min(step.compute_us, _MAX_COMPUTE_US),
+        sent_us=sent_us,
+        sequence=len(step.laps) // _LAP.size,
     )
     parts = (
         np.ascontiguousarray(step.positions, _INT),
@@ -295,11 +348,11 @@ def _encode_step(step: Step) -> bytes:
         np.ascontiguousarray(step.sequences, _INT),
         np.ascontiguousarray(step.wanted, np.bool_),
     )
-    return b"".join((head, *(part.data for part in parts)))
+    return b"".join((head, *(part.data for part in parts), step.laps))
 
 
-def _step_bytes(rows: int, width: int) -> int:
-    return rows * (4 + 4 * width + 4 + 1)
+def _step_bytes(rows: int, width: int, laps: int) -> int:
+    return rows * (4 + 4 * width + 4 + 1) + _LAP.size * laps
 
 
 def _fits(kind: int, length: int) -> bool:
@@ -323,11 +376,11 @@ def _head(
     carries: int = _NOTHING,
     rows: int = 0,
     number: int = 0,
-    compute_us: int = 0,
+    sent_us: int = 0,
     sequence: int = 0,
 ) -> bytes:
     try:
-        return _HEAD.pack(length, kind, carries, rows, number, compute_us, sequence)
+        return _HEAD.pack(length, kind, carries, rows, number, sent_us, sequence)
     except struct.error as exc:
         raise _own_fault(f"a number does not fit a frame: {exc}") from exc
 

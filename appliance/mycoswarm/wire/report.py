@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 
 MAX_VECTOR_BYTES = 64 << 10  # 16,384 floats; the widest models in use have 8,192
+Seconds = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]  # exact in a double and in SQLite, whoever sent it
 
 
@@ -89,17 +90,28 @@ class Vector(Report, frozen=True, tag="vector"):
     values: Annotated[bytes, msgspec.Meta(min_length=4, max_length=MAX_VECTOR_BYTES)]
 
 
+class StageTiming(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one stage at the median step of decoding: inside llama.cpp (the head: and sampling), and how long its frame is
+    on the way to the next stage, from before it is encrypted to after it is read; None where that is not known."""
+
+    compute_median_s: Seconds
+    hop_median_s: Seconds | None = None
+
+
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds on the head's monotonic clock. `step_s` are whole ring steps of decoding (one token each, prefill left
-    out), `compute_s` their part inside llama.cpp summed over all stages; `hops` per step."""
+    out), `compute_s` their part inside llama.cpp summed over all stages; `hops` per step. `queued_s`: until its prompt
+    was read and its first row sent. `stages`: in ring order."""
 
-    prefill_s: float
-    decode_s: float
+    prefill_s: Seconds
+    decode_s: Seconds
     steps: Count
-    step_s: float
-    compute_s: float
+    step_s: Seconds
+    compute_s: Seconds
     hops: Count
     hop_overhead_median_s: float | None = None
+    queued_s: Seconds | None = None
+    stages: tuple[StageTiming, ...] = ()
 
 
 class Finished(Report, frozen=True, tag="finished"):
