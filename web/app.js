@@ -22,6 +22,9 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // a hash of its own would be another view
   document.getElementById("main")?.focus();
 });
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.getElementById("notices").lastElementChild?.querySelector("button").click();
+});
 whenOver(() => { if (document.querySelector("main")) start(); });
 start();
 

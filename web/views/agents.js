@@ -1,6 +1,6 @@
 // Agents, their runs step by step, and their schedules.
 
-import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange, table } from "../dom.js";
+import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange, sure, table } from "../dom.js";
 import { waiting } from "../approvals.js";
 import { seconds, when } from "../format.js";
 import { library } from "../library.js";
@@ -48,7 +48,7 @@ export function open(main, { state }) {
       h("div", { class: "row" },
         action("File", async () => edit(one.name, (await ask("GET", `/api/agents/${encodeURIComponent(one.name)}`)).toml ?? ""), "plain"),
         one.is_own ? action("Remove", async () => {
-          if (!confirm(`Remove the agent ${one.name}? Its runs stay.`)) return;
+          if (!sure(`Remove the agent ${one.name}? Its runs stay.`)) return;
           await ask("DELETE", `/api/agents/${encodeURIComponent(one.name)}`);
           await load();
         }, "plain risky") : null));
