@@ -49,24 +49,30 @@ export function sure(text) {
 
 /** Put these in the place of all that an element holds. */
 export function fill(element, ...children) {
-  const had = globalThis.document?.activeElement;
-  const lost = had && had !== element && element.contains(had) ? nameOf(had) : null;
+  const refocus = focusIn(element);
   element.replaceChildren();
   append(element, children);
-  if (lost) refocus(element, lost);
+  refocus();
   return element;
 }
 
-const nameOf = (one) => `${one.tagName} ${one.getAttribute("aria-label") ?? one.labels?.[0]?.textContent ?? one.textContent}`;
-
-/** What had the focus is gone: it goes to what is called the same there now, or to the nearest place that can have it. */
-function refocus(holder, name) {
-  const same = [...holder.querySelectorAll("button, a, input, select, textarea, summary")].find((one) => nameOf(one) === name);
-  same?.focus({ preventScroll: true });
-  for (let at = holder; at && document.activeElement === document.body; at = at.parentElement) {
-    if (!at.hasAttribute("tabindex")) at.tabIndex = -1;
-    at.focus({ preventScroll: true });
-  }
+/** Run what it gives when an element's parts are others. If the focus was there, it goes to the one thing that is called the same,
+ * never to what is only like it, for the next press of a key would mean another; or else to the element, or what it is in. */
+function focusIn(holder, mayFind = true) {
+  const had = document.activeElement;
+  if (!had || had === holder || !holder.contains(had)) return () => {};
+  const nameOf = (one) => one.getAttribute("aria-label") ?? one.labels?.[0]?.textContent ?? one.textContent;
+  const name = nameOf(had);
+  const same = () => [...holder.querySelectorAll(had.tagName)].filter((one) => nameOf(one) === name);
+  const wasOne = mayFind && same().length === 1;
+  return () => {
+    if (had.isConnected) return;
+    if (wasOne && same().length === 1) same()[0].focus({ preventScroll: true });
+    for (let at = holder; at && document.activeElement === document.body; at = at.parentElement) {
+      if (!at.hasAttribute("tabindex")) at.tabIndex = -1;
+      at.focus({ preventScroll: true });
+    }
+  };
 }
 
 /** Build anew only where the data changed, so that focus, selection and scrolling stay. */
@@ -86,10 +92,9 @@ export function each(element, keyOf, make) {
   const kept = new Map();
   return (items) => {
     const keys = new Set(items.map(keyOf));
-    let lost = null;
+    const refocus = focusIn(element, false);
     for (const [key, one] of kept) {
       if (keys.has(key)) continue;
-      if (one.element.contains(document.activeElement)) lost = nameOf(document.activeElement);
       one.element.remove();
       kept.delete(key);
     }
@@ -100,7 +105,7 @@ export function each(element, keyOf, make) {
       if (element.children[index] !== one.element) element.insertBefore(one.element, element.children[index] ?? null);
       one.update?.(item);
     });
-    if (lost) refocus(element, lost);
+    refocus();
   };
 }
 
@@ -141,8 +146,8 @@ export function notice(text, isBad = false) {
   const box = h("div", { class: isBad ? "bad" : "", role: isBad ? "alert" : null, onfocusin: (event) => { from = event.relatedTarget; } },
     h("span", {}, text), h("button", { type: "button", class: "plain", "aria-label": "Close this notice", onclick: close }, "×"));
   const holder = document.getElementById("notices");
-  holder.append(box);
-  while (holder.children.length > 3) holder.firstChild.remove();
+  holder.prepend(box);
+  while (holder.children.length > 4) holder.lastChild.remove();
   const fade = () => (box.matches(":hover, :focus-within") ? setTimeout(fade, 2000) : close());
   if (!isBad) setTimeout(fade, 6000);
 }

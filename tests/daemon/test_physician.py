@@ -32,7 +32,13 @@ def test_each_thing_that_is_wrong_says_why_and_what_to_do() -> None:
     found = findings(BARE, machine(300 * MIB), guarded=False, crashed=crashed)
     codes = ["no_sandbox", "egress_unguarded", "disk_nearly_full", "model_marked_bad", "model_marked_bad"]
     assert [one.code for one in found] == codes
-    causes = ["bubblewrap is not installed", "connecting anywhere", "300.0 MiB", "GGML_ASSERT(a == b) failed", "4 times"]
+    causes = [
+        "bubblewrap is not installed",
+        "connecting anywhere",
+        "300.0 MiB",
+        "GGML_ASSERT(a == b) failed",
+        "4 times",
+    ]
     assert all(cause in one.message for cause, one in zip(causes, found, strict=True))
     assert all(one.hint for one in found)
 

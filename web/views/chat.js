@@ -26,7 +26,7 @@ export function open(main, { state, session }) {
   const system = h("textarea", { name: "system", value: kept.system, rows: 2 });
   const labels = h("input", { name: "labels", value: kept.labels, placeholder: "private, work" });
   const route = h("input", { name: "route", value: kept.route, placeholder: "solo, or split; stages=2" });
-  const text = h("textarea", { name: "text", rows: 3, "aria-label": "Your message", required: true,
+  const text = h("textarea", { name: "text", rows: 3, "aria-label": "Your message", placeholder: "Enter sends it, Shift+Enter begins a new line", required: true,
     onkeydown: (event) => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send.requestSubmit(); }
     } });

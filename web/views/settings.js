@@ -32,7 +32,7 @@ export function open(main, { state }) {
         if (!sure(`End the key ${one.name} at once?`)) return;
         await ask("DELETE", `/api/keys/${encodeURIComponent(one.name)}`);
         await loadKeys();
-      }, "plain risky", { "aria-label": `Revoke ${one.name}` })]), "API keys") : h("p", { class: "soft" }, "No keys."),
+      }, "plain risky", { "aria-label": `Revoke ${one.name}` })]), "API keys") : h("p", { class: "soft" }, "No keys yet. Programs that ask the swarm need one each."),
     h("details", { class: "card" }, h("summary", {}, "New key"), form({ class: "grid" }, async () => {
       const told = await ask("POST", "/api/keys", { name: name.value.trim(), labels: labels.value.split(",").map((one) => one.trim()).filter(Boolean),
         user: user.value.trim() || null,
@@ -94,7 +94,7 @@ function machine(box) {
     form({ class: "grid" }, async () => {
       const told = await ask("POST", "/api/token", { lifetime_s: 60 * Number(minutes.value), uses: Number(uses.value) });
       const picture = told.qr ? code(told.qr, "The token as a QR code") : null;
-      fill(box, h("p", {}, "There: ", h("code", {}, "mycoswarm-node join TOKEN"), ` It holds for ${seconds(60 * Number(minutes.value))}.`), picture,
+      fill(box, h("p", {}, "There: ", h("code", {}, "mycoswarm-node join TOKEN"), `. It holds for ${seconds(60 * Number(minutes.value))}.`), picture,
         h("pre", { tabindex: "0", "data-token": "" }, told.token), action("Hide it", () => fill(box)));
     }, field("Uses", uses), field("Minutes", minutes), h("button", { class: "main" }, "Make a token")), box);
 }
