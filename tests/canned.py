@@ -14,6 +14,7 @@ from mycoswarm.agents.purse import Budget, Purse
 from mycoswarm.agents.toolbox import Errand
 from mycoswarm.agents.turn import Ask, Means, Message, Pursuit, Said, Spoken
 from mycoswarm.chat.consent import Plea
+from mycoswarm.wire.report import Timing
 from mycoswarm.wire.tool import ToolCall, ToolResult, ToolSpec
 
 NONCE = "bcdfghjklmnpqrst"
@@ -44,10 +45,12 @@ def plea(request_id: str) -> Plea:
     )
 
 
-def says(*parts: str | ToolCall, tokens: int = 3, is_cut: bool = False) -> list[Said | Exception]:
+def says(
+    *parts: str | ToolCall, tokens: int = 3, is_cut: bool = False, timing: Timing | None = None
+) -> list[Said | Exception]:
     """One step of a model."""
     said: list[Said | Exception] = [TextPiece(part) if isinstance(part, str) else part for part in parts]
-    return [*said, Spoken(10, tokens, is_cut)]
+    return [*said, Spoken(10, tokens, is_cut, timing)]
 
 
 @dataclass
@@ -81,7 +84,7 @@ class Model:
                     raise one
                 if isinstance(one, Spoken):
                     end = "spoken"
-                    yield Spoken(one.prompt_tokens, min(one.completion_tokens, most_tokens), one.is_cut)
+                    yield Spoken(one.prompt_tokens, min(one.completion_tokens, most_tokens), one.is_cut, one.timing)
                     return
                 yield one
         finally:

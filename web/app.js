@@ -22,6 +22,9 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // a hash of its own would be another view
   document.getElementById("main")?.focus();
 });
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.getElementById("notices").firstElementChild?.querySelector("button").click();
+});
 whenOver(() => { if (document.querySelector("main")) start(); });
 start();
 
@@ -66,6 +69,7 @@ function showNewKey(told) {
 }
 
 function show(told) {
+  document.activeElement?.blur(); // what was pressed here is another thing there
   const state = new State();
   const views = VIEWS.filter(([, , isOwners]) => told.is_owner || !isOwners);
   const main = h("main", { id: "main", tabindex: "-1" });
@@ -85,8 +89,9 @@ function show(told) {
     const wanted = location.hash.slice(1).split("/")[0];
     const [view, title] = views.find(([one]) => one === wanted) ?? views[0];
     for (const link of nav.children) {
-      if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+      if (link.hash !== `#${view}`) { link.removeAttribute("aria-current"); continue; }
+      link.setAttribute("aria-current", "page");
+      nav.scrollLeft = link.offsetLeft - nav.offsetLeft - 40; // on a phone they do not all fit
     }
     document.title = `${title} · mycoSwarm`;
     stop();

@@ -1,4 +1,4 @@
-// Requests that wait for the owner's yes, wherever they are shown.
+// What more than one view shows: requests that wait for the owner's yes, trouble, places.
 
 import { action, badge, each, facts, h } from "./dom.js";
 import { when } from "./format.js";
@@ -28,6 +28,11 @@ export function waiting(state, matches = () => true) {
   const draw = each(element, (one) => one.id, (one) => ({ element: approval(one) }));
   const stop = state.on(["approvals"], () => draw((state.get("approvals") ?? []).filter(matches)));
   return { element, stop };
+}
+
+/** What is wrong, in the node's words: cause, cure, code. */
+export function trouble(one) {
+  return h("section", { class: "card trouble" }, h("h3", {}, one.message), h("p", {}, one.hint), h("p", { class: "soft small mono" }, one.code));
 }
 
 /** A place as a badge: this machine, this LAN, or outside. */

@@ -13,6 +13,7 @@ export function s(name, attributes = {}, ...children) {
 }
 
 const PROPERTIES = new Set(["value", "checked", "disabled", "open", "selected", "indeterminate"]);
+const READ = new Set(["aria-label", "title", "alt", "placeholder", "label"]); // attributes that people are shown or read out
 
 function build(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
@@ -20,7 +21,7 @@ function build(element, attributes, children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (PROPERTIES.has(name)) element[name] = value;
     else if (name === "width%") element.style.setProperty("width", `${value}%`);
-    else element.setAttribute(name, value === true ? "" : String(value));
+    else element.setAttribute(name, value === true ? "" : READ.has(name) ? visible(String(value)) : String(value));
   }
   append(element, children);
   return element;
@@ -33,17 +34,45 @@ function append(element, children) {
   }
 }
 
+// Marks of direction, and what is drawn as nothing; but for line ends, tabs, and what joins letters and emoji.
+const HIDDEN = /[\0-\x08\v\f\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\u{e0000}-\u{e0fff}]/gu;
+
 /** Text with the marks that reorder or hide other text made visible: a name must not read as another. */
 export function visible(text) {
-  return text.replace(/[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g, (mark) =>
-    `⟨U+${mark.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+  return text.replace(HIDDEN, (mark) => `⟨U+${mark.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+}
+
+/** Ask in a box of the browser's own, which no name in the text may turn into another question. */
+export function sure(text) {
+  return confirm(visible(text));
 }
 
 /** Put these in the place of all that an element holds. */
 export function fill(element, ...children) {
+  const refocus = focusIn(element);
   element.replaceChildren();
   append(element, children);
+  refocus();
   return element;
+}
+
+/** Run what it gives when an element's parts are others. If the focus was there, it goes to the one thing that is called the same,
+ * never to what is only like it, for the next press of a key would mean another; or else to the element, or what it is in. */
+function focusIn(holder, mayFind = true) {
+  const had = document.activeElement;
+  if (!had || had === holder || !holder.contains(had)) return () => {};
+  const nameOf = (one) => one.getAttribute("aria-label") ?? one.labels?.[0]?.textContent ?? one.textContent;
+  const name = nameOf(had);
+  const same = () => [...holder.querySelectorAll(had.tagName)].filter((one) => nameOf(one) === name);
+  const wasOne = mayFind && same().length === 1;
+  return () => {
+    if (had.isConnected) return;
+    if (wasOne && same().length === 1) same()[0].focus({ preventScroll: true });
+    for (let at = holder; at && document.activeElement === document.body; at = at.parentElement) {
+      if (!at.hasAttribute("tabindex")) at.tabIndex = -1;
+      at.focus({ preventScroll: true });
+    }
+  };
 }
 
 /** Build anew only where the data changed, so that focus, selection and scrolling stay. */
@@ -63,6 +92,7 @@ export function each(element, keyOf, make) {
   const kept = new Map();
   return (items) => {
     const keys = new Set(items.map(keyOf));
+    const refocus = focusIn(element, false);
     for (const [key, one] of kept) {
       if (keys.has(key)) continue;
       one.element.remove();
@@ -75,6 +105,7 @@ export function each(element, keyOf, make) {
       if (element.children[index] !== one.element) element.insertBefore(one.element, element.children[index] ?? null);
       one.update?.(item);
     });
+    refocus();
   };
 }
 
@@ -104,25 +135,34 @@ export function facts(pairs) {
       .map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
-/** Tell the person something for a while; errors stay longer. */
+/** Tell the person something: for a while, or, where it is bad, until it is closed. */
 export function notice(text, isBad = false) {
-  const box = h("div", { class: isBad ? "bad" : "", role: isBad ? "alert" : null }, text);
+  let from = null; // where the focus was before it came here
+  const close = () => {
+    const hadFocus = box.contains(document.activeElement);
+    box.remove();
+    if (hadFocus) (from?.isConnected ? from : document.getElementById("main"))?.focus();
+  };
+  const box = h("div", { class: isBad ? "bad" : "", role: isBad ? "alert" : null, onfocusin: (event) => { from = event.relatedTarget; } },
+    h("span", {}, text), h("button", { type: "button", class: "plain", "aria-label": "Close this notice", onclick: close }, "×"));
   const holder = document.getElementById("notices");
-  holder.append(box);
-  while (holder.children.length > 4) holder.firstChild.remove();
-  setTimeout(() => box.remove(), isBad ? 15000 : 5000);
+  holder.prepend(box);
+  while (holder.children.length > 4) holder.lastChild.remove();
+  const fade = () => (box.matches(":hover, :focus-within") ? setTimeout(fade, 2000) : close());
+  if (!isBad) setTimeout(fade, 6000);
 }
 
 /** A button whose click may take a while and may fail: it waits, and tells what went wrong. */
 export function action(label, act, kind = "", more = {}) {
   const button = h("button", { type: "button", class: kind, ...more, onclick: async () => {
-    button.disabled = true;
+    if (button.ariaDisabled) return; // not `disabled`: that would take the focus away
+    button.ariaDisabled = "true";
     try {
       await act();
     } catch (error) {
       complain(error);
     } finally {
-      button.disabled = false;
+      button.ariaDisabled = null;
     }
   } }, label);
   return button;
@@ -143,17 +183,17 @@ export function form(attributes, onSend, ...children) {
   let isSending = false;
   const element = h("form", { ...attributes, onsubmit: async (event) => {
     event.preventDefault();
-    if (isSending) return; // by a key: buttons that are off stop no requestSubmit
+    if (isSending) return;
     isSending = true;
     const buttons = [...element.querySelectorAll("button")];
-    buttons.forEach((one) => { one.disabled = true; });
+    buttons.forEach((one) => { one.ariaDisabled = "true"; });
     try {
       await onSend(element);
     } catch (error) {
       complain(error);
     } finally {
       isSending = false;
-      buttons.forEach((one) => { one.disabled = false; });
+      buttons.forEach((one) => { one.ariaDisabled = null; });
     }
   } }, ...children);
   return element;

@@ -1,6 +1,6 @@
 // The library and the memory of runs, as a part of the view Agents.
 
-import { action, badge, complain, facts, field, fill, form, h, notice, table } from "./dom.js";
+import { action, badge, complain, facts, field, fill, form, h, notice, sure, table } from "./dom.js";
 import { count, when } from "./format.js";
 import { ask } from "./net.js";
 
@@ -37,7 +37,7 @@ export function library() {
         action("Read anew", async () => { await ask("POST", `/api/library/${encodeURIComponent(one.name)}/refresh`, {}); await load(); }, "plain",
           { "aria-label": `Read ${one.name} anew` }),
         action("Remove", async () => {
-          if (!confirm(`Forget all passages of ${one.name}? The files stay.`)) return;
+          if (!sure(`Forget all passages of ${one.name}? The files stay.`)) return;
           await ask("DELETE", `/api/library/${encodeURIComponent(one.name)}`);
           await load();
         }, "plain risky", { "aria-label": `Remove ${one.name}` }))]), "Folders of documents") : h("p", { class: "soft" },

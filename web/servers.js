@@ -1,6 +1,6 @@
 // MCP servers and which of their tools agents may be given, as a part of the view Agents.
 
-import { action, badge, complain, facts, field, fill, form, h, notice } from "./dom.js";
+import { action, badge, complain, facts, field, fill, form, h, notice, sure } from "./dom.js";
 import { when } from "./format.js";
 import { ask } from "./net.js";
 
@@ -47,7 +47,7 @@ export function servers() {
       tool.is_on ? action("Forbid", () => change(one.name, "forbid", [tool.name]), "risky") : tool.fault ? null : action("Allow as it is now",
         () => change(one.name, "allow", [tool.name]), "main"))),
       h("div", { class: "row" }, action("Ask for its tools anew", () => change(one.name, "refresh"), "plain"), action("Remove", async () => {
-        if (!confirm(`Forget the server ${one.name} and its secrets?`)) return;
+        if (!sure(`Forget the server ${one.name} and its secrets?`)) return;
         await ask("DELETE", path(one.name));
         await load();
       }, "plain risky", { "aria-label": `Remove ${one.name}` })));

@@ -2,6 +2,7 @@
 
 const MAX_EARLIER = 64;
 const MAX_SHOWN = 200_000; // characters of one answer that the page keeps
+const PLACES = ["this-machine", "LAN", "outside"]; // ever further away
 
 /** Whether a turn goes along with the next message. A run's words carry labels that only its end tells: without, they stay. */
 export function goesAlong(turn) {
@@ -57,22 +58,31 @@ function takeRun(turn, event, agent) {
     case "text": if (!agent) say(turn, event.text); break;
     case "heard":
       turn.nodes = [...new Set([...(turn.nodes ?? []), ...event.nodes])];
+      turn.asked = [...(turn.asked ?? []), { agent, nodes: event.nodes, rule: event.rule, receipt: event.receipt, ran: event.ran }];
+      turn.ran = further(turn.ran, event.ran);
       turn.rule = event.rule;
       if (!agent) turn.receipt = event.receipt;
       break;
+    case "tokens": {
+      const asked = turn.asked?.findLast((one) => one.agent === agent);
+      if (asked) asked.speed = event.tokens_per_s;
+      break;
+    }
     case "call":
       if (!agent) turn.text = "";
       turn.steps.push({ id: event.id, agent, tool: event.tool, arguments: event.arguments, isOpen: true });
       break;
     case "result": {
       const found = turn.steps.find((step) => step.isOpen && step.id === event.id && step.agent === agent);
-      Object.assign(found ?? {}, { isOpen: false, ok: event.ok, text: event.text, node: event.node, seconds: event.seconds });
+      Object.assign(found ?? {}, { isOpen: false, ok: event.ok, text: event.text, node: event.node, ran: event.ran, seconds: event.seconds });
+      turn.ran = further(turn.ran, event.ran);
       break;
     }
     case "end":
       if (agent) break;
       turn.end = event.end;
       turn.labels = event.labels ?? [];
+      turn.speed = event.tokens_per_s;
       turn.usage = { prompt_tokens: event.prompt_tokens, completion_tokens: event.completion_tokens };
       if (event.answer) turn.text = event.answer.slice(0, MAX_SHOWN);
       if (event.end !== "answer" && event.message) turn.error = { message: event.message, code: event.code ?? event.end };
@@ -83,6 +93,11 @@ function takeRun(turn, event, agent) {
 
 function say(turn, text) {
   if (turn.text.length < MAX_SHOWN) turn.text += text;
+}
+
+/** The further of two places; one that is not known changes nothing. */
+function further(one, other) {
+  return PLACES.indexOf(other) > PLACES.indexOf(one) ? other : one;
 }
 
 /** "12 read, 34 written", or null. */

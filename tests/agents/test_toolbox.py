@@ -106,7 +106,7 @@ class World:
 def test_a_call_is_decided_noted_sent_with_its_receipt_and_noted_again() -> None:
     world = World()
     result = asyncio.run(world.use())
-    assert (result.text, result.ok, result.node) == ("ok", True, "a")
+    assert (result.text, result.ok, result.node, result.ran) == ("ok", True, "a", "LAN")
     (parcel,) = world.way.parcels
     assert parcel.warrant.receipt == "digest-1" and parcel.warrant.labels == ("work",) and parcel.warrant.version == 4
     assert world.outcomes() == [("decision", "tool"), ("tool", "stop")]
@@ -114,7 +114,7 @@ def test_a_call_is_decided_noted_sent_with_its_receipt_and_noted_again() -> None
     assert decided["nodes"] == [{"id": "id-a", "name": "a", "place": "LAN"}] and decided["by_ticket"]
     assert (decided["workspace"], decided["unconfined"]) == ("r", False)
     assert (ended["receipt"], ended["was_answered"]) == ("digest-1", True)
-    asyncio.run(world.use("list_nodes"))
+    assert asyncio.run(world.use("list_nodes")).ran == "this-machine", "the coordinator answers it itself"
     assert not world.rows[2][1]["by_ticket"] and world.rows[3][1]["receipt"] == "digest-3"
 
 

@@ -14,6 +14,7 @@ from mycoswarm.agents.purse import Budget
 from mycoswarm.agents.quotation import MAX_CHARACTERS
 from mycoswarm.agents.turn import MAX_CALLS, MAX_SAME
 from mycoswarm.base.errors import InputError, RefusedError, RingError
+from mycoswarm.wire.report import Timing
 from mycoswarm.wire.tool import ToolCall
 from rings import until
 
@@ -45,6 +46,20 @@ def test_a_call_is_run_and_the_answer_uses_its_result() -> None:
     assert messages[2]["tool_call_id"] == "c0" and json.loads(messages[2]["content"]) == {"data": "42", "nonce": NONCE}
     (result,) = one.of(CallEnded)
     assert (result.result.text, result.result.node, result.result.ok) == ("42", "attic", True)
+
+
+def test_each_step_says_how_fast_it_was_written_and_the_end_says_it_of_all_that_were_measured() -> None:
+    def took(steps: int, seconds: float) -> Timing:
+        return Timing(prefill_s=0.1, decode_s=9.0, steps=steps, step_s=seconds, compute_s=0.1, hops=2)
+
+    calls = [call("add", a=1, b=number) for number in range(3)]
+    steps = [says(calls[0], timing=took(10, 2.0)), says(calls[1]), says(calls[2], timing=took(0, 0.0))]
+    one = trial(*steps, says("Done.", timing=took(20, 1.0)))
+    ended = asyncio.run(one.run())
+    assert [step.tokens_per_s for step in one.of(StepEnded)] == [5.0, None, None, 20.0]
+    assert ended.tokens_per_s == 10.0
+    nobody_knows = trial(says("Done."))
+    assert asyncio.run(nobody_knows.run()).tokens_per_s is None
 
 
 def test_the_last_step_runs_no_tool_whose_result_nobody_would_read() -> None:

@@ -57,7 +57,7 @@ def test_a_step_is_a_request_of_the_task_agent_with_a_receipt_and_all_labels() -
             one = agent(labels=frozenset({"private"}), added=frozenset({"mine"}))
             said = await heard(Voice(chat), one)
         assert "".join(each.text for each in said if isinstance(each, TextPiece)) == TEXT
-        assert said[0] == Heard(("attic",), "any adopted node on this LAN", "run-a-1")
+        assert said[0] == Heard(("attic",), "any adopted node on this LAN", "run-a-1", "LAN")
         assert said[-1] == Spoken(7, 9, is_cut=False)
         asked = bench.rows("decision")[0]["asked"]
         assert (asked["task"], asked["key"], asked["labels"], asked["added"]) == (

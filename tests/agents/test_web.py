@@ -105,7 +105,8 @@ def test_an_agent_that_has_no_shell_asks_nobody_for_one() -> None:
 def test_a_page_is_fetched_unasked_on_the_node_that_a_rule_means_and_its_address_is_in_no_ledger() -> None:
     world = World(PAGES, DEFAULT_RULE)
     result = asyncio.run(world.use("fetch_page", json.dumps({"url": URL})))
-    assert result.node == "b" and "example.org" not in json.dumps(world.rows)
+    assert (result.node, result.ran) == ("b", "outside"), "the node is at hand, and what it asks is not"
+    assert "example.org" not in json.dumps(world.rows)
 
 
 @pytest.mark.parametrize("rules", [(DEFAULT_RULE,), (Rule(name="all", when=When(task="tool:*")),)])

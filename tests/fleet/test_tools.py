@@ -135,7 +135,10 @@ def test_a_worker_has_no_tools_of_its_own_but_a_doctor(lab: Fleet) -> None:
     code, said, _ = type_in(lab.workers[0], "doctor")
     level = lab.workers[0].call.ask("GET", "/api/doctor")["sandbox"]["level"]
     assert code == 0 and f"Sandbox: {level}" in said and "Egress guard: active" in said
-    assert "sandbox" in json.loads(type_in(lab.workers[0], "doctor", "--json")[1])
+    told = json.loads(type_in(lab.workers[0], "doctor", "--json")[1])
+    assert told.keys() == lab.workers[0].call.ask("GET", "/api/doctor").keys(), "one report for both"
+    assert f"for nodes at port {told['listens']['peer_port']}" in said and "Standing trouble: none" in said
+    assert [row[0] for row in told["machine"]][:3] == ["Class", "Board", "System"] and "Disk" in said
     assert "run_shell" in type_in(lab.coordinator, "tool", "list")[1]
 
 

@@ -48,6 +48,13 @@ def test_one_file_speaks_to_the_node_and_none_keeps_anything_in_the_browser() ->
     assert not wrong(KEEPING, CODE)
 
 
+def test_what_is_read_out_and_asked_goes_through_what_shows_hidden_marks() -> None:
+    others = {name: text for name, text in CODE.items() if name != "dom.js"}
+    assert not wrong(re.compile(r"\b(confirm|alert|prompt)\("), others)
+    assert not wrong(re.compile(r"setAttribute\(\"(aria-label|title|alt|placeholder)\", (?!visible\()"), others)
+    assert not wrong(re.compile(r"\.(title|ariaLabel|placeholder|alt) = (?!`\$\{title\} · )(?!\"Sign in)"), others)
+
+
 def test_the_page_has_no_script_style_or_handler_of_its_own() -> None:
     assert not wrong(re.compile(r"<style|\bstyle=|\son[a-z]+=|<script(?![^>]*\bsrc=)", re.IGNORECASE), PAGES)
 

@@ -75,6 +75,24 @@ test("an agent's run: its calls with results, its nodes, its end", () => {
   assert.deepEqual([step.text, step.node, step.ok, step.isOpen, turn.error], ["42", "b", true, false, undefined]);
 });
 
+test("a run has been as far as the furthest of its steps, its calls and its sub-agents", () => {
+  const heard = (receipt, ran) => ({ event: "heard", nodes: ["a"], rule: "any", receipt, ran });
+  const turn = filled([
+    { headers: { "x-mycoswarm-run": "run1" } }, heard("r1", "LAN"), { event: "tokens", step: 1, tokens_per_s: 12.5 },
+    { event: "sub_agent", name: "scout", agent: "1", told: heard("r2", "this-machine") },
+    { event: "sub_agent", name: "scout", agent: "1", told: { event: "tokens", step: 1, tokens_per_s: null } },
+  ]);
+  assert.equal(turn.ran, "LAN");
+  assert.deepEqual(turn.asked.map((one) => [one.agent, one.receipt, one.ran, one.speed]),
+    [["", "r1", "LAN", 12.5], ["scout 1", "r2", "this-machine", null]]);
+  take(turn, { event: "call", id: "c0", tool: "fetch_page", arguments: "{}" });
+  take(turn, { event: "result", id: "c0", tool: "fetch_page", ok: true, text: "", node: "b", ran: "outside", seconds: 1 });
+  assert.deepEqual([turn.ran, turn.steps[0].ran], ["outside", "outside"]);
+  take(turn, heard("r3", undefined));
+  take(turn, { event: "end", end: "answer", answer: "", tokens_per_s: 11 });
+  assert.deepEqual([turn.ran, turn.speed], ["outside", 11]);
+});
+
 test("a sub-agent's words are not its parent's, its calls stand under its name, and its end ends nothing", () => {
   const inside = (told) => ({ event: "sub_agent", name: "scout", agent: "1", told });
   const turn = filled([

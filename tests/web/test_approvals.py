@@ -72,7 +72,7 @@ def test_a_yes_beside_the_answer_runs_the_command_that_was_shown_on_the_node_tha
     expect(answer).to_contain_text("It ran.")
     step = answer.locator("details.step")
     expect(step.locator("summary")).to_contain_text("on worker-2")
-    expect(step.locator(".badge")).to_have_text("done")
+    expect(step.locator(".badge")).to_have_text(["done", "this machine"])
     step.locator("summary").click()
     assert "ran-42 <b>" in step.locator("pre").last.inner_text()
     assert calls_of(runner, 2) == before + 1
@@ -165,4 +165,4 @@ def test_who_follows_the_call_for_a_yes_to_another_view_finds_the_answer_when_ba
     expect(talk.page.locator("[data-approval]")).to_have_count(0)
     talk.visit.go("chat")
     expect(talk.rest()).to_contain_text("It waited.")
-    expect(talk.last.locator("details.step .badge")).to_have_text("done")
+    expect(talk.last.locator("details.step .badge")).to_have_text(["done", "this machine"])

@@ -89,6 +89,50 @@ def test_the_helper_shows_its_call_with_input_output_and_node(open_page: Opened,
     assert fact(answer, "Rule") == heard[-1]["rule"] and fact(answer, "Receipt") == heard[-1]["receipt"]
 
 
+def test_an_answer_of_an_agent_says_where_and_how_fast_each_step_ran_and_leads_to_its_receipts(
+    open_page: Opened, fleet: Fleet
+) -> None:
+    visit = open_page()
+    talk = Talk(visit, agent="helper")
+    answer = talk.ask("what is 12 plus 30?")
+    call = fleet.coordinator.call
+    events = call.ask("GET", f"/api/runs/{call.ask('GET', '/api/runs')['runs'][0]['id']}")["events"]
+    heard = [event for event in events if event["event"] == "heard"]
+    speeds = [event["tokens_per_s"] for event in events if event["event"] == "tokens"]
+    assert len(heard) == len(speeds) == 2 and {event["ran"] for event in heard} == {"this-machine"}
+    expect(answer.locator(".about > .row .badge")).to_have_text(["this machine"])
+    expect(answer.locator("details.step summary .badge")).to_have_text(["done", "this machine"])
+    expect(answer.locator(".about > .row")).to_contain_text("tokens/s")
+    answer.get_by_text("Where the model was asked, step by step (2)").click()
+    rows = answer.locator("tbody tr")
+    for number, (step, speed) in enumerate(zip(heard, speeds, strict=True)):
+        texts = rows.nth(number).locator("td").all_inner_texts()
+        rest = [", ".join(step["nodes"]), step["rule"], f"{speed:.1f} tokens/s", step["receipt"]]
+        assert texts == [str(number + 1), "this machine", *rest]
+    rows.first.get_by_role("link").click()
+    shown = visit.page.get_by_role("region", name=f"Request {heard[0]['receipt']}")
+    expect(shown).to_contain_text("Who could have read it")
+    expect(visit.page.locator("nav.views a[aria-current]")).to_have_text("Requests")
+
+
+def test_an_agent_whose_model_is_elsewhere_has_been_where_that_is(
+    open_page: Opened, fleet: Fleet, puppet: Puppet
+) -> None:
+    call = fleet.coordinator.call
+    call.ask("PUT", "/api/agents/speaker", {"toml": 'description = "Speaks."\nmodel = "puppet"\ntools = []\n'})
+    puppet.lines["speak"] = Line(["I speak."])
+    answer = Talk(open_page(), agent="speaker").ask("speak")
+    expect(answer).to_contain_text("I speak.")
+    run = call.ask("GET", "/api/runs")["runs"][0]["id"]
+    events = call.ask("GET", f"/api/runs/{run}")["events"]
+    (place,) = {event["ran"] for event in events if event["event"] == "heard"}
+    expect(answer.locator(".about > .row .badge")).to_have_text([{"this-machine": "this machine"}.get(place, place)])
+    expect(answer.locator(".about > .row")).not_to_contain_text("tokens/s")
+    answer.get_by_text("Where the model was asked").click()
+    expect(answer.locator("tbody td").nth(4)).to_have_text("not measured")
+    call.ask("DELETE", "/api/agents/speaker")
+
+
 def test_labels_narrow_a_message_and_are_carried_on_by_the_chat(open_page: Opened, fleet: Fleet) -> None:
     talk = Talk(open_page(), model="spore", labels="work, private")
     first = fact(talk.ask("Hello!"), "Receipt")

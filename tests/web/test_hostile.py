@@ -33,6 +33,9 @@ ANSWERS = {
     "template": "${window.hit = 1} {{constructor.constructor('window.hit=1')()}} `${window.hit=1}`",
     "zalgo": "Z" + "\u0351\u036b\u0343\u036a\u0302" * 200,
 }
+# Marks of direction in what is read out or shown beside the pointer, where no text of the page would show them.
+MARKED = """() => [...document.querySelectorAll("*")].flatMap((one) => ["aria-label", "title", "alt", "placeholder"]
+    .map((name) => one.getAttribute(name))).filter((text) => /[\\u202a-\\u202e\\u2066-\\u2069]/.test(text ?? ""))"""
 # What none of these pages has, and what only hostile text would bring.
 STRANGE = (
     "main img, main script, main iframe, main object, main embed, main link, main style, main base, main form[action],"
@@ -44,6 +47,7 @@ def assert_harmless(visit: Visit) -> None:
     """Nothing ran, nothing of it became an element, and the page is no wider than its window, also on a phone."""
     page = visit.page
     assert page.evaluate("window.hit") is None
+    assert page.evaluate(MARKED) == []
     assert page.locator(STRANGE).count() == 0, page.locator(STRANGE).first.evaluate("(one) => one.outerHTML")
     for size in (PHONE, DESKTOP):
         visit.size(*size)
@@ -206,5 +210,10 @@ def test_a_view_shows_whatever_the_node_says_as_text(
     visit.open_all()
     assert PICTURE in (visit.page.locator("main").text_content() or "")
     assert_harmless(visit)
+    if view == "settings":
+        visit.expect("dialog: ")
+        visit.page.get_by_role("button", name="Revoke").first.click()
+        (asked,) = [one for one in visit.watch.problems if one.startswith("dialog: ")]
+        assert "⟨U+202E⟩" in asked and "\u202e" not in asked
     visit.go("chat" if view != "chat" else "swarm")
     visit.page.unroute_all(behavior="ignoreErrors")

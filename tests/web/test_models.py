@@ -159,7 +159,7 @@ def test_a_file_of_the_node_is_added_and_what_goes_wrong_is_said_with_its_cure(s
     expect(page.locator("#notices .bad").first).to_be_visible()
     page.get_by_label("From").fill("http://hub.example/tiny.gguf")
     shown.press("Pull")
-    expect(page.locator("#notices .bad").last).to_contain_text("hf:OWNER/REPO/FILE.gguf")
+    expect(page.locator("#notices .bad").first).to_contain_text("hf:OWNER/REPO/FILE.gguf")
     shown.press("Remove own", shown.card("own"))
     expect(shown.card("own")).to_have_count(0, timeout=WAIT_MS)
 

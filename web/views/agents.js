@@ -1,6 +1,6 @@
 // Agents, their runs step by step, and their schedules.
 
-import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange, table } from "../dom.js";
+import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange, sure, table } from "../dom.js";
 import { waiting } from "../approvals.js";
 import { seconds, when } from "../format.js";
 import { library } from "../library.js";
@@ -35,7 +35,7 @@ export function open(main, { state }) {
   }
 
   function card(one) {
-    const task = h("textarea", { rows: 2, required: true, "aria-label": `Task for ${one.name}` });
+    const task = h("textarea", { rows: 2, required: true, "aria-label": `Task for ${one.name}`, placeholder: "what it is to do" });
     const labels = h("input", { "aria-label": `Labels for ${one.name}`, placeholder: "labels: private" });
     return h("section", { class: "card", "data-agent": one.name },
       h("div", { class: "row wide" }, h("h3", {}, one.name), one.is_own ? badge("yours") : badge("built in")),
@@ -48,7 +48,7 @@ export function open(main, { state }) {
       h("div", { class: "row" },
         action("File", async () => edit(one.name, (await ask("GET", `/api/agents/${encodeURIComponent(one.name)}`)).toml ?? ""), "plain"),
         one.is_own ? action("Remove", async () => {
-          if (!confirm(`Remove the agent ${one.name}? Its runs stay.`)) return;
+          if (!sure(`Remove the agent ${one.name}? Its runs stay.`)) return;
           await ask("DELETE", `/api/agents/${encodeURIComponent(one.name)}`);
           await load();
         }, "plain risky") : null));
@@ -93,7 +93,7 @@ export function open(main, { state }) {
     }
   }
 
-  const drawRuns = onChange(runs, (all) => all.length === 0 ? h("p", { class: "soft" }, "No runs yet.")
+  const drawRuns = onChange(runs, (all) => all.length === 0 ? h("p", { class: "soft" }, "No runs yet. Give an agent above a task, or a schedule.")
     : table(["Began", "Agent", "Task", "By", "How it ended", "Tokens", ""], all.map((one) => [when(one.started_at), one.agent, one.task.slice(0, 120), one.asked_by,
       badge(one.how ?? one.state, one.state === "finished" ? "good" : one.state === "running" ? "warn" : "bad"), String(one.completion_tokens ?? 0),
       h("span", { class: "row" }, action("Steps", () => show(one.id), "plain", { "aria-label": `Steps of the run ${one.id}` }),
@@ -133,7 +133,7 @@ export function open(main, { state }) {
         h("span", { class: "row" },
           one.is_paused ? action("Resume", () => ask("POST", `/api/schedules/${one.id}/resume`, {}), "plain") : action("Pause", () => ask("POST",
             `/api/schedules/${one.id}/pause`, {}), "plain"),
-          action("Remove", () => ask("DELETE", `/api/schedules/${one.id}`), "plain risky"))]), "Schedules") : h("p", { class: "soft" }, "No schedules."),
+          action("Remove", () => ask("DELETE", `/api/schedules/${one.id}`), "plain risky"))]), "Schedules") : h("p", { class: "soft" }, "No schedules. With one, an agent works by itself at set times."),
       h("details", { class: "card" }, h("summary", {}, "New schedule"), form({ class: "grid" }, async () => {
         await ask("POST", "/api/schedules", { cron: cron.value.trim(), zone: zone.value.trim() || "UTC", agent: agent.value, task: task.value.trim(),
           labels: labels.value.split(",").map((one) => one.trim()).filter(Boolean) });

@@ -1,6 +1,6 @@
 // A talk with a model or an agent: what was said, where each answer ran, which tools were called, what waits for a yes.
 
-import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange, sentences } from "../dom.js";
+import { action, badge, complain, each, facts, field, fill, form, h, notice, onChange, sentences, table } from "../dom.js";
 import { approval, placeBadge } from "../approvals.js";
 import { layers, rate, seconds } from "../format.js";
 import { markdown } from "../markdown.js";
@@ -26,7 +26,7 @@ export function open(main, { state, session }) {
   const system = h("textarea", { name: "system", value: kept.system, rows: 2 });
   const labels = h("input", { name: "labels", value: kept.labels, placeholder: "private, work" });
   const route = h("input", { name: "route", value: kept.route, placeholder: "solo, or split; stages=2" });
-  const text = h("textarea", { name: "text", rows: 3, "aria-label": "Your message", required: true,
+  const text = h("textarea", { name: "text", rows: 3, "aria-label": "Your message", placeholder: "Enter sends it, Shift+Enter begins a new line", required: true,
     onkeydown: (event) => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send.requestSubmit(); }
     } });
@@ -66,6 +66,7 @@ export function open(main, { state, session }) {
   function draw() {
     show(kept.turns);
     nothing.hidden = kept.turns.length > 0;
+    if (!running && document.activeElement === stopButton) text.focus();
     stopButton.hidden = !running;
     const carried = labelsOf(kept.turns, labels.value);
     fill(held, kept.held.map((file) => [badge(file.name), action("Leave it out", () => { kept.held = kept.held.filter((one) => one !== file); draw(); },
@@ -191,7 +192,7 @@ function step() {
   const [head, body] = [h("summary", {}), h("div", {})];
   const showHead = onChange(head, (one) => [one.agent ? `[${one.agent}] ` : "", h("code", {}, one.tool), " ",
     one.isOpen ? badge("runs", "warn") : badge(one.ok ? "done" : "failed", one.ok ? "good" : "bad"), " ",
-    h("span", { class: "soft small" }, [one.node ? `on ${one.node}` : null, one.seconds === undefined ? null : seconds(one.seconds)].filter(Boolean).join(", "))]);
+    placeBadge(one.ran), " ", h("span", { class: "soft small" }, [one.node ? `on ${one.node}` : null, one.seconds === undefined ? null : seconds(one.seconds)].filter(Boolean).join(", "))]);
   const showBody = onChange(body, ([given, came]) => [given, came].map((text) => text !== null && h("pre", { tabindex: "0" }, text)));
   const element = h("details", { class: "step" }, head, body);
   return { element, update: (one) => {
@@ -206,15 +207,23 @@ function told(turn) {
   const about = turn.about ?? {};
   const stages = (about.stages ?? []).map((stage) => `${stage.node} ${layers(stage.layers)}`).join(" + ");
   const nodes = stages || (about.nodes ?? turn.nodes ?? []).join(", ");
-  const speed = about.timing?.step_s ? rate(about.timing.steps / about.timing.step_s) : null;
+  const speed = about.timing?.step_s ? rate(about.timing.steps / about.timing.step_s) : rate(turn.speed);
   if (!nodes && !turn.receipt && !turn.stopped) return null;
   return h("div", { class: "about small" },
     h("div", { class: "row" }, placeBadge(about.ran ?? turn.ran), about.endpoint ? badge(about.endpoint.name) : null,
       turn.stopped ? badge("stopped", "warn") : null,
       !turn.isOpen && turn.hasText && !turn.along ? badge("not sent along: its labels are not known", "warn") : null, turn.end && !["stop", "answer"].includes(turn.end) ? badge(turn.end, "warn") : null,
       nodes ? h("span", { class: "soft" }, `ran on ${nodes}`) : null, speed ? h("span", { class: "soft" }, speed) : null),
-    facts([["Rule", about.rule ?? turn.rule], ["Receipt", turn.receipt ? h("code", {}, turn.receipt) : null],
-      ["Tokens", answerOf(turn)]]));
+    facts([["Rule", about.rule ?? turn.rule], ["Receipt", turn.receipt ? receipt(turn.receipt) : null],
+      ["Tokens", answerOf(turn)]]),
+    turn.asked ? h("details", {}, h("summary", {}, `Where the model was asked, step by step (${turn.asked.length})`),
+      table(["Step", "Where", "On", "Rule", "Speed", "Receipt"], turn.asked.map((one, index) => [one.agent ? `${index + 1} [${one.agent}]` : String(index + 1),
+        placeBadge(one.ran) ?? "unknown", one.nodes.join(", "), one.rule, rate(one.speed) ?? "not measured", receipt(one.receipt)]))) : null);
+}
+
+/** A receipt; the view Requests shows its request. */
+function receipt(id) {
+  return h("a", { href: `#requests/${encodeURIComponent(id)}` }, h("code", {}, id));
 }
 
 function namesOf(readers) {

@@ -1,6 +1,6 @@
 // Models: who holds which, what is loaded where, how fast, what would fit; loading, exams, pulls.
 
-import { action, badge, complain, facts, field, fill, form, h, notice, onChange, table } from "../dom.js";
+import { action, badge, complain, facts, field, fill, form, h, notice, onChange, sure, table, visible } from "../dom.js";
 import { bytes, count, layers, rate, short, when } from "../format.js";
 import { NodeError, ask, lines } from "../net.js";
 
@@ -44,7 +44,7 @@ function working(key) {
     const work = works.get(key);
     if (!work) return void fill(box);
     if (!box.firstChild) fill(box, shown);
-    bar.setAttribute("aria-label", work.title);
+    bar.setAttribute("aria-label", visible(work.title));
     if (work.total) Object.assign(bar, { max: work.total, value: work.done });
     else bar.removeAttribute("value");
     fill(text, `${work.title}: ${work.text}`);
@@ -166,7 +166,7 @@ function made(model) {
       { "aria-label": `Unload ${model.name}` }) : null,
     embeds ? null : action("Examine", async () => { examine(); }, "", { "aria-label": `Examine ${model.name}` }),
     isOurs ? action("Remove", async () => {
-      if (!confirm(`Take ${model.name} off this node's shelf?`)) return;
+      if (!sure(`Take ${model.name} off this node's shelf?`)) return;
       await ask("DELETE", base);
     }, "risky", { "aria-label": `Remove ${model.name}` }) : null));
 

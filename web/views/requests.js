@@ -74,6 +74,8 @@ export function open(main, { state }) {
   }
 
   if (!state.get("requests")) page(null).then((told) => draw(told.requests)).catch(complain);
+  const asked = location.hash.split("/")[1]; // an answer's receipt leads here
+  if (asked) show(decodeURIComponent(asked)).catch(complain);
   const stop = state.on(["requests"], () => { if (!isFiltered) draw(state.get("requests") ?? []); });
   return () => { stop(); pending.stop(); };
 }

@@ -1,6 +1,6 @@
 // The rules in their order: move, edit, try out, take back. Each change is the node's: it checks tests and versions.
 
-import { action, badge, complain, facts, field, fill, form, h, notice, table } from "../dom.js";
+import { action, badge, complain, facts, field, fill, form, h, notice, sure, table } from "../dom.js";
 import { layers, rate, when } from "../format.js";
 import { ask } from "../net.js";
 import { actionWords, ruleForm, whenWords } from "../ruleform.js";
@@ -69,7 +69,7 @@ export function open(main, { state }) {
       action("Down", () => move(index + 2, "down"), "plain down", { "aria-label": `Move ${rule.name} down`, disabled: index === rules.length - 1 }),
       action("Edit", () => edit(rule), "plain", { "aria-label": `Edit ${rule.name}` }),
       action(rule.enabled === false ? "Switch on" : "Switch off", () => change("POST", path(rule.name, rule.enabled === false ? "/enable" : "/disable")), "plain"),
-      action("Remove", async () => { if (confirm(`Take out the rule ${rule.name}?`)) await change("DELETE", path(rule.name)); }, "plain risky")));
+      action("Remove", async () => { if (sure(`Take out the rule ${rule.name}?`)) await change("DELETE", path(rule.name)); }, "plain risky")));
   }
 
   function edit(rule) {

@@ -1,6 +1,7 @@
 // Keys, endpoints, new machines, what protects this node, and what it is.
 
-import { action, badge, complain, facts, field, fill, form, h, notice, table } from "../dom.js";
+import { action, badge, complain, facts, field, fill, form, h, notice, sure, table } from "../dom.js";
+import { trouble } from "../approvals.js";
 import { seconds, when } from "../format.js";
 import { ask } from "../net.js";
 import { code } from "../qr.js";
@@ -28,10 +29,10 @@ export function open(main, { state }) {
       one.labels.join(", "), one.user ?? "", [one.requests_per_minute && `${one.requests_per_minute} requests/min`,
         one.tokens_per_day && `${one.tokens_per_day} tokens/day`].filter(Boolean).join(", "),
       when(one.made_at), when(one.used_at), action("Revoke", async () => {
-        if (!confirm(`End the key ${one.name} at once?`)) return;
+        if (!sure(`End the key ${one.name} at once?`)) return;
         await ask("DELETE", `/api/keys/${encodeURIComponent(one.name)}`);
         await loadKeys();
-      }, "plain risky", { "aria-label": `Revoke ${one.name}` })]), "API keys") : h("p", { class: "soft" }, "No keys."),
+      }, "plain risky", { "aria-label": `Revoke ${one.name}` })]), "API keys") : h("p", { class: "soft" }, "No keys yet. Programs that ask the swarm need one each."),
     h("details", { class: "card" }, h("summary", {}, "New key"), form({ class: "grid" }, async () => {
       const told = await ask("POST", "/api/keys", { name: name.value.trim(), labels: labels.value.split(",").map((one) => one.trim()).filter(Boolean),
         user: user.value.trim() || null,
@@ -54,7 +55,7 @@ export function open(main, { state }) {
       all.length ? table(["Name", "Address", "Place", "Models", "Rules that name it", ""], all.map((one) => [one.name, one.url, badge(one.place,
         one.place), one.models.join(", "), one.rules.join(", ") || "none",
         action("Remove", async () => {
-          if (!confirm(`Forget the endpoint ${one.name} and its key?`)) return;
+          if (!sure(`Forget the endpoint ${one.name} and its key?`)) return;
           await ask("DELETE", `/api/endpoints/${encodeURIComponent(one.name)}`);
           await loadEndpoints();
         }, "plain risky", { "aria-label": `Remove ${one.name}` })]), "Endpoints") : null,
@@ -67,14 +68,15 @@ export function open(main, { state }) {
   }
 
   async function loadDoctor() {
-    const told = await ask("GET", "/api/doctor");
-    const { sandbox, egress } = told;
-    fill(doctor, h("section", { class: "card" },
+    const { sandbox, egress, listens, machine: rows, folder, findings, conditions } = await ask("GET", "/api/doctor");
+    const wrong = [...conditions, ...findings];
+    const opened = Object.entries(egress.open).map(([purpose, number]) => `${purpose}: ${number}`).join(", ");
+    fill(doctor, wrong.length ? wrong.map(trouble) : h("p", { class: "good" }, "Nothing is wrong on this node."), h("section", { class: "card" },
       facts([["Sandbox of tools", `${sandbox.level}${sandbox.why ? `: ${sandbox.why}` : ""}`], ["Workspaces kept", String(sandbox.workspaces)],
-        ["Egress guard", egress.active ? "on" : "off"]]),
+        ["Egress guard", egress.active ? "on" : "off"], ["Addresses and names open now", opened || "none"], ["Listens for nodes", `at port ${listens.peer_port}`],
+        ["Door for new machines", listens.door_port === null ? "shut" : `at port ${listens.door_port}`], ["Data folder", folder], ...(rows ?? [["Machine", "not looked at yet"]])]),
       h("details", {}, h("summary", {}, "What the sandbox covers, and what not"), h("ul", {}, sandbox.covers.map((one) => h("li", {}, one))), h("p",
-        {}, "Not covered:"), h("ul", {}, sandbox.lacks.map((one) => h("li", {}, one)))),
-      h("details", {}, h("summary", {}, "Open to the outside now"), h("pre", { tabindex: "0" }, JSON.stringify(egress.open, null, 1)))));
+        {}, "Not covered:"), h("ul", {}, sandbox.lacks.map((one) => h("li", {}, one)))), action("Look again", loadDoctor)));
   }
 
   Promise.all([loadKeys(), loadEndpoints(), loadDoctor()]).catch(complain);
@@ -92,7 +94,7 @@ function machine(box) {
     form({ class: "grid" }, async () => {
       const told = await ask("POST", "/api/token", { lifetime_s: 60 * Number(minutes.value), uses: Number(uses.value) });
       const picture = told.qr ? code(told.qr, "The token as a QR code") : null;
-      fill(box, h("p", {}, "There: ", h("code", {}, "mycoswarm-node join TOKEN"), ` It holds for ${seconds(60 * Number(minutes.value))}.`), picture,
+      fill(box, h("p", {}, "There: ", h("code", {}, "mycoswarm-node join TOKEN"), `. It holds for ${seconds(60 * Number(minutes.value))}.`), picture,
         h("pre", { tabindex: "0", "data-token": "" }, told.token), action("Hide it", () => fill(box)));
     }, field("Uses", uses), field("Minutes", minutes), h("button", { class: "main" }, "Make a token")), box);
 }

@@ -1,7 +1,7 @@
 // The house at a glance: nodes, the rings over them, who asks to come in, what is wrong.
 
-import { action, badge, each, facts, field, fill, form, h, notice, onChange, s, table } from "../dom.js";
-import { placeBadge, waiting } from "../approvals.js";
+import { action, badge, each, facts, field, fill, form, h, notice, onChange, s, sure, table, visible } from "../dom.js";
+import { placeBadge, trouble, waiting } from "../approvals.js";
 import { bytes, fixed, layers, rate, seconds, short } from "../format.js";
 import { ask } from "../net.js";
 import { adoptable, ringNodes, roomOf, standing } from "../state.js";
@@ -10,7 +10,7 @@ const WIDE = [720, 250];
 const NARROW = [360, 250]; // so that names stay readable on a phone
 
 export function open(main, { state }) {
-  const trouble = h("div", {});
+  const wrong = h("div", { role: "alert" });
   const pending = waiting(state);
   const adoptions = h("div", {});
   const candidates = h("div", {});
@@ -18,11 +18,9 @@ export function open(main, { state }) {
   const title = h("h2", { hidden: true }, "Loaded models");
   const rings = h("div", {});
   const nodes = h("div", { class: "cards" });
-  fill(main, h("h1", {}, "Swarm"), trouble, pending.element, adoptions, candidates, picture, title, rings, h("h2", {}, "Nodes"), nodes);
+  fill(main, h("h1", {}, "Swarm"), wrong, pending.element, adoptions, candidates, picture, title, rings, h("h2", {}, "Nodes"), nodes);
 
-  const showTrouble = onChange(trouble, (found) => found.map((one) =>
-    h("section", { class: "card trouble", role: "alert" }, h("h3", {}, one.message), h("p", {}, one.hint),
-      h("p", { class: "soft small mono" }, one.code))));
+  const showTrouble = onChange(wrong, (found) => found.map(trouble));
   const showAdoptions = onChange(adoptions, (found) => found.map(adoption));
   const showCandidates = onChange(candidates, (found) => found.length > 0 &&
     h("section", { class: "card" }, h("h2", {}, "Heard on this network"), found.map(candidate)));
@@ -101,7 +99,7 @@ function node() {
   return { element, update: ([one, loaded]) => {
     element.className = `card${standing(one, loaded) === "lost" ? " trouble" : ""}`;
     element.dataset.node = one.name;
-    element.setAttribute("aria-label", one.name);
+    element.setAttribute("aria-label", visible(one.name));
     showMoving([one, loaded]);
     showMore({ node_id: one.node_id, name: one.name, role: one.role, is_this: one.is_this, tags: one.tags });
   } };
@@ -147,7 +145,7 @@ function tags(one) {
       notice(`Tags of ${one.name} are kept.`);
     }, field(`Tags of ${one.name}, with spaces between`, input), h("button", {}, "Keep")),
     one.is_this || one.role !== "worker" ? null : action(`Expel ${one.name}`, async () => {
-      if (!confirm(`Take ${one.name} out of the swarm at once?`)) return;
+      if (!sure(`Take ${one.name} out of the swarm at once?`)) return;
       await ask("POST", "/api/expel", { node: one.node_id });
       notice(`${one.name} is out of the swarm.`);
     }, "risky"));

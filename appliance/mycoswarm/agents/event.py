@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from mycoswarm.swarm.place import Place
 from mycoswarm.wire.tool import ToolCall, ToolResult
 
 End = Literal["answer", "max_steps", "tokens", "time", "loop", "context", "cancelled", "error"]
@@ -21,11 +22,13 @@ class StepBegun:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Who reads the prompt of this step: nodes or an endpoint, by the rule of this name. `receipt`: see the ledger."""
+    """Who reads the prompt of this step: nodes or an endpoint, by the rule of this name. `receipt`: see the ledger.
+    `ran`: the furthest place that does, proved."""
 
     nodes: tuple[str, ...]
     rule: str
     receipt: str
+    ran: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,12 @@ class ApprovalAwaited:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """The model has spoken; tokens of this step."""
+    """The model has spoken; tokens of this step. `tokens_per_s`: how fast it wrote, None where nobody measured."""
 
     step: int
     prompt_tokens: int
     completion_tokens: int
+    tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Nested:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """The end, and always the last event. `answer` is the last text of the model, whole or not. `labels`: what was
-    touched; the answer is under them wherever it goes."""
+    touched; the answer is under them wherever it goes. `tokens_per_s`: of all steps that were measured."""
 
     end: End
     answer: str
@@ -92,6 +96,7 @@ class Ended:
     code: str | None = None
     message: str | None = None
     labels: tuple[str, ...] = ()
+    tokens_per_s: float | None = None
 
 
 AgentEvent = StepBegun | Heard | TextPiece | CallBegun | CallEnded | ApprovalAwaited | StepEnded | Nested | Ended
@@ -124,6 +129,7 @@ def told(event: AgentEvent) -> dict[str, Any]:
             "ok": result.ok,
             "text": result.text,
             "node": result.node,
+            "ran": result.ran,
             "seconds": seconds,
         }
     if isinstance(event, Nested):

@@ -26,6 +26,7 @@ from mycoswarm.routing.snapshot import Asked, Narrowing, SwarmState
 from mycoswarm.sandbox.argument import Arguments, read_arguments
 from mycoswarm.sandbox.toolset import WITH_FILES, Tool
 from mycoswarm.store.record import DECISION, TOOL
+from mycoswarm.swarm.place import PLACES
 from mycoswarm.wire.chore import Done
 from mycoswarm.wire.ticket import Warrant
 from mycoswarm.wire.tool import ToolCall, ToolResult, ToolSpec
@@ -261,7 +262,8 @@ class Toolbox:
             await asyncio.shield(self._note_end(end, job))
         if answer is None:
             return None
-        return ToolResult(job.call.id, answer.text, answer.ok, node["name"], seconds, tuple(sorted(labels)))
+        ran = max(node["place"], job.tool.asks or node["place"], key=PLACES.index)
+        return ToolResult(job.call.id, answer.text, answer.ok, node["name"], seconds, tuple(sorted(labels)), ran)
 
     async def _answer(
         self, decision: ToolDecision, receipt: str, job: _Job, stands: Callable[[], bool]

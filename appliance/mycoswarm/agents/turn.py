@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from mycoswarm.agents.event import CallBegun, CallEnded, End, Ended, Heard, Step
 from mycoswarm.agents.purse import Budget, Purse
 from mycoswarm.agents.quotation import bounded, quoted
 from mycoswarm.base.errors import SwarmError
+from mycoswarm.wire.report import Timing
 from mycoswarm.wire.tool import ToolCall, ToolResult, ToolSpec
 
 MAX_CALLS = 16  # in one step; a model that wants more has lost its way
@@ -31,11 +33,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """The model has finished its step. `is_cut`: it had more to say, and no room or tokens for it."""
+    """The model has finished its step. `is_cut`: it had more to say, and no room or tokens for it. `timing`: of the
+    ring, None where an endpoint spoke."""
 
     prompt_tokens: int
     completion_tokens: int
     is_cut: bool = False
+    timing: Timing | None = None
 
 
 Said = Heard | TextPiece | ToolCall | Spoken
@@ -76,6 +80,7 @@ class Pursuit:
         self._seen: Counter[tuple[str, str]] = Counter()
         self._text = ""
         self._steps = self._prompt_tokens = self._completion_tokens = 0
+        self._decoded, self._decoding_s = 0, 0.0
 
     async def run(self) -> Ended:
         """Work until the end, which is told, too. Cancelled, it tells so and is cancelled."""
@@ -107,6 +112,7 @@ class Pursuit:
             completion_tokens=self._completion_tokens,
             code=code,
             message=message or _WORDS.get(end),
+            tokens_per_s=_rate(self._decoded, self._decoding_s),
         )
 
     async def _work(self) -> End:
@@ -151,7 +157,10 @@ class Pursuit:
         self._purse.spend(spoken.completion_tokens)
         self._prompt_tokens += spoken.prompt_tokens
         self._completion_tokens += spoken.completion_tokens
-        self._means.tell(StepEnded(step, spoken.prompt_tokens, spoken.completion_tokens))
+        decoded, decoding_s = (spoken.timing.steps, spoken.timing.step_s) if spoken.timing else (0, 0.0)
+        self._decoded, self._decoding_s = self._decoded + decoded, self._decoding_s + decoding_s
+        speed = _rate(decoded, decoding_s)
+        self._means.tell(StepEnded(step, spoken.prompt_tokens, spoken.completion_tokens, speed))
 
     def _goes_round(self, calls: Sequence[ToolCall]) -> bool:
         """Whether one of these was made before, just so, as often as is allowed."""
@@ -200,7 +209,7 @@ class Pursuit:
         try:
             async with limit:
                 result = await self._means.run(call)
-            return ToolResult(call.id, bounded(result.text), result.ok, result.node, result.seconds)
+            return ToolResult(call.id, bounded(result.text), result.ok, result.node, result.seconds, ran=result.ran)
         except SwarmError as error:
             text = f"{error.message}. {error.hint}"
         except Exception as exc:
@@ -219,6 +228,12 @@ _WORDS: dict[str, str] = {
     "loop": f"the same call with the same arguments came {MAX_SAME} times",
     "context": "the model's context is full",
 }
+
+
+def _rate(tokens: int, seconds: float) -> float | None:
+    """Tokens per second, None where nothing was measured; a ring may say anything."""
+    speed = tokens / seconds if seconds > 0 else math.inf
+    return speed if tokens and math.isfinite(speed) else None
 
 
 def _arguments(text: str) -> dict[str, Any] | None:

@@ -67,14 +67,15 @@ class Voice:
         async with contextlib.aclosing(self._chat.answer(job)) as events:
             async for event in events:
                 if isinstance(event, Decided):
-                    yield Heard(event.names, event.decision.rule, job.request_id)
+                    yield Heard(event.names, event.decision.rule, job.request_id, event.place)
                 elif isinstance(event, Piece):
                     if event.text:
                         yield TextPiece(event.text)
                 elif isinstance(event, ToolCall):
                     yield event
                 elif isinstance(event, Finished):
-                    yield Spoken(event.prompt_tokens, event.completion_tokens, is_cut=event.reason == "length")
+                    is_cut = event.reason == "length"
+                    yield Spoken(event.prompt_tokens, event.completion_tokens, is_cut=is_cut, timing=event.timing)
 
 
 def job_of(agent: Agent, messages: Sequence[Message], tools: Sequence[ToolSpec], most_tokens: int) -> Job:

@@ -1,11 +1,12 @@
-"""`doctor`: what protects this node, and what does not."""
+"""`doctor`: what protects this node, what it runs on, and what is wrong with it."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mycoswarm.cli.call import Call
-from mycoswarm.cli.screen import guarded, say, show_json
+from mycoswarm.cli.screen import guarded, say, show_json, show_table
 
 
 @click.command()
@@ -13,11 +14,8 @@ from mycoswarm.cli.screen import guarded, say, show_json
 @click.pass_obj
 @guarded
 def doctor(folder: Path, as_json: bool) -> None:
-    """Show this node's sandbox for tools, its egress guard and its standing trouble."""
-    call = Call(folder)
-    told = call.ask("GET", "/api/doctor")
-    node = call.ask("GET", "/api/node")
-    told["conditions"] = node["conditions"]
+    """Show this node's sandbox for tools, its egress guard, its machine, and what is wrong, with what to do."""
+    told = Call(folder).ask("GET", "/api/doctor")
     if as_json:
         show_json(told)
         return
@@ -30,6 +28,17 @@ def doctor(folder: Path, as_json: bool) -> None:
     say(f"Egress guard: {'active' if egress['active'] else 'NOT active'}")
     for purpose, count in sorted(egress["open"].items()):
         say(f"  open for {purpose}: {count} addresses and names")
-    say("Standing trouble:" if told["conditions"] else "Standing trouble: none")
-    for each in told["conditions"]:
-        say(f"  {each['message']} {each['hint']}")
+    listens = told["listens"]
+    say(f"Listens for clients at {listens['console'] or 'no address: this node does not decide'},")
+    door = "shut" if listens["door_port"] is None else f"port {listens['door_port']}"
+    say(f"  for nodes at port {listens['peer_port']}; door for new machines: {door}")
+    say(f"Data folder: {told['folder']}")
+    show_table(("Machine", "Now"), told["machine"] or [["Not looked at yet", "ask again in some seconds"]])
+    _list("Standing trouble", told["conditions"])
+    _list("Found on this machine", told["findings"])
+
+
+def _list(title: str, found: list[dict[str, Any]]) -> None:
+    say(f"{title}:" if found else f"{title}: none")
+    for each in found:
+        say(f"  {each['message']}. {each['hint']}")

@@ -183,8 +183,11 @@ def _definition(supplier: Supplier) -> Definition:
 
 def _tool(supplier: Supplier, one: Supply) -> Tool:
     ware = Ware(one.name, one.description, one.schema, one.digest)
-    means = write_means(Means(definition=_definition(supplier), tool=one.name, digest=one.digest))
-    return Tool(spec_of(supplier.name, ware), "server" if supplier.command else "network", CALL_S, means)
+    definition = _definition(supplier)
+    means = write_means(Means(definition=definition, tool=one.name, digest=one.digest))
+    if supplier.command:
+        return Tool(spec_of(supplier.name, ware), "server", CALL_S, means)
+    return Tool(spec_of(supplier.name, ware), "network", CALL_S, means, definition.place)
 
 
 def _shown(supplier: Supplier) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from mycoswarm.base.units import MIB
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.hardware.cgroup import read_allowance
+from mycoswarm.hardware.disk import read_disk
 from mycoswarm.hardware.gpu import Gpu
 from mycoswarm.hardware.grade import classify
 from mycoswarm.hardware.inventory import inspect_machine
@@ -96,6 +97,19 @@ class OwnMachine:
         if self._speed is None or now - self._speed[1] > FRESH_S:
             self._speed = (await asyncio.to_thread(measure_bytes_per_s), now)
             await asyncio.to_thread(note_speed, *self._speed)
+
+    def now(self) -> Machine | None:
+        """The machine as it was found, with what changes read anew: memory, disk, temperature. Blocks."""
+        if self.machine is None:
+            return None
+        root = Path("/")
+        memory = read_memory(root, read_allowance(root))
+        return replace(
+            self.machine,
+            memory=self.machine.memory if memory.free_bytes is None else memory,
+            disk=read_disk(self._folder),
+            temperature_celsius=read_temperature_celsius(root),
+        )
 
     @property
     def uses_gpu(self) -> bool:

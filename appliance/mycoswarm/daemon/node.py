@@ -91,7 +91,9 @@ class Node:
         self._steward: Steward
         self._office: Office | None = None
         self._notary = Notary(home.ledger)
-        self._workroom = Workroom(home, standing, self._notary, border, members=self._members)
+        self._workroom = Workroom(
+            home, standing, self._notary, border, members=self._members, status=self._profile.status
+        )
         self._archivist = Archivist(home.ledger, standing, name=lambda: home.identity.name)
 
     async def __aenter__(self) -> Self:

@@ -21,6 +21,7 @@ from mycoswarm.daemon.cabinet import rehearsal_of
 from mycoswarm.daemon.courier import Courier
 from mycoswarm.daemon.home import Home
 from mycoswarm.daemon.notary import Notary
+from mycoswarm.daemon.physician import Physician
 from mycoswarm.daemon.rehearsal import Rehearsal
 from mycoswarm.daemon.seeker import with_search
 from mycoswarm.daemon.standing import Standing
@@ -28,6 +29,7 @@ from mycoswarm.external.target import Passage
 from mycoswarm.routing.reach import TOOL
 from mycoswarm.routing.snapshot import Narrowing, SwarmState
 from mycoswarm.sandbox.jail import Errand as JailErrand
+from mycoswarm.sandbox.level import SandboxLevel
 from mycoswarm.sandbox.toolset import TOOLS
 from mycoswarm.sandbox.workshop import Workshop, WorkshopServices
 from mycoswarm.servers.definition import Definition
@@ -47,8 +49,9 @@ class Workroom:
         border: Border,
         *,
         members: Callable[[], Iterable[str]],
+        status: Callable[[], dict[str, Any]],
     ) -> None:
-        """`members`: where nodes of the swarm may answer, "host:port"."""
+        """`members`: where nodes of the swarm may answer, "host:port". `status`: what the node says of itself."""
         self._home, self._standing, self._notary, self._border = home, standing, notary, border
         self._hostel = Hostel(Passage(permit=border.endpoint, place=border.place))
         self.workshop = Workshop(
@@ -63,6 +66,13 @@ class Workroom:
                 servers=self._hostel,
             )
         )
+        self._physician = Physician(
+            home,
+            level=self._level,
+            workspaces=self.workshop.workspaces.count,
+            egress=border.shown,
+            status=status,
+        )
 
     def peer_routes(self, who: Callable[[bytes], Caller | None]) -> Routes:
         """For the peer listener."""
@@ -71,7 +81,7 @@ class Workroom:
     def owner_routes(self, toolbox: Toolbox | None, admit: Callable[[Key | None], None] = lambda key: None) -> Routes:
         """For the owner; `toolbox` None on a worker. `admit` counts a call against its key's limits."""
         new_id = partial(secrets.token_hex, 8)
-        return tool_routes(ToolDesk(doctor=self._doctor, toolbox=toolbox, new_id=new_id, admit=admit))
+        return tool_routes(ToolDesk(doctor=self._physician.report, toolbox=toolbox, new_id=new_id, admit=admit))
 
     async def look(self, definition: Definition) -> Mapping[str, Ware]:
         """Have an MCP server tell its tools: in this node's sandbox, in a folder for that alone, or over HTTP.
@@ -130,19 +140,8 @@ class Workroom:
             )
         )
 
-    async def _doctor(self) -> dict[str, Any]:
-        level = (await self.workshop.jail()).level
-        kept = await asyncio.to_thread(self.workshop.workspaces.count)
-        return {
-            "sandbox": {
-                "level": level.name,
-                "covers": list(level.covers),
-                "lacks": list(level.lacks),
-                "why": level.why,
-                "workspaces": kept,
-            },
-            "egress": self._border.shown(),
-        }
+    async def _level(self) -> SandboxLevel:
+        return (await self.workshop.jail()).level
 
 
 async def _explained(rehearsal: Rehearsal, given: Mapping[str, Any], asker: Asker) -> str:

@@ -15,18 +15,21 @@ MAX_NOTE = 1500  # characters; as long as a passage
 # child: our own bounded code, at any level. sandbox: files or programs. coordinator: answered there, nothing is run.
 # network: the node reaches out for it. server: a program of the owner's, that speaks MCP, in the sandbox.
 Where = Literal["child", "sandbox", "coordinator", "network", "server"]
+Beyond = Literal["LAN", "outside"]  # two of the places in swarm/place.py
 WITH_FILES: frozenset[Where] = frozenset({"sandbox", "server"})  # these work in the run's workspace
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
     """`within_s`: the longest that one call may take. `means`: what the node must know besides the arguments, as the
-    owner set it, such as a server's command; JSON text, and no ledger has it."""
+    owner set it, such as a server's command; JSON text, and no ledger has it. `asks`: how far away that is which the
+    node hands the call on to, None where it hands it on to nobody."""
 
     spec: ToolSpec
     where: Where
     within_s: float = 30.0
     means: str = field(default="", repr=False)
+    asks: Beyond | None = None
 
 
 def _text(description: str, most: int, least: int = 1) -> dict[str, Any]:
@@ -41,7 +44,9 @@ def _tool(
     name: str, description: str, properties: dict[str, Any], required: tuple[str, ...], where: Where, within_s: float
 ) -> Tool:
     shape: dict[str, Any] = {"type": "object", "properties": properties, "required": list(required)}
-    return Tool(ToolSpec(name, description, {**shape, "additionalProperties": False}), where, within_s)
+    # The built-in tools that reach out ask the web, be it by way of a search server at hand.
+    asks: Beyond | None = "outside" if where == "network" else None
+    return Tool(ToolSpec(name, description, {**shape, "additionalProperties": False}), where, within_s, asks=asks)
 
 
 _PATH = _text("the path of the file, inside the workspace", MAX_PATH)

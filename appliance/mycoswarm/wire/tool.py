@@ -26,7 +26,8 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class ToolResult(msgspec.Struct, frozen=True):
-    """What a call gave. `node`: where it ran, None where nowhere. `labels`: whoever reads it carries these."""
+    """What a call gave. `node`: where it ran, None where nowhere. `labels`: whoever reads it carries these. `ran`: the
+    furthest place that has read the call."""
 
     call_id: str
     text: str
@@ -34,6 +35,7 @@ class ToolResult(msgspec.Struct, frozen=True):
     node: str | None
     seconds: float
     labels: tuple[str, ...] = ()
+    ran: str | None = None
 
 
 class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
