@@ -1,6 +1,8 @@
 """Nuitka's plugin for this project: our own modules become machine code, all others stay bytecode.
 
-Everything compiled would be 544 C files, one of them 18 MB, and hours; this way it is our own modules alone.
+Everything compiled would be 544 C files, one of them 18 MB, and hours; this way it is our own modules alone. Of those,
+the rooms whose work is done once for a command, a tool or a start stay bytecode too: machine code would only be more to
+download, and to hold in memory.
 """
 
 import functools
@@ -8,6 +10,7 @@ import functools
 from nuitka.plugins.PluginBase import NuitkaPluginBase
 
 OURS = "mycoswarm"
+SELDOM = ("agents", "cli", "daemon", "hardware", "sandbox", "servers")
 
 
 class OursAlone(NuitkaPluginBase):  # type: ignore[misc]  # Nuitka has no types
@@ -19,9 +22,11 @@ class OursAlone(NuitkaPluginBase):  # type: ignore[misc]  # Nuitka has no types
     def decideCompilation(self, module_name: str) -> str:  # noqa: N802  # Nuitka's name
         """Asked of each module."""
         _answer_for_cached()
-        first = str(module_name).partition(".")[0]
+        first, _, rest = str(module_name).partition(".")
+        if first == OURS and rest.partition(".")[0] not in SELDOM:
+            return "compiled"
         # Names in underscores are Nuitka's own forms of the main module.
-        return "compiled" if first == OURS or first.startswith("__") else "bytecode"
+        return "compiled" if first.startswith("__") else "bytecode"
 
 
 @functools.cache
