@@ -123,7 +123,6 @@ def freeze(identity: Identity) -> Path:
         # The digest keeps two builds of one version apart: one never writes over the other's files while it runs.
         f"--onefile-tempdir-spec={{CACHE_DIR}}/mycoswarm/node/{identity.version}-{identity.digest[:12]}",
         "--onefile-no-compression",
-        "--onefile-child-grace-time=infinity",  # an outer program that is told to stop waits for the inner one
         f"--product-version={identity.version}",
         "--no-deployment-flag=self-execution",
         f"--jobs={JOBS}",

@@ -2,8 +2,8 @@
 
     python3 build/pack/measure.py BINARY
 
-Each figure is printed beside what is wanted. Memory is that of the outer and the inner process together, as
-/proc/PID/status (VmRSS) and /proc/PID/smaps_rollup (Pss) say.
+Each figure is printed beside what is wanted. Memory is as /proc/PID/status says: VmRSS now, VmHWM
+at its highest, which is what /usr/bin/time -v calls its maximum.
 """
 
 import contextlib
@@ -95,13 +95,13 @@ def _memory(binary: Path, data: Path, environment: dict[str, str]) -> None:
         process.communicate(timeout=60)
 
 
-def _show(what: str, outer: int) -> None:
-    pids = [outer, *_children(outer)]
+def _show(what: str, daemon: int) -> None:
+    pids = [daemon, *_children(daemon)]
     print(f"{what} (wanted: 120 MB):")
-    for name, pid in zip(("outer process", "the daemon", *["child"] * len(pids)), pids, strict=False):
-        resident, own = _field(pid, "status", "VmRSS:"), _field(pid, "status", "RssAnon:")
+    for name, pid in zip(("the daemon", *["child"] * len(pids)), pids, strict=False):
+        resident, most, own = (_field(pid, "status", field) * 1024 / 1e6 for field in ("VmRSS:", "VmHWM:", "RssAnon:"))
         print(
-            f"  {name}: {resident * 1024 / 1e6:.0f} MB resident, {own * 1024 / 1e6:.0f} MB of it its own; "
+            f"  {name}: {resident:.0f} MB resident ({most:.0f} at its highest), {own:.0f} of it its own; "
             "the rest are pages of files, which the kernel may drop"
         )
 
@@ -166,7 +166,7 @@ def _spread(times: Sequence[float]) -> str:
 
 
 def _download(binary: Path) -> str:
-    packed = binary.with_name(f"{binary.name}.zst")
+    packed = binary.with_name(f"{binary.name}.xz")
     return f"{packed.stat().st_size / 1e6:.1f} MB" if packed.exists() else "not made"
 
 

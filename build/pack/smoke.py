@@ -303,12 +303,14 @@ def _tools(trial: Trial, data: tuple[str, ...], environment: Mapping[str, str]) 
 
 
 def killed(trial: Trial) -> None:
-    """An outer process that is killed leaves no daemon behind."""
+    """It is one process, and killed it leaves nothing behind."""
     with _daemon(trial) as (process, _, _):
+        if not Path(f"/proc/{process.pid}/exe").readlink().is_relative_to(trial.cache):
+            raise Wrong("the program that unpacks is still there while the daemon runs")
         process.kill()
-        process.wait(timeout=60)  # while nobody has waited for it, the inner one takes it for alive
-    _wait_gone(trial, "a daemon whose outer process was killed")
-    told("SIGKILL of the outer process: no process left")
+        process.wait(timeout=60)
+    _wait_gone(trial, "a daemon that was killed")
+    told("SIGKILL: no process left")
 
 
 def tampered(trial: Trial) -> None:
@@ -350,7 +352,7 @@ def _fetch(url: str) -> bytes:
 
 
 def _alive(trial: Trial) -> list[int]:
-    """Processes that run the trial's binary, the outer or the inner one."""
+    """Processes that run the trial's binary, or what was unpacked from it."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -24,7 +24,7 @@ def test_the_binary_passes_its_smoke_test() -> None:
 
 
 def test_the_download_is_small() -> None:
-    assert BINARY.with_name(f"{BINARY.name}.zst").stat().st_size <= DOWNLOAD_BYTES
+    assert BINARY.with_name(f"{BINARY.name}.xz").stat().st_size <= DOWNLOAD_BYTES
 
 
 def test_the_sums_are_those_of_the_files() -> None:

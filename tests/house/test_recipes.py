@@ -98,6 +98,6 @@ def test_the_binary_s_recipe_names_all_that_is_missing(bare: Path) -> None:
     shutil.copy2(ROOT / "build" / "binary", target)
     done = subprocess.run([target], env={"PATH": str(bare / "bin")}, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
-    for package in ("cmake", "ninja-build", "ccache", "patchelf", "g++", "zstd", "python3"):
+    for package in ("cmake", "ninja-build", "ccache", "patchelf", "g++", "xz-utils", "python3"):
         assert package in done.stderr
     assert not (bare / "tree" / "build" / "out").exists()

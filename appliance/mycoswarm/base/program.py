@@ -2,7 +2,7 @@
 
 In a checkout that is Python with `-m`. The packed program holds no Python that could be started: it starts itself, with
 a first argument that the entry reads before all others. A onefile is two programs, one in the other: the outer one
-unpacks the inner one into a cache and waits for it. Children are started from the inner one, which is there as long as
+unpacks the inner one into a cache and becomes it. Children are started from the inner one, which is there as long as
 we run, and never from the outer one, which its owner may swap meanwhile.
 """
 
@@ -24,8 +24,8 @@ STARTABLE = (
     "mycoswarm.sandbox.turnkey",
     "mycoswarm.stage.process",
 )
-# What the outer program leaves to the inner one alone: a child that finds its process id takes it for its own parent's,
-# and ends itself where that cannot be seen.
+# What the outer program leaves to the inner one alone: a child that finds its process id waits for the end of that
+# process, and ends itself where it cannot be seen.
 _HANDED_DOWN = ("NUITKA_ONEFILE_PARENT", "NUITKA_ONEFILE_DIRECTORY")
 
 
