@@ -28,13 +28,14 @@ class OursAlone(NuitkaPluginBase):  # type: ignore[misc]  # Nuitka has no types
         # Names in underscores are Nuitka's own forms of the main module.
         return "compiled" if first.startswith("__") else "bytecode"
 
-    def getPreprocessorSymbols(self, onefile: bool) -> dict[str, str] | None:  # noqa: N802  # Nuitka's
+    def getPreprocessorSymbols(self, onefile: bool) -> dict[str, str]:  # noqa: N802  # Nuitka's name
         """Have the outer program become the inner one, where it would fork and wait for it.
 
         Nuitka's C code runs the inner program where `fork` gives 0, and `sched_yield` gives 0 always. So there is one
-        process: signals reach it, its memory is its own, and nobody is left behind by a kill.
+        process: signals reach it, its memory is its own, and nobody is left behind by a kill. Nuitka asks once, for
+        both programs; the C code of the inner one does not fork.
         """
-        return {"fork": "sched_yield"} if onefile else None
+        return {"fork": "sched_yield"}
 
 
 @functools.cache
