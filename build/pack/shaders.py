@@ -13,7 +13,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import CACHE, BuildError, run, warn
+from target import Target
+
+from bench import CACHE, BuildError, run, run_quietly, warn
 
 FOLDER = CACHE / "vulkan"
 SUITE = "trixie"
@@ -39,7 +41,7 @@ class Shaders:
     version: str
 
 
-def find_shaders() -> Shaders | None:
+def find_shaders(target: Target) -> Shaders | None:
     """The tools, fetched the first time; None, with a word, where that cannot be."""
     root = FOLDER / "root"
     library = root / "usr" / "lib" / f"{platform.machine()}-linux-gnu"
@@ -57,10 +59,19 @@ def find_shaders() -> Shaders | None:
     flags = (
         f"-DVulkan_GLSLC_EXECUTABLE={glslc}",
         f"-DVulkan_INCLUDE_DIR={root}/usr/include",
-        f"-DVulkan_LIBRARY={library}/libvulkan.so.1",
+        f"-DVulkan_LIBRARY={library / 'libvulkan.so.1' if not target.prefix else _stand_in(target)}",
         f"-DSPIRV-Headers_DIR={root}/usr/share/cmake/SPIRV-Headers",
     )
     return Shaders(flags, version)
+
+
+def _stand_in(target: Target) -> Path:
+    """An empty libvulkan to link with: a library needs to know its name alone. The real one is the user's."""
+    path = target.folder / "vulkan" / "libvulkan.so.1"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    words = ["-shared", "-nostdlib", f"-Wl,-soname,{path.name}", "-x", "c", os.devnull, "-o", path]
+    run_quietly([target.tool("gcc"), *words])
+    return path
 
 
 def _fetch(root: Path) -> None:
@@ -71,7 +82,7 @@ def _fetch(root: Path) -> None:
     for name in ("state/lists/partial", "cache/archives/partial", "parts", "packages"):
         (FOLDER / name).mkdir(parents=True)
     (FOLDER / "parts" / "newer.sources").write_text(
-        f"Types: deb\nURIs: {_address()}\nSuites: {SUITE}\nComponents: main\nSigned-By: {KEYRING}\n"
+        f"Types: deb\nURIs: {addresses()[0]}\nSuites: {SUITE}\nComponents: main\nSigned-By: {KEYRING}\n"
     )
     (FOLDER / "status").touch()
     options = {
@@ -90,10 +101,11 @@ def _fetch(root: Path) -> None:
         subprocess.run(["dpkg-deb", "--extract", package, root], check=True, timeout=120)
 
 
-def _address() -> str:
+def addresses() -> tuple[str, ...]:
+    """Where this machine's own packages come from, the main archive first."""
     for path in SOURCES:
         if path.exists():
-            found = re.search(r"^(?:URIs:|deb(?: \[[^]]*\])?) *(\S+)", path.read_text("utf-8"), re.MULTILINE)
+            found = re.findall(r"^(?:URIs:|deb(?: \[[^]]*\])?) *(\S+)", path.read_text("utf-8"), re.MULTILINE)
             if found:
-                return found[1]
+                return tuple(dict.fromkeys(found))
     raise BuildError("this machine's package sources name no address")
