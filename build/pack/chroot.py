@@ -1,8 +1,8 @@
 """The emulated arm64 system: Debian 12, with a Python to be packed and with this machine's compilers inside.
 
-Compilers and other tools run at full speed: they are this machine's own programs, to which its loader and libraries are
-linked. What is emulated is Python alone. Debian 12 sets the oldest C library that the binary runs on. The packages'
-address is that of this machine's own sources.
+Compilers and Nuitka run at full speed: they are this machine's own programs, to which its loader and libraries are
+linked. What is emulated are the few questions to the system's own Python and loader, and the smoke test. Debian 12 sets
+the oldest C library that the binary runs on. The packages' address is that of this machine's own sources.
 """
 
 import os
@@ -21,6 +21,7 @@ PACKAGES = ("python3", "libpython3.11-dev", "libexpat1-dev", "zlib1g-dev")
 NEEDED = {
     "mmdebstrap": "mmdebstrap",
     "unshare": "util-linux",
+    "/usr/bin/python3.11": "python3.11",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
     "qemu-aarch64-static": "qemu-user-static",
@@ -28,6 +29,7 @@ NEEDED = {
 FORMATS = Path("/proc/sys/fs/binfmt_misc")
 FORMAT = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")
 ENTER = Path(__file__).with_name("enter")
+GUISE = Path(__file__).with_name("guise.py")
 # Names inside, and what of this machine they are.
 COMPILERS = {"gcc": "gcc", "cc": "gcc", "g++": "g++", "c++": "g++"}
 BINARY_TOOLS = ("ar", "as", "ld", "nm", "objcopy", "objdump", "ranlib", "readelf", "strip")
@@ -42,7 +44,7 @@ def make_root(target: Target) -> tuple[str, ...]:
     stamp = root.with_name("root.stamp")
     told = subprocess.run([target.tool("gcc"), "--version"], capture_output=True, text=True, check=True, timeout=30)
     compiler = told.stdout.splitlines()[0]
-    key = digest([Path(__file__)], compiler)
+    key = digest([], SUITE, *PACKAGES, *COMPILERS, *BINARY_TOOLS, *OWN_TOOLS, compiler)
     if stamp.exists() and stamp.read_text("utf-8") == key:
         say("the emulated system: from the cache")
     else:
@@ -65,9 +67,21 @@ def make_root(target: Target) -> tuple[str, ...]:
     )
 
 
+def nuitka_words(target: Target, inside: tuple[str, ...]) -> tuple[str | Path, ...]:
+    """What starts Nuitka inside: this machine's Python, of the very version of the one that is packed."""
+    label = ".".join(target.version().split(".")[:2])
+    own = Path(f"/usr/bin/python{label}")
+    said = subprocess.run([own, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout.split()[-1]
+    if said != target.version():
+        raise BuildError(f"{own} is {said}, and the one to be packed is {target.version()}: bring both up to date")
+    folders = [next((each / "lib").glob("python3.*")) / "site-packages" for each in (target.tools, target.program)]
+    return (*inside, f"/host{own}", "-X", "frozen_modules=off", "-S", GUISE, target.machine, *folders, "--")
+
+
 def surroundings(target: Target) -> Mapping[str, str]:
-    """What Nuitka finds in its environment: its own cache, and compilers that are known by what they are."""
-    return {"NUITKA_CACHE_DIR": str(target.folder / "nuitka-cache"), "CCACHE_COMPILERCHECK": "content"}
+    """What Nuitka finds in its environment: its own cache, compilers known by what is in them, the packed library."""
+    cache = str(target.folder / "nuitka-cache")
+    return {"NUITKA_CACHE_DIR": cache, "CCACHE_COMPILERCHECK": "content", "PYTHONHOME": "/usr"}
 
 
 def _check() -> None:

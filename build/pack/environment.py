@@ -27,7 +27,7 @@ def furnish(target: Target, wheels: Sequence[Path], libraries: tuple[Path, ...])
         for library in (site / package).rglob("*.so"):
             run_quietly([target.tool("strip"), "--strip-debug", library])
     # The tools' Python, in which Nuitka runs, sees what is installed here.
-    (_site(target.python.parents[1]) / "program.pth").write_text(f"{site}\n")
+    (_site(target.tools) / "program.pth").write_text(f"{site}\n")
     return site
 
 
@@ -44,7 +44,7 @@ def _here(target: Target, wheels: Sequence[Path]) -> Path:
 def _across(target: Target, wheels: Sequence[Path]) -> Path:
     """This machine's pip unpacks wheels of the other kind, and a compiler for it makes the one library of our own."""
     label = ".".join(target.version().split(".")[:2])
-    for folder, packages in ((target.python.parents[1], _tools()), (target.program, ())):
+    for folder, packages in ((target.tools, _tools()), (target.program, ())):
         if packages and (folder / "tools.txt").exists() and (folder / "tools.txt").read_text("utf-8") == str(packages):
             continue
         shutil.rmtree(folder, ignore_errors=True)
@@ -54,7 +54,11 @@ def _across(target: Target, wheels: Sequence[Path]) -> Path:
             (folder / "tools.txt").write_text(str(packages), "utf-8")
     site = _site(target.program)
     tags = [f"manylinux_2_{minor}_{target.machine}" for minor in range(NEWEST, OLDEST - 1, -1)]
-    kind = [word for tag in (*tags, f"manylinux2014_{target.machine}") for word in ("--platform", tag)]
+    kind = [
+        word
+        for tag in (*tags, f"manylinux2014_{target.machine}", f"linux_{target.machine}")
+        for word in ("--platform", tag)
+    ]
     kind += [
         "--only-binary=:all:",
         "--implementation",
@@ -64,7 +68,8 @@ def _across(target: Target, wheels: Sequence[Path]) -> Path:
         "--abi",
         f"cp{label.replace('.', '')}",
     ]
-    kind += ["--abi", "abi3", "--abi", "none"]
+    # soupsieve asks for 3.11.5; Debian's 3.11.2 holds the later mends of 3.11 that Debian judged to matter.
+    kind += ["--abi", "abi3", "--abi", "none", "--ignore-requires-python"]
     _unpack(
         site,
         "installing what it stands on",
@@ -82,7 +87,7 @@ def _across(target: Target, wheels: Sequence[Path]) -> Path:
 
 
 def _unpack(site: Path, what: str, words: Sequence[str | Path]) -> None:
-    run(what, [PYTHON, "-m", "pip", "install", "--target", site, "--no-compile", *words])
+    run(what, [PYTHON, "-m", "pip", "install", "--target", site, *words])
     shutil.rmtree(site / "bin", ignore_errors=True)  # commands that nobody calls
 
 

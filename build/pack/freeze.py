@@ -74,8 +74,8 @@ def lay_out(target: Target, site: Path) -> None:
     shutil.copytree(ROOT / "web", home / "web", ignore=shutil.ignore_patterns("*.md", "*.test.js"))
 
 
-def freeze(target: Target, identity: Identity, inside: Sequence[str], surroundings: Mapping[str, str]) -> Path:
-    """Compile and pack; gives the one file. `inside` begins a command where Python is emulated."""
+def freeze(target: Target, identity: Identity, nuitka: Sequence[str | Path], surroundings: Mapping[str, str]) -> Path:
+    """Compile and pack; gives the one file. `nuitka` are the words that start it."""
     work = target.folder / "nuitka"
     work.mkdir(parents=True, exist_ok=True)
     start = work / "start.py"
@@ -104,7 +104,7 @@ def freeze(target: Target, identity: Identity, inside: Sequence[str], surroundin
     ]
     run(
         "compiling and packing",
-        [*inside, target.python, "-m", "nuitka", *options, start],
+        [*nuitka, *options, start],
         folder=work,
         environment={"SOURCE_DATE_EPOCH": "0", **surroundings},
     )

@@ -8,7 +8,7 @@ import sys
 import time
 
 from bill import write_bill, write_sums
-from chroot import make_root, surroundings
+from chroot import make_root, nuitka_words, surroundings
 from environment import furnish
 from freeze import freeze, identify, lay_out, unfold
 from licence import gather_licences
@@ -38,11 +38,12 @@ def main() -> int:
         inside = make_root(target) if target.prefix else ()
         shaders = None if given.cpu else find_shaders(target)
         libraries, wheel = make_llama(target, shaders)
-        site = furnish(target, [make_numpy(), wheel] if not target.prefix else [wheel], libraries)
+        site = furnish(target, [wheel] if inside else [make_numpy(), wheel], libraries)
         lay_out(target, site)
         gather_licences(target, site)
         identity = identify(target, libraries)
-        made = freeze(target, identity, inside, surroundings(target) if inside else {})
+        nuitka = nuitka_words(target, inside) if inside else (PYTHON, "-m", "nuitka")
+        made = freeze(target, identity, nuitka, surroundings(target) if inside else {})
         if inside:
             unfold(target)
         download = made.with_name(f"{made.name}.zst")

@@ -1,7 +1,7 @@
 """What is built for: this machine's own kind, or arm64 on an x86_64 machine.
 
-For arm64 everything that can run here does: compilers that make arm64 code, pip, which unpacks arm64 wheels. Nuitka
-alone runs in the emulated system (`chroot.py`), for it asks the very Python that it packs.
+For arm64 everything that can run here does: compilers that make arm64 code, pip, which unpacks arm64 wheels, and
+Nuitka, in a Python that passes for the other machine's (`guise.py`) within that machine's system (`chroot.py`).
 """
 
 import platform
@@ -32,9 +32,9 @@ class Target:
         return f"{self.system}-{self.machine}"
 
     @property
-    def python(self) -> Path:
-        """The Python of the environment in which Nuitka is."""
-        return self.folder / "venv" / "bin" / "python"
+    def tools(self) -> Path:
+        """The environment in which Nuitka is."""
+        return self.folder / "venv"
 
     @property
     def program(self) -> Path:

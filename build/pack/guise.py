@@ -1,0 +1,40 @@
+"""Runs Nuitka in this machine's Python, which passes for the other machine's: an emulated one takes 13 times as long.
+
+Started within the other machine's system and with that one's standard library. What Nuitka asks of the Python that runs
+it is told here as the other would: the kind of machine, the endings of extension modules, how it was built. All else is
+the same in both: the version, down to the last digit, and the modules that Debian builds into it.
+
+    python3.11 -X frozen_modules=off -S guise.py MACHINE FOLDER... -- WORDS...
+"""
+
+import importlib.machinery
+import os
+import runpy
+import sys
+import sysconfig
+
+# This machine's own extension modules. They end otherwise than the other's, so Nuitka does not see them.
+OWN = "/host/usr/lib/python{}.{}/lib-dynload"
+
+
+def main() -> None:
+    """Become the other machine's Python, then Nuitka."""
+    machine, *rest = sys.argv[1:]
+    folders, words = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
+    own = OWN.format(*sys.version_info)
+    label = f"cpython-{sys.version_info.major}{sys.version_info.minor}-{machine}-linux-gnu"
+    importlib.machinery.EXTENSION_SUFFIXES = [f".{label}.so", ".abi3.so", ".so"]
+    here = os.uname()
+    there = os.uname_result((here.sysname, here.nodename, here.release, here.version, machine))
+    os.uname = lambda: there
+    # Read once and kept; programs that are started from here must not ask for it.
+    os.environ["_PYTHON_SYSCONFIGDATA_NAME"] = f"_sysconfigdata__{machine}-linux-gnu"
+    assert sysconfig.get_config_var("EXT_SUFFIX") == f".{label}.so"
+    del os.environ["_PYTHON_SYSCONFIGDATA_NAME"]
+    sys.path[:] = [*folders, *(each for each in sys.path if each.startswith("/usr/lib/")), own]
+    sys.argv = ["nuitka", *words]
+    runpy.run_module("nuitka", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
