@@ -68,20 +68,30 @@ def make_root(target: Target) -> tuple[str, ...]:
 
 
 def nuitka_words(target: Target, inside: tuple[str, ...]) -> tuple[str | Path, ...]:
-    """What starts Nuitka inside: this machine's Python, of the very version of the one that is packed."""
+    """What starts Nuitka inside: this machine's Python, of the very version of the one that is packed.
+
+    Without optimization over all files, as that cannot have data beside code (`surroundings`).
+    """
     label = ".".join(target.version().split(".")[:2])
     own = Path(f"/usr/bin/python{label}")
     said = subprocess.run([own, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout.split()[-1]
     if said != target.version():
         raise BuildError(f"{own} is {said}, and the one to be packed is {target.version()}: bring both up to date")
     folders = [next((each / "lib").glob("python3.*")) / "site-packages" for each in (target.tools, target.program)]
-    return (*inside, f"/host{own}", "-X", "frozen_modules=off", "-S", GUISE, target.machine, *folders, "--")
+    return (*inside, f"/host{own}", "-X", "frozen_modules=off", "-S", GUISE, target.machine, *folders, "--", "--lto=no")
 
 
 def surroundings(target: Target) -> Mapping[str, str]:
     """What Nuitka finds in its environment: its own cache, compilers known by what is in them, the packed library."""
-    cache = str(target.folder / "nuitka-cache")
-    return {"NUITKA_CACHE_DIR": cache, "CCACHE_COMPILERCHECK": "content", "PYTHONHOME": "/usr"}
+    label = ".".join(target.version().split(".")[:2])
+    return {
+        "NUITKA_CACHE_DIR": str(target.folder / "nuitka-cache"),
+        "CCACHE_COMPILERCHECK": "content",
+        "NUITKA_RESOURCE_MODE": "incbin",  # the linker's way takes this machine's kind for the other's
+        "PYTHONHOME": "/usr",
+        # Where the Python that runs has its own extension modules; those of the packed one end otherwise.
+        "PYTHONPATH": f"/host/usr/lib/python{label}/lib-dynload",
+    }
 
 
 def _check() -> None:

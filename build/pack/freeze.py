@@ -71,7 +71,6 @@ def lay_out(target: Target, site: Path) -> None:
             place = home / path.relative_to(package)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, place)
-    shutil.copytree(ROOT / "web", home / "web", ignore=shutil.ignore_patterns("*.md", "*.test.js"))
 
 
 def freeze(target: Target, identity: Identity, nuitka: Sequence[str | Path], surroundings: Mapping[str, str]) -> Path:

@@ -13,15 +13,13 @@ import runpy
 import sys
 import sysconfig
 
-# This machine's own extension modules. They end otherwise than the other's, so Nuitka does not see them.
-OWN = "/host/usr/lib/python{}.{}/lib-dynload"
-
 
 def main() -> None:
     """Become the other machine's Python, then Nuitka."""
     machine, *rest = sys.argv[1:]
     folders, words = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
-    own = OWN.format(*sys.version_info)
+    # This machine's own extension modules: they end otherwise than the other's, so Nuitka does not see them.
+    own = os.environ["PYTHONPATH"]
     label = f"cpython-{sys.version_info.major}{sys.version_info.minor}-{machine}-linux-gnu"
     importlib.machinery.EXTENSION_SUFFIXES = [f".{label}.so", ".abi3.so", ".so"]
     here = os.uname()

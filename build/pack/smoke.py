@@ -210,11 +210,13 @@ def demo(trial: Trial) -> None:
 
 
 @contextlib.contextmanager
-def _daemon(trial: Trial) -> Iterator[tuple["subprocess.Popen[bytes]", str, float]]:
+def _daemon(
+    trial: Trial, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple["subprocess.Popen[bytes]", str, float]]:
     folder = trial.home / "data"
     flags = ("--console", "127.0.0.1:0", "--peer", "127.0.0.1:0", "--interface", "127.0.0.1", "--name", "smoke")
     begun = time.monotonic()
-    process = trial.start("--data", str(folder), "run", *flags)
+    process = trial.start("--data", str(folder), "run", *flags, environment=environment)
     assert process.stderr is not None  # it is a pipe
     seen: list[str] = []
     for raw in process.stderr:
@@ -241,15 +243,20 @@ def daemon(trial: Trial) -> None:
         sum_, _, _ = trial.call(*data, "tool", "run", "calculator", '{"expression": "6*7"}')
         if "42" not in sum_:
             raise Wrong(f"the calculator says {sum_!r}")
-        _tools(trial, data)
+        trial.call(
+            *data, "rules", "add", "tools here", "--task", "tool:*", "--place", "this-machine", "--position", "1"
+        )
+        _tools(trial, data, {"HOME": str(trial.home)})
         _embassy(trial, data, address)
         told(f"daemon ready in {ready_s:.2f} s (wanted: 1.5); dashboard of {len(page) + len(script)} bytes; it answers")
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60 * trial.patience)
     _wait_gone(trial, "a daemon after SIGTERM")
     told(f"SIGTERM: status {process.returncode}, no process left")
-    with _daemon(trial) as (process, _, again_s):
+    lonely = {"HOME": str(trial.home), "PATH": str(trial.folder / "empty")}  # no bubblewrap is found there
+    with _daemon(trial, lonely) as (process, _, again_s):
         told(f"second start: ready in {again_s:.2f} s")
+        _tools(trial, data, lonely)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60 * trial.patience)
     _wait_gone(trial, "a second daemon")
@@ -277,19 +284,19 @@ def _embassy(trial: Trial, data: tuple[str, ...], address: str) -> None:
         raise Wrong(f"/mcp says {told_[:500]!r}")
 
 
-def _tools(trial: Trial, data: tuple[str, ...]) -> None:
+def _tools(trial: Trial, data: tuple[str, ...], environment: Mapping[str, str]) -> None:
     """Tools run in the sandbox where this machine has one, programs with the system's Python."""
-    said, _, _ = trial.call(*data, "doctor")
-    if not said.startswith("Sandbox: bubblewrap"):
+    said, _, _ = trial.call(*data, "doctor", environment=environment)
+    level = re.match(r"Sandbox: (bubblewrap|landlock)", said)
+    if level is None:
         told(f"sandbox: this machine has none for this user, so no tool was tried in one ({said.splitlines()[0]})")
         return
-    trial.call(*data, "rules", "add", "tools here", "--task", "tool:*", "--place", "this-machine", "--position", "1")
     files, _, _ = trial.call(*data, "tool", "run", "write_file", '{"path": "a.txt", "text": "hello"}')
-    shell, _, _ = trial.call(*data, "tool", "run", "run_shell", '{"command": "echo $((6*7)); ls /proc/*"}')
+    shell, _, _ = trial.call(*data, "tool", "run", "run_shell", '{"command": "ls /proc/* 2>/dev/null; echo $((6*7))"}')
     code, complained, _ = trial.call(*data, "tool", "run", "run_python", '{"code": "print(6*7)"}', wanted=None)
     if "42" not in shell or ("42" not in code and "no Python" not in code + complained):
         raise Wrong(f"tools in the sandbox say {files!r}, {shell!r}, {code!r}, {complained!r}")
-    told(f"sandbox: files, a shell and {'a Python program' if '42' in code else 'no Python, said so,'} in bubblewrap")
+    told(f"sandbox: files, a shell and {'a Python program' if '42' in code else 'no Python, said so,'} in {level[1]}")
 
 
 def killed(trial: Trial) -> None:
