@@ -1,6 +1,6 @@
 """Compiles appliance/mycoswarm/stage/capture.c to libcapture.so beside it: as hatch's build hook, or as a script.
 
-    python build/capture.py [LIBRARY]
+    python build/capture.py
 
 Does nothing when the library is newer than its source. $CC is used where set, else cc, gcc or clang. As a hook it also
 puts web/ into the wheel, inside the package; an editable install serves the checkout's.
@@ -91,13 +91,12 @@ class CaptureHook(BuildHookInterface):  # type: ignore[type-arg]  # the stand-in
 
 def main() -> int:
     """Compile, say what was done; 1 where it cannot be."""
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
     try:
-        compiled = compile_capture(SOURCE, target, dict(os.environ))
+        compiled = compile_capture(SOURCE, TARGET, dict(os.environ))
     except CompileError as exc:
         print(f"mycoswarm: {exc}", file=sys.stderr)
         return 1
-    print(f"{target.name} {'compiled' if compiled else 'is up to date'}", file=sys.stderr)
+    print(f"{TARGET.name} {'compiled' if compiled else 'is up to date'}", file=sys.stderr)
     return 0
 
 

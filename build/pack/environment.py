@@ -13,6 +13,13 @@ from bench import PYTHON, ROOT, run, run_quietly
 STRIPPED = ("uvloop", "yaml")
 # arm64 wheels are taken up to the C library of Debian 12, in which they are packed.
 OLDEST, NEWEST = 17, 36
+# build/capture.py with another place for what it makes.
+CAPTURE = """
+import os, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import capture
+capture.compile_capture(capture.SOURCE, pathlib.Path(sys.argv[2]), dict(os.environ))
+"""
 
 
 def furnish(target: Target, wheels: Sequence[Path], libraries: tuple[Path, ...]) -> Path:
@@ -78,11 +85,8 @@ def _across(target: Target, wheels: Sequence[Path]) -> Path:
     _unpack(site, "installing the program", ["--no-deps", "--no-cache-dir", ROOT])
     library = site / "mycoswarm" / "stage" / "libcapture.so"
     library.unlink()  # of this machine's kind
-    run(
-        "compiling libcapture.so",
-        [PYTHON, "-B", ROOT / "build" / "capture.py", library],
-        environment={"CC": target.tool("gcc")},
-    )
+    words = [PYTHON, "-B", "-c", CAPTURE, ROOT / "build", library]
+    run("compiling libcapture.so", words, environment={"CC": target.tool("gcc")})
     return site
 
 

@@ -36,7 +36,7 @@ def main() -> int:
         target = choose_target(given.target)
         _tools()
         inside = make_root(target) if target.prefix else ()
-        shaders = None if given.cpu else find_shaders(target)
+        shaders = None if given.cpu or inside else find_shaders()
         libraries, wheel = make_llama(target, shaders)
         site = furnish(target, [wheel] if inside else [make_numpy(), wheel], libraries)
         lay_out(target, site)

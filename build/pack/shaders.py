@@ -13,9 +13,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from target import Target
-
-from bench import CACHE, BuildError, run, run_quietly, warn
+from bench import CACHE, BuildError, run, warn
 
 FOLDER = CACHE / "vulkan"
 SUITE = "trixie"
@@ -41,7 +39,7 @@ class Shaders:
     version: str
 
 
-def find_shaders(target: Target) -> Shaders | None:
+def find_shaders() -> Shaders | None:
     """The tools, fetched the first time; None, with a word, where that cannot be."""
     root = FOLDER / "root"
     library = root / "usr" / "lib" / f"{platform.machine()}-linux-gnu"
@@ -59,19 +57,10 @@ def find_shaders(target: Target) -> Shaders | None:
     flags = (
         f"-DVulkan_GLSLC_EXECUTABLE={glslc}",
         f"-DVulkan_INCLUDE_DIR={root}/usr/include",
-        f"-DVulkan_LIBRARY={library / 'libvulkan.so.1' if not target.prefix else _stand_in(target)}",
+        f"-DVulkan_LIBRARY={library}/libvulkan.so.1",
         f"-DSPIRV-Headers_DIR={root}/usr/share/cmake/SPIRV-Headers",
     )
     return Shaders(flags, version)
-
-
-def _stand_in(target: Target) -> Path:
-    """An empty libvulkan to link with: a library needs to know its name alone. The real one is the user's."""
-    path = target.folder / "vulkan" / "libvulkan.so.1"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    words = ["-shared", "-nostdlib", f"-Wl,-soname,{path.name}", "-x", "c", os.devnull, "-o", path]
-    run_quietly([target.tool("gcc"), *words])
-    return path
 
 
 def _fetch(root: Path) -> None:
