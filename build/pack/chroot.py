@@ -77,8 +77,9 @@ def nuitka_words(target: Target, inside: tuple[str, ...]) -> tuple[str | Path, .
     said = subprocess.run([own, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout.split()[-1]
     if said != target.version():
         raise BuildError(f"{own} is {said}, and the one to be packed is {target.version()}: bring both up to date")
+    words = (target.machine, target.tools / "bin" / "python")
     folders = [next((each / "lib").glob("python3.*")) / "site-packages" for each in (target.tools, target.program)]
-    return (*inside, f"/host{own}", "-X", "frozen_modules=off", "-S", GUISE, target.machine, *folders, "--", "--lto=no")
+    return (*inside, f"/host{own}", "-X", "frozen_modules=off", "-S", GUISE, *words, *folders, "--", "--lto=no")
 
 
 def surroundings(target: Target) -> Mapping[str, str]:

@@ -124,5 +124,6 @@ def unfold(target: Target) -> Path:
     place = OUT / f"{NAME}-{target.name}.standalone"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(made, place, symlinks=True)
+    (place / f"{NAME}.bin").rename(place / NAME)
     say(f"made {place.relative_to(ROOT)}: {folder_mebibytes(place)}")
     return place
