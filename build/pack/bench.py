@@ -88,3 +88,9 @@ def pinned(package: str) -> str:
 def mebibytes(path: Path) -> str:
     """A file's size, for people."""
     return f"{path.stat().st_size / (1 << 20):.1f} MiB"
+
+
+def folder_mebibytes(folder: Path) -> str:
+    """The size of all files in a folder, for people."""
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return f"{total / (1 << 20):.1f} MiB"

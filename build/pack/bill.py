@@ -4,7 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from freeze import PROGRAM, RAW
+from freeze import NAME
+from target import Target
 
 from bench import CACHE, OUT, PYTHON, run, say
 
@@ -19,10 +20,10 @@ sys.exit(str(fault) if fault else 0)
 """
 
 
-def write_bill(made: Path, libraries: tuple[Path, ...]) -> Path:
+def write_bill(target: Target, made: Path, libraries: tuple[Path, ...]) -> Path:
     """The official tool lists the Python packages; what it cannot see (llama.cpp, CPython, libraries) is added."""
-    target = made.with_name(f"{made.name}.cdx.json")
-    words = ["environment", "--output-reproducible", "--output-format", "JSON", "--output-file", target]
+    place = made.with_name(f"{made.name}.cdx.json")
+    words = ["environment", "--output-reproducible", "--output-format", "JSON", "--output-file", place]
     tool = TOOL / "bin" / "cyclonedx-py"
     if not tool.exists():
         # Apart from Nuitka, which would pack what it finds here.
@@ -30,9 +31,9 @@ def write_bill(made: Path, libraries: tuple[Path, ...]) -> Path:
         run(
             "installing cyclonedx-bom", [PYTHON, "-m", "pip", "--python", TOOL / "bin" / "python", "install", *PACKAGES]
         )
-    run("listing what is inside", [tool, *words, PROGRAM / "bin" / "python"])
-    bill = json.loads(target.read_text("utf-8"))
-    listed = json.loads((RAW / "mycoswarm" / "licenses" / "list.json").read_text("utf-8"))
+    run("listing what is inside", [tool, *words, target.program / "bin" / "python"])
+    bill = json.loads(place.read_text("utf-8"))
+    listed = json.loads((target.raw / "mycoswarm" / "licenses" / "list.json").read_text("utf-8"))
     for part in listed:
         if part["kind"] != "python":
             bill["components"].append(_component(part))
@@ -47,14 +48,15 @@ def write_bill(made: Path, libraries: tuple[Path, ...]) -> Path:
             }
         )
     bill["components"].sort(key=lambda component: str(component["bom-ref"]))
-    target.write_text(json.dumps(bill, indent=1) + "\n", "utf-8")
-    run("checking that list", [TOOL / "bin" / "python", "-c", CHECK, target, bill["specVersion"]])
+    place.write_text(json.dumps(bill, indent=1) + "\n", "utf-8")
+    run("checking that list", [TOOL / "bin" / "python", "-c", CHECK, place, bill["specVersion"]])
     say(f"bill of materials: {len(bill['components'])} components")
     return target
 
 
-def write_sums(paths: list[Path]) -> None:
-    """SHA256SUMS, as sha256sum checks it."""
+def write_sums() -> None:
+    """SHA256SUMS, as sha256sum checks it, of all that was made, for whatever target."""
+    paths = [path for path in OUT.glob(f"{NAME}-*") if path.is_file()]
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(paths)]
     (OUT / "SHA256SUMS").write_text("".join(lines), "utf-8")
 

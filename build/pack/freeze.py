@@ -1,18 +1,16 @@
 """The program's own environment, and Nuitka over it: one file; our modules as machine code, all else as bytecode."""
 
-import platform
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import CACHE, JOBS, OUT, PYTHON, ROOT, BuildError, digest, run, run_quietly, say
+from target import Target
 
-PROGRAM = CACHE / "program"  # the environment that goes into the binary, and nothing else
-WORK = CACHE / "nuitka"
-RAW = CACHE / "raw"  # files that lie beside the modules, as they are
+from bench import JOBS, OUT, ROOT, BuildError, digest, folder_mebibytes, run, say
+
 NAME = "mycoswarm-node"
 # Imported by name at run time, where Nuitka does not see it.
 PACKAGES = ("mycoswarm", "llama_cpp", "uvicorn", "tzdata", "zeroconf")
@@ -36,8 +34,6 @@ LEFT_OUT = (
     "pygments",  # rich wants it for colours of source code, which nobody here is shown
     "readline",  # its library is under the GPL, and this program is not; `chat` then has no arrow keys
 )
-# Their wheels hold 11 MB for debuggers. Others stay as they are: strip breaks what patchelf has been at, such as numpy.
-STRIPPED = ("uvloop", "yaml")
 START = "from mycoswarm.cli.entry import program\n\nprogram()\n"
 
 
@@ -49,7 +45,7 @@ class Identity:
     digest: str
 
 
-def identify(libraries: tuple[Path, ...]) -> Identity:
+def identify(target: Target, libraries: tuple[Path, ...]) -> Identity:
     """Name what will be built. Two builds of the same files have the same name, wherever they are built."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "appliance", "web", "build/pack"],
@@ -62,59 +58,34 @@ def identify(libraries: tuple[Path, ...]) -> Identity:
     files = [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
     files += [ROOT / "constraints.txt", ROOT / "pyproject.toml", *libraries]
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-    return Identity(version, digest(files, platform.python_version()))
+    return Identity(version, digest(files, target.version()))
 
 
-def furnish(wheels: Sequence[Path], libraries: tuple[Path, ...]) -> Path:
-    """Install the program and what it stands on into an environment of its own; gives its site-packages."""
-    python = PROGRAM / "bin" / "python"
-    if not python.exists():
-        run("making the environment", ["python3", "-m", "venv", "--without-pip", PROGRAM])
-    pip = [PYTHON, "-m", "pip", "--python", python, "install", "--constraint", ROOT / "constraints.txt"]
-    run("installing what it stands on", [*pip, *wheels, *_dependencies()])
-    run("installing the program", [*pip, "--no-deps", "--force-reinstall", "--no-cache-dir", ROOT])
-    site = next((PROGRAM / "lib").glob("python3.*")) / "site-packages"
-    home = site / "llama_cpp" / "lib"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir()
-    for library in libraries:
-        shutil.copy2(library, home)
-    for package in STRIPPED:
-        for library in (site / package).rglob("*.so"):
-            run_quietly(["strip", "--strip-debug", library])
-    # The tools' Python, in which Nuitka runs, sees what is installed here.
-    (next((CACHE / "venv" / "lib").glob("python3.*")) / "site-packages" / "program.pth").write_text(f"{site}\n")
-    return site
-
-
-def _dependencies() -> list[str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return [word for word in project["dependencies"] if not word.startswith(("llama-cpp-python", "numpy"))]
-
-
-def lay_out(site: Path) -> None:
+def lay_out(target: Target, site: Path) -> None:
     """Collect the files that are no modules. Nuitka takes libcapture.so for one, and puts it where it belongs."""
-    shutil.rmtree(RAW, ignore_errors=True)
+    home = target.raw / "mycoswarm"
+    shutil.rmtree(target.raw, ignore_errors=True)
     package = site / "mycoswarm"
     for path in sorted(package.rglob("*")):
         if path.is_file() and path.suffix not in (".py", ".pyc", ".c", ".so"):
-            target = RAW / "mycoswarm" / path.relative_to(package)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, target)
+            place = home / path.relative_to(package)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, place)
 
 
-def freeze(identity: Identity) -> Path:
-    """Compile and pack; gives the one file."""
-    WORK.mkdir(parents=True, exist_ok=True)
-    start = WORK / "start.py"
+def freeze(target: Target, identity: Identity, nuitka: Sequence[str | Path], surroundings: Mapping[str, str]) -> Path:
+    """Compile and pack; gives the one file. `nuitka` are the words that start it."""
+    work = target.folder / "nuitka"
+    work.mkdir(parents=True, exist_ok=True)
+    start = work / "start.py"
     start.write_text(START)
     options = [
         "--mode=onefile",
         "--assume-yes-for-downloads",
-        f"--output-dir={WORK}",
+        f"--output-dir={work}",
         f"--output-filename={NAME}",
         f"--user-plugin={ROOT / 'build' / 'pack' / 'plugin.py'}",
-        f"--include-raw-dir={RAW}=.",
+        f"--include-raw-dir={target.raw}=.",
         *(f"--include-package={name}" for name in PACKAGES),
         *(f"--include-module={name}" for name in MODULES),
         "--include-package-data=tzdata",
@@ -126,21 +97,32 @@ def freeze(identity: Identity) -> Path:
         f"--product-version={identity.version}",
         "--no-deployment-flag=self-execution",
         f"--jobs={JOBS}",
-        f"--report={WORK / 'report.xml'}",
+        f"--report={work / 'report.xml'}",
         "--no-progressbar",
     ]
     run(
         "compiling and packing",
-        [PYTHON, "-m", "nuitka", *options, start],
-        folder=WORK,
-        environment={"SOURCE_DATE_EPOCH": "0"},
+        [*nuitka, *options, start],
+        folder=work,
+        environment={"SOURCE_DATE_EPOCH": "0", **surroundings},
     )
-    made = WORK / NAME
+    made = work / NAME
     if not made.exists():
         raise BuildError("Nuitka made no file")
     OUT.mkdir(exist_ok=True)
-    target = OUT / f"{NAME}-{platform.system().lower()}-{platform.machine()}"
-    shutil.copy2(made, target.with_suffix(".new"))
-    target.with_suffix(".new").replace(target)
-    say(f"made {target.relative_to(ROOT)}")
-    return target
+    place = OUT / f"{NAME}-{target.name}"
+    shutil.copy2(made, place.with_suffix(".new"))
+    place.with_suffix(".new").replace(place)
+    say(f"made {place.relative_to(ROOT)}")
+    return place
+
+
+def unfold(target: Target) -> Path:
+    """The inner program as a folder, for a system image: it needs no cache to unpack itself into."""
+    made = target.folder / "nuitka" / "start.dist"
+    place = OUT / f"{NAME}-{target.name}.standalone"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(made, place, symlinks=True)
+    (place / f"{NAME}.bin").rename(place / NAME)
+    say(f"made {place.relative_to(ROOT)}: {folder_mebibytes(place)}")
+    return place

@@ -6,7 +6,6 @@ own copyright files. A part without a licence text ends the build: it may not be
 
 import importlib.metadata
 import json
-import platform
 import re
 import subprocess
 import sys
@@ -15,8 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from freeze import RAW
 from llama import SOURCE
+from target import Target
 
 from bench import ROOT, BuildError, pinned, say
 
@@ -39,15 +38,16 @@ class Part:
     text: str
 
 
-def gather_licences(site: Path) -> tuple[Part, ...]:
+def gather_licences(target: Target, site: Path) -> tuple[Part, ...]:
     """Write the texts and their list into what will be packed."""
     parts = sorted(
-        [*_distributions(site), *_native(site), _llama(), _python(), _nuitka()], key=lambda part: part.name.lower()
+        [*_distributions(site), *_native(target, site), _llama(), _python(target), _nuitka()],
+        key=lambda part: part.name.lower(),
     )
     silent = [part.name for part in parts if not part.text.strip()]
     if silent:
         raise BuildError(f"no licence text found for {', '.join(silent)}")
-    folder = RAW / "mycoswarm" / "licenses"
+    folder = target.raw / "mycoswarm" / "licenses"
     folder.mkdir(parents=True)
     for part in parts:
         (folder / f"{part.name}.txt").write_text(part.text, "utf-8")
@@ -93,10 +93,11 @@ def _llama() -> Part:
     return Part("llama.cpp", f"of llama-cpp-python {pinned('llama-cpp-python')}", "MIT", "native", joined)
 
 
-def _python() -> Part:
-    places = [Path(sysconfig.get_path("stdlib")) / "LICENSE.txt", Path("/usr/share/doc/python3/copyright")]
+def _python(target: Target) -> Part:
+    own = [] if target.prefix else [Path(sysconfig.get_path("stdlib")) / "LICENSE.txt"]
+    places = [*own, target.root / "usr" / "share" / "doc" / "python3" / "copyright"]
     text = next((path.read_text("utf-8", "replace") for path in places if path.exists()), "")
-    return Part("CPython", platform.python_version(), "PSF-2.0", "runtime", text)
+    return Part("CPython", target.version(), "PSF-2.0", "runtime", text)
 
 
 def _nuitka() -> Part:
@@ -106,35 +107,64 @@ def _nuitka() -> Part:
     return Part("Nuitka-runtime", each.version, "see text", "runtime", text)
 
 
-def _native(site: Path) -> list[Part]:
+def _native(target: Target, site: Path) -> list[Part]:
     """Libraries of the system that extension modules need: Nuitka packs them too."""
-    dynamic = Path(sysconfig.get_path("stdlib")) / "lib-dynload"
-    modules = [path for path in dynamic.glob("*.so") if path.name.partition(".")[0] not in UNUSED]
-    modules += site.rglob("*.so*")
+    parts = {}
+    modules = _extensions(target, site)
+    for path in _needed_across(target, modules) if target.prefix else _needed(modules):
+        package, version = owner_of(path, target.root)
+        copyright_file = target.root / "usr" / "share" / "doc" / package / "copyright"
+        text = copyright_file.read_text("utf-8", "replace") if copyright_file.exists() else ""
+        parts[package] = Part(package, version, "see text", "native", text)
+    return list(parts.values())
+
+
+def _extensions(target: Target, site: Path) -> list[Path]:
+    usual = Path(sysconfig.get_path("stdlib"))
+    standard = next((target.root / "usr" / "lib").glob("python3.*/lib-dynload")).parent if target.prefix else usual
+    modules = [path for path in (standard / "lib-dynload").glob("*.so") if path.name.partition(".")[0] not in UNUSED]
+    if target.prefix:  # Debian's Python has further modules, and what they need, in itself
+        modules.append((target.root / "usr" / "bin" / "python3").resolve())
+    return [*modules, *site.rglob("*.so*")]
+
+
+def _needed(modules: list[Path]) -> list[Path]:
     needed: dict[str, Path] = {}
     for module in modules:
         listed = subprocess.run(["ldd", module], capture_output=True, text=True, check=False, timeout=60).stdout
         for path in re.findall(r"=> (/\S+)", listed):
             if not SYSTEM.fullmatch(Path(path).name) and str(path).startswith(("/lib", "/usr/lib")):
                 needed[Path(path).name] = Path(path)
-    parts = {}
-    for path in needed.values():
-        package, version = owner_of(path)
-        copyright_file = Path("/usr/share/doc") / package / "copyright"
-        text = copyright_file.read_text("utf-8", "replace") if copyright_file.exists() else ""
-        parts[package] = Part(package, version, "see text", "native", text)
-    return list(parts.values())
+    return list(needed.values())
+
+
+def _needed_across(target: Target, modules: list[Path]) -> list[Path]:
+    """As `_needed`, read from the files: the loader of another machine would have to be emulated. Names inside."""
+    libraries = target.root / "usr" / "lib" / f"{target.machine}-linux-gnu"
+    needed: dict[str, Path] = {}
+    left = list(modules)
+    while left:
+        words = [target.tool("readelf"), "--dynamic", left.pop()]
+        listed = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60).stdout
+        for name in re.findall(r"\(NEEDED\).*\[([^]]+)\]", listed):
+            path = libraries / name
+            if name not in needed and not SYSTEM.fullmatch(name) and path.exists():
+                needed[name] = Path("/") / path.relative_to(target.root)
+                left.append(path)
+    return list(needed.values())
 
 
 @cache
-def owner_of(path: Path) -> tuple[str, str]:
-    """The Debian package that a library of this system is of, and its version."""
-    for place in (path, path.resolve(), Path("/usr") / str(path)[1:]):
-        told = subprocess.run(["dpkg-query", "-S", place], capture_output=True, text=True, check=False, timeout=30)
+def owner_of(path: Path, root: Path = Path("/")) -> tuple[str, str]:
+    """The Debian package that a library of the system in `root` is of, and its version."""
+    query = ["dpkg-query", f"--admindir={root / 'var' / 'lib' / 'dpkg'}"]
+    within = Path("/") / (root / str(path)[1:]).resolve().relative_to(root.resolve())
+    for place in (path, within, Path("/usr") / str(path)[1:], Path(str(path).removeprefix("/usr"))):
+        told = subprocess.run([*query, "-S", place], capture_output=True, text=True, check=False, timeout=30)
         if told.returncode == 0:
             package = told.stdout.partition(":")[0]
             shown = subprocess.run(
-                ["dpkg-query", "-W", "-f", "${Version}\n", package],
+                [*query, "-W", "-f", "${Version}\n", package],
                 capture_output=True,
                 text=True,
                 check=True,

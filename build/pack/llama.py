@@ -1,24 +1,24 @@
-"""llama.cpp's libraries for any machine of this architecture, and the Python part of llama-cpp-python beside them.
+"""llama.cpp's libraries for any machine of an architecture, and the Python part of llama-cpp-python beside them.
 
-Once for each version: both lie in build/out/cache/llama afterwards. The source is llama-cpp-python's own source
-package, which holds the llama.cpp that it was written for.
+Once for each version: both lie in the target's part of build/out/cache, below `llama`, afterwards. The source is
+llama-cpp-python's own source package, which holds the llama.cpp that it was written for.
 """
 
 import json
+import re
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 from shaders import Shaders
+from target import Target
 
 from bench import CACHE, JOBS, PYTHON, BuildError, digest, pinned, run, say
 
 PACKAGE = "llama-cpp-python"
 FOLDER = CACHE / "llama"
-SOURCE, BUILD, LIBRARIES, WHEELS = FOLDER / "source", FOLDER / "build", FOLDER / "lib", FOLDER / "wheel"
-STAMP = FOLDER / "stamp.json"
+SOURCE = FOLDER / "source"
 FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=ON",
@@ -37,20 +37,25 @@ FLAGS = (
 # gcc 12 drops most of AMX's tile configuration, and the first matrix product then ends the process. Without this one
 # such a processor takes the variant for Zen 4, which has all but AMX.
 LEFT_OUT = ("libggml-cpu-sapphirerapids.so",)
+# gcc 12 does not know SME, which these two are for; such a processor takes the variant for armv8.6 with SVE2.
+UNKNOWN = re.compile(r"^ *ggml_add_cpu_backend_variant\(armv9\.2_\d .*\n", re.MULTILINE)
+LEAST = {"x86_64": "libggml-cpu-x64.so", "aarch64": "libggml-cpu-armv8.0_1.so"}
 
 
-def make_llama(shaders: Shaders | None) -> tuple[tuple[Path, ...], Path]:
+def make_llama(target: Target, shaders: Shaders | None) -> tuple[tuple[Path, ...], Path]:
     """Build what is not there yet; gives the libraries and the wheel."""
-    key = digest([Path(__file__)], pinned(PACKAGE), _compiler(), "" if shaders is None else shaders.version)
-    if STAMP.exists() and json.loads(STAMP.read_text())["key"] == key:
+    home = target.folder / "llama"
+    stamp = home / "stamp.json"
+    key = digest([Path(__file__)], pinned(PACKAGE), _compiler(target), "" if shaders is None else shaders.version)
+    if stamp.exists() and json.loads(stamp.read_text())["key"] == key:
         say("llama.cpp: from the cache")
     else:
         _unpack()
-        _compile(shaders)
-        _collect(shaders is not None)
-        _wheel()
-        STAMP.write_text(json.dumps({"key": key}))
-    return tuple(sorted(LIBRARIES.glob("*.so"))), next(WHEELS.glob("*.whl"))
+        _compile(target, home / "build", shaders)
+        _collect(target, home, shaders is not None)
+        _wheel(target, home / "wheel")
+        stamp.write_text(json.dumps({"key": key}))
+    return tuple(sorted((home / "lib").glob("*.so"))), next((home / "wheel").glob("*.whl"))
 
 
 def _unpack() -> None:
@@ -75,42 +80,56 @@ def _unpack() -> None:
         with tarfile.open(archive) as packed:
             packed.extractall(fresh, filter="data")
         next(fresh.iterdir()).rename(SOURCE)
+    listed = SOURCE / "vendor" / "llama.cpp" / "ggml" / "src" / "CMakeLists.txt"
+    text = listed.read_text("utf-8")
+    if UNKNOWN.search(text):
+        listed.write_text(UNKNOWN.sub("", text), "utf-8")
 
 
-def _compile(shaders: Shaders | None) -> None:
+def _compile(target: Target, build: Path, shaders: Shaders | None) -> None:
     source = SOURCE / "vendor" / "llama.cpp"
     # Asserts name their file: the same name wherever this is built.
     paths = f"-ffile-prefix-map={source}=llama.cpp"
     flags = [*FLAGS, f"-DCMAKE_C_FLAGS={paths}", f"-DCMAKE_CXX_FLAGS={paths}"]
+    if target.prefix:
+        flags += ["-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={target.machine}"]
+        flags += [f"-DCMAKE_C_COMPILER={target.tool('gcc')}", f"-DCMAKE_CXX_COMPILER={target.tool('g++')}"]
     if shaders is None:
         flags.append("-DGGML_VULKAN=OFF")
     else:
         flags += ["-DGGML_VULKAN=ON", *shaders.flags]
     # No git repository above this folder is llama.cpp's: its version would be taken for llama.cpp's own.
     apart = {"GIT_CEILING_DIRECTORIES": str(FOLDER)}
-    run("configuring llama.cpp", ["cmake", "-S", source, "-B", BUILD, "-G", "Ninja", *flags], environment=apart)
-    run("compiling llama.cpp", ["ninja", "-C", BUILD, f"-j{JOBS}", "llama"], environment=apart)
+    run("configuring llama.cpp", ["cmake", "-S", source, "-B", build, "-G", "Ninja", *flags], environment=apart)
+    run("compiling llama.cpp", ["ninja", "-C", build, f"-j{JOBS}", "llama"], environment=apart)
     if shaders is not None:
-        run("compiling Vulkan", ["ninja", "-C", BUILD, f"-j{JOBS}", "ggml-vulkan"], environment=apart)
+        run("compiling Vulkan", ["ninja", "-C", build, f"-j{JOBS}", "ggml-vulkan"], environment=apart)
 
 
-def _collect(with_vulkan: bool) -> None:
-    shutil.rmtree(LIBRARIES, ignore_errors=True)
-    LIBRARIES.mkdir(parents=True)
-    for path in sorted((BUILD / "bin").glob("*.so")):
+def _collect(target: Target, home: Path, with_vulkan: bool) -> None:
+    libraries = home / "lib"
+    shutil.rmtree(libraries, ignore_errors=True)
+    libraries.mkdir(parents=True)
+    for path in sorted((home / "build" / "bin").glob("*.so")):
         if path.name in LEFT_OUT or (path.name == "libggml-vulkan.so" and not with_vulkan):
             continue
-        subprocess.run(["strip", "--strip-unneeded", "-o", LIBRARIES / path.name, path], check=True, timeout=120)
-    names = {path.name for path in LIBRARIES.iterdir()}
-    if not {"libllama.so", "libggml.so", "libggml-base.so", "libggml-cpu-x64.so"} <= names and sys.platform == "linux":
+        strip = [target.tool("strip"), "--strip-unneeded", "-o", libraries / path.name, path]
+        subprocess.run(strip, check=True, timeout=120)
+    names = {path.name for path in libraries.iterdir()}
+    wanted = {"libllama.so", "libggml.so", "libggml-base.so", LEAST.get(target.machine, "libllama.so")}
+    if not wanted <= names and target.system == "linux":
         raise BuildError(f"libraries are missing; there are {sorted(names)}")
 
 
-def _wheel() -> None:
-    shutil.rmtree(WHEELS, ignore_errors=True)
-    words = ("-m", "pip", "wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", WHEELS, SOURCE)
+def _wheel(target: Target, wheels: Path) -> None:
+    shutil.rmtree(wheels, ignore_errors=True)
+    words = ("-m", "pip", "wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", wheels, SOURCE)
     run("llama-cpp-python", [PYTHON, *words], environment={"CMAKE_ARGS": "-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF"})
+    if target.prefix:  # it is named after this machine, but there is nothing of a machine in it
+        made = next(wheels.glob("*.whl"))
+        made.rename(made.with_name(f"{made.stem.rpartition('-')[0]}-any.whl"))
 
 
-def _compiler() -> str:
-    return subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
+def _compiler(target: Target) -> str:
+    words = [target.tool("g++"), "--version"]
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout

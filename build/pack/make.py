@@ -1,6 +1,7 @@
 """The recipe of `build/binary`: its steps in order, and what each took."""
 
 import argparse
+import os
 import platform
 import subprocess
 import sys
@@ -8,11 +9,14 @@ import time
 from pathlib import Path
 
 from bill import write_bill, write_sums
-from freeze import freeze, furnish, identify, lay_out
+from chroot import make_root, nuitka_words, surroundings
+from environment import furnish
+from freeze import freeze, identify, lay_out, unfold
 from licence import gather_licences
 from llama import make_llama
 from plain import make_numpy
 from shaders import find_shaders
+from target import ARM, choose_target
 
 from bench import CACHE, OUT, PYTHON, ROOT, BuildError, mebibytes, run, say, warn
 
@@ -22,6 +26,7 @@ TOOLS = ROOT / "build" / "pack" / "tools.txt"
 def main() -> int:
     """Build, write the papers, try it out."""
     parser = argparse.ArgumentParser(prog="build/binary")
+    parser.add_argument("--target", help=f"what for: this machine's kind, or {ARM}")
     parser.add_argument("--cpu", action="store_true", help="leave Vulkan out")
     parser.add_argument("--no-smoke", action="store_true", help="do not try out what was made")
     given = parser.parse_args()
@@ -29,25 +34,38 @@ def main() -> int:
         warn("build/binary was only tried on Linux; build/README.md says what is known of other systems")
     begun = time.monotonic()
     try:
+        target = choose_target(given.target)
         _tools()
-        shaders = None if given.cpu else find_shaders()
-        libraries, wheel = make_llama(shaders)
-        site = furnish([make_numpy(), wheel], libraries)
-        lay_out(site)
-        gather_licences(site)
-        identity = identify(libraries)
-        made = freeze(identity)
+        inside = make_root(target) if target.prefix else ()
+        shaders = None if given.cpu or inside else find_shaders()
+        libraries, wheel = make_llama(target, shaders)
+        site = furnish(target, [wheel] if inside else [make_numpy(), wheel], libraries)
+        lay_out(target, site)
+        gather_licences(target, site)
+        identity = identify(target, libraries)
+        nuitka = nuitka_words(target, inside) if inside else (PYTHON, "-m", "nuitka")
+        made = freeze(target, identity, nuitka, surroundings(target) if inside else {})
+        if inside:
+            unfold(target)
         download = compress(made)
-        bill = write_bill(made, libraries)
-        write_sums([made, download, bill])
+        write_bill(target, made, libraries)
+        write_sums()
     except BuildError as error:
         warn(f"build/binary: {error}")
         return 1
     say(f"{made.name}: {mebibytes(made)}, for download {mebibytes(download)}, build {identity.digest[:12]}")
-    say(f"Vulkan: {'left out' if shaders is None else 'inside'}; altogether {time.monotonic() - begun:.0f} s")
+    used = os.times()
+    cpu_s = used.user + used.system + used.children_user + used.children_system
+    say(f"Vulkan: {'left out' if shaders is None else 'inside'}")
+    say(f"altogether {time.monotonic() - begun:.0f} s ({cpu_s:.0f} CPU s)")
     if given.no_smoke:
         return 0
-    return subprocess.run([ROOT / "build" / "smoke", made], check=False).returncode
+    smoke = (
+        [*inside, "python3", "-I", "-B", ROOT / "build" / "pack" / "smoke.py", made]
+        if inside
+        else [ROOT / "build" / "smoke", made]
+    )
+    return subprocess.run([*smoke, *(["--emulated"] if inside else [])], check=False).returncode
 
 
 # A branch's target as an address instead of a distance repeats, and what repeats is small: xz calls that a filter.

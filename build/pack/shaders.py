@@ -71,7 +71,7 @@ def _fetch(root: Path) -> None:
     for name in ("state/lists/partial", "cache/archives/partial", "parts", "packages"):
         (FOLDER / name).mkdir(parents=True)
     (FOLDER / "parts" / "newer.sources").write_text(
-        f"Types: deb\nURIs: {_address()}\nSuites: {SUITE}\nComponents: main\nSigned-By: {KEYRING}\n"
+        f"Types: deb\nURIs: {addresses()[0]}\nSuites: {SUITE}\nComponents: main\nSigned-By: {KEYRING}\n"
     )
     (FOLDER / "status").touch()
     options = {
@@ -90,10 +90,11 @@ def _fetch(root: Path) -> None:
         subprocess.run(["dpkg-deb", "--extract", package, root], check=True, timeout=120)
 
 
-def _address() -> str:
+def addresses() -> tuple[str, ...]:
+    """Where this machine's own packages come from, the main archive first."""
     for path in SOURCES:
         if path.exists():
-            found = re.search(r"^(?:URIs:|deb(?: \[[^]]*\])?) *(\S+)", path.read_text("utf-8"), re.MULTILINE)
+            found = re.findall(r"^(?:URIs:|deb(?: \[[^]]*\])?) *(\S+)", path.read_text("utf-8"), re.MULTILINE)
             if found:
-                return found[1]
+                return tuple(dict.fromkeys(found))
     raise BuildError("this machine's package sources name no address")
