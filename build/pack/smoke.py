@@ -350,7 +350,7 @@ def _fetch(trial: Trial, url: str) -> bytes:
 
 
 def _alive(trial: Trial) -> list[int]:
-    """Processes that run the trial's binary, or what was unpacked from it. An emulated one is qemu's, with its words."""
+    """Processes that run the trial's binary, or what was unpacked from it. An emulated one is qemu's, by its words."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
