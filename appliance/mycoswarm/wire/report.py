@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 
 MAX_VECTOR_BYTES = 64 << 10  # 16,384 floats; the widest models in use have 8,192
+MAX_TIMED_STAGES = 512  # more than models have layers
 Seconds = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]  # exact in a double and in SQLite, whoever sent it
 
@@ -109,9 +110,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     step_s: Seconds
     compute_s: Seconds
     hops: Count
-    hop_overhead_median_s: float | None = None
+    hop_overhead_median_s: Seconds | None = None
     queued_s: Seconds | None = None
-    stages: tuple[StageTiming, ...] = ()
+    stages: Annotated[tuple[StageTiming, ...], msgspec.Meta(max_length=MAX_TIMED_STAGES)] = ()
 
 
 class Finished(Report, frozen=True, tag="finished"):
