@@ -72,6 +72,8 @@ class Account:
 
     def answer(self) -> dict[str, Any]:
         """The row of how it ended."""
+        within_s = self.watch.elapsed_s()
+        is_told = self.timing is not None and _is_possible(self.timing, within_s)
         return {
             "outcome": self.outcome or "internal_error",
             "model": self.facts.name if self.facts else self.job.model[:200],
@@ -82,8 +84,8 @@ class Account:
             "nodes": list(dict.fromkeys(name for one in self.decided for name in one.names)),
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens or len(self.tokens),
-            "seconds": round(self.watch.elapsed_s(), 3),
-            "timing": {**self.watch.shown(), **(_timed(self.timing, self.decided[-1]) if self.timing else {})},
+            "seconds": round(within_s, 3),
+            "timing": {**self.watch.shown(), **(_timed(self.timing, self.decided[-1]) if is_told else {})},
         }
 
 
@@ -126,6 +128,13 @@ def warrant_of(account: Account, outcome: Decision, receipt: str) -> Warrant:
         labels=tuple(sorted(asker.labels | asker.added)),
         receipt=receipt,
     )
+
+
+def _is_possible(timing: Timing, within_s: float) -> bool:
+    """Whether what a head told can be: no part of a request takes longer than all of it took here."""
+    parts = [timing.hop_overhead_median_s or 0, (timing.queued_s or 0) + timing.prefill_s + timing.decode_s]
+    parts += [one.compute_median_s + (one.hop_median_s or 0) for one in timing.stages]
+    return max(parts) <= 1.001 * within_s  # clocks drift
 
 
 def _timed(timing: Timing, decided: Decided) -> dict[str, Any]:

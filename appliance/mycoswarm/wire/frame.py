@@ -198,7 +198,7 @@ class FrameSplitter:
         *,
         laps: int | None = None,
     ) -> None:
-        """`hop_us` gives how long a step was on its way that has just arrived; it has passed `laps` stages, if given."""
+        """`hop_us` gives how long a step was on its way that has just arrived; `laps`: how many it has, if known."""
         self._n_embd, self._hop_us, self._laps = n_embd, hop_us, laps
         self._max_rows = min(max_rows, _MAX_ROWS)
         self._max_sequences = max_sequences
