@@ -92,3 +92,10 @@ def test_a_ring_that_stalls_is_shown_slower_and_then_with_no_speed_at_all() -> N
     assert mileage.shown(101.0)["tokens_per_s"] == pytest.approx(10.0)
     assert mileage.shown(102.0)["tokens_per_s"] == pytest.approx(5.0)
     assert mileage.shown(104.1)["tokens_per_s"] is None
+
+
+def test_a_speed_that_is_no_number_is_unknown() -> None:
+    """JSON has no infinity: one ring's head would take the whole overview away."""
+    timing = msgspec.structs.replace(TIMING, steps=1 << 52, step_s=5e-324)
+    assert Mileage(timing=timing).shown(0.0)["decode_tokens_per_s"] is None
+    assert Mileage(timing=TIMING).shown(0.0)["decode_tokens_per_s"] == 10.0

@@ -73,7 +73,7 @@ class Account:
     def answer(self) -> dict[str, Any]:
         """The row of how it ended."""
         within_s = self.watch.elapsed_s()
-        is_told = self.timing is not None and _is_possible(self.timing, within_s)
+        timing = self.timing if self.timing and _is_possible(self.timing, within_s) else None
         return {
             "outcome": self.outcome or "internal_error",
             "model": self.facts.name if self.facts else self.job.model[:200],
@@ -85,7 +85,7 @@ class Account:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens or len(self.tokens),
             "seconds": round(within_s, 3),
-            "timing": {**self.watch.shown(), **(_timed(self.timing, self.decided[-1]) if is_told else {})},
+            "timing": {**self.watch.shown(), **(_timed(timing, self.decided[-1]) if timing else {})},
         }
 
 

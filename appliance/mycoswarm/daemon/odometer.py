@@ -1,6 +1,7 @@
 """What flows through each ring, counted as it passes: for the owner's eyes, and for nothing that decides."""
 
 import contextlib
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable
@@ -40,7 +41,8 @@ class Mileage:
     def decode_tokens_per_s(self) -> float | None:
         """Of its last whole answer."""
         timing = self.timing
-        return timing.steps / timing.step_s if timing and timing.step_s > 0 else None
+        speed = timing.steps / timing.step_s if timing and timing.step_s > 0 else math.inf
+        return speed if math.isfinite(speed) else None  # the head may say anything
 
     def shown(self, now: float) -> dict[str, Any]:
         """As JSON. `tokens_per_s` is of the last seconds, None where none came; `decode_tokens_per_s` and the hops'
