@@ -61,10 +61,13 @@ def telling(timing: Timing, *, fault: int | None = None) -> "type[FakeRing]":
     return Telling
 
 
-async def answered(chat: Chat, one: Job) -> None:
+async def answered(chat: Chat, one: Job) -> Timing | None:
+    """What its client is told of its time."""
+    told = None
     async with asyncio.timeout(10), aclosing(chat.answer(one)) as events:
-        async for _ in events:
-            pass
+        async for event in events:
+            told = event.timing if isinstance(event, Finished) else told
+    return told
 
 
 def timing_of(bench: Bench) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def test_an_answers_row_says_where_its_time_went_stage_by_stage() -> None:
             nodes=(node("attic", free=500_000), node("cellar", free=500_000)), ring_for=telling(timed(*STAGES))
         )
         async with bench.chat() as chat:
-            await answered(chat, job())
+            assert await answered(chat, job()) == timed(*STAGES)
         timing = timing_of(bench)
         (one,) = timing.pop("tries")
         assert tuple(one) == PHASES and timing.pop("first_token_s") >= one["deciding_s"]
@@ -155,7 +158,7 @@ def test_a_head_that_tells_of_more_time_than_the_request_took_is_not_heard(lie: 
     async def main() -> None:
         bench = Bench(nodes=(node("attic", free=500_000), node("cellar", free=500_000)), ring_for=telling(lie))
         async with bench.chat() as chat:
-            await answered(chat, job())
+            assert await answered(chat, job()) is None
         assert set(timing_of(bench)) == {"tries", "first_token_s"}
 
     asyncio.run(main())

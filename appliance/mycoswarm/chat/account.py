@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.job import Decided, Job
 from mycoswarm.chat.stopwatch import Stopwatch
@@ -57,10 +59,13 @@ class Account:
         self.said_characters += len(call.arguments)
         self.has_spoken = True
 
-    def finish(self, report: Finished) -> None:
-        """The answer has come to its end."""
+    def finish(self, report: Finished) -> Finished:
+        """The answer has come to its end; gives what is told of it, without times that cannot be."""
+        if report.timing is not None and not _is_possible(report.timing, self.watch.elapsed_s()):
+            report = msgspec.structs.replace(report, timing=None)
         self.outcome, self.prompt_tokens = report.reason, report.prompt_tokens
         self.completion_tokens, self.timing = report.completion_tokens, report.timing
+        return report
 
     def spent(self) -> int:
         """The tokens to hold against the key's limit. Where nobody has counted them (the client left, an endpoint does
@@ -72,8 +77,6 @@ class Account:
 
     def answer(self) -> dict[str, Any]:
         """The row of how it ended."""
-        within_s = self.watch.elapsed_s()
-        timing = self.timing if self.timing and _is_possible(self.timing, within_s) else None
         return {
             "outcome": self.outcome or "internal_error",
             "model": self.facts.name if self.facts else self.job.model[:200],
@@ -84,8 +87,8 @@ class Account:
             "nodes": list(dict.fromkeys(name for one in self.decided for name in one.names)),
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens or len(self.tokens),
-            "seconds": round(within_s, 3),
-            "timing": {**self.watch.shown(), **(_timed(timing, self.decided[-1]) if timing else {})},
+            "seconds": round(self.watch.elapsed_s(), 3),
+            "timing": {**self.watch.shown(), **(_timed(self.timing, self.decided[-1]) if self.timing else {})},
         }
 
 
