@@ -90,7 +90,8 @@ export function open(main, { state }) {
 function timeline(timing) {
   if (!Array.isArray(timing?.tries)) return null;
   const known = (parts) => parts.filter(([, took]) => Number.isFinite(took));
-  const tries = timing.tries.map((one) => known(PHASES.map(([kind, label]) => [label, one?.[kind], kind])));
+  const tries = timing.tries.map((one) => known(PHASES.map(([kind, label]) =>
+    [kind === "first_s" && one?.answering_s === undefined ? "Without a word" : label, one?.[kind], kind])));
   const stages = Array.isArray(timing.stages) ? timing.stages : [];
   const token = known(stages.flatMap((one) => [
     [`${one?.node} ${Array.isArray(one?.layers) ? layers(one.layers) : ""}`, one?.compute_median_s, "computes"],
