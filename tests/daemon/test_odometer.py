@@ -1,6 +1,7 @@
 """What is counted of rings as they load and answer."""
 
 import asyncio
+import itertools
 from contextlib import aclosing
 
 import msgspec
@@ -58,7 +59,7 @@ def test_a_ring_that_loads_says_how_far_each_node_is_until_it_is_open() -> None:
 
 def test_measured_speeds_stay_when_the_ring_has_gone_and_the_newest_counts() -> None:
     async def main() -> None:
-        odometer = Odometer()
+        odometer = Odometer(itertools.count().__next__)  # each look takes a second
         await answer(odometer, plan("r1", "attic"))
         await answer(odometer, plan("r2", "attic", "cellar"))
         odometer.begin(plan("r3", "attic"))  # nothing was asked of it yet
@@ -74,6 +75,17 @@ def test_measured_speeds_stay_when_the_ring_has_gone_and_the_newest_counts() -> 
         unknown = {"compute_median_s": None, "hop_median_s": None}
         assert odometer.stages(plan("r1", "attic")) == [unknown], "its head told of two stages"
         assert odometer.stages(plan("r3", "attic")) == [unknown]
+
+    asyncio.run(main())
+
+
+def test_a_head_that_tells_of_more_time_than_its_answer_took_is_not_heard() -> None:
+    async def main() -> None:
+        odometer = Odometer(lambda: 5.0)
+        await answer(odometer, plan("r1", "attic", "cellar"))
+        shown = odometer.shown("r1")
+        assert (shown["answers"], shown["decode_tokens_per_s"], shown["hop_overhead_median_s"]) == (1, None, None)
+        assert [one["compute_median_s"] for one in odometer.stages(plan("r1", "attic", "cellar"))] == [None, None]
 
     asyncio.run(main())
 

@@ -14,7 +14,7 @@ from mycoswarm.chat.job import Decided, Job
 from mycoswarm.chat.stopwatch import Stopwatch
 from mycoswarm.routing.decision import Decision, Dispatch, Refusal
 from mycoswarm.swarm.place import PLACES, Place
-from mycoswarm.wire.report import Finished, Piece, Timing
+from mycoswarm.wire.report import Finished, Piece, Timing, fits
 from mycoswarm.wire.ticket import Warrant
 from mycoswarm.wire.tool import ToolCall
 
@@ -61,7 +61,7 @@ class Account:
 
     def finish(self, report: Finished) -> Finished:
         """The answer has come to its end; gives what is told of it, without times that cannot be."""
-        if report.timing is not None and not _is_possible(report.timing, self.watch.elapsed_s()):
+        if report.timing is not None and not fits(report.timing, self.watch.elapsed_s()):
             report = msgspec.structs.replace(report, timing=None)
         self.outcome, self.prompt_tokens = report.reason, report.prompt_tokens
         self.completion_tokens, self.timing = report.completion_tokens, report.timing
@@ -131,13 +131,6 @@ def warrant_of(account: Account, outcome: Decision, receipt: str) -> Warrant:
         labels=tuple(sorted(asker.labels | asker.added)),
         receipt=receipt,
     )
-
-
-def _is_possible(timing: Timing, within_s: float) -> bool:
-    """Whether what a head told can be: no part of a request takes longer than all of it took here."""
-    parts = [timing.hop_overhead_median_s or 0, (timing.queued_s or 0) + timing.prefill_s + timing.decode_s]
-    parts += [one.compute_median_s + (one.hop_median_s or 0) for one in timing.stages]
-    return max(parts) <= 1.001 * within_s  # clocks drift
 
 
 def _timed(timing: Timing, decided: Decided) -> dict[str, Any]:

@@ -115,6 +115,13 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     stages: Annotated[tuple[StageTiming, ...], msgspec.Meta(max_length=MAX_TIMED_STAGES)] = ()
 
 
+def fits(timing: Timing, within_s: float) -> bool:
+    """Whether what a head told can be: no part of a request takes longer than all of it took here."""
+    parts = [timing.hop_overhead_median_s or 0, (timing.queued_s or 0) + timing.prefill_s + timing.decode_s]
+    parts += [one.compute_median_s + (one.hop_median_s or 0) for one in timing.stages]
+    return max(parts) <= 1.001 * within_s  # clocks drift
+
+
 class Finished(Report, frozen=True, tag="finished"):
     """The answer is whole. `reason`: "stop" (end token or stop string), "length" (max_tokens or context),
     "cancelled"."""
