@@ -7,14 +7,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from mycoswarm.catalog.facts import ModelFacts
 from mycoswarm.chat.job import Decided, Job
 from mycoswarm.chat.stopwatch import Stopwatch
 from mycoswarm.routing.decision import Decision, Dispatch, Refusal
 from mycoswarm.swarm.place import PLACES, Place
-from mycoswarm.wire.report import Finished, Piece, Timing, fits
+from mycoswarm.wire.report import Finished, Piece, Timing, believed
 from mycoswarm.wire.ticket import Warrant
 from mycoswarm.wire.tool import ToolCall
 
@@ -61,8 +59,7 @@ class Account:
 
     def finish(self, report: Finished) -> Finished:
         """The answer has come to its end; gives what is told of it, without times that cannot be."""
-        if report.timing is not None and not fits(report.timing, self.watch.elapsed_s()):
-            report = msgspec.structs.replace(report, timing=None)
+        report = believed(report, self.watch.elapsed_s())
         self.outcome, self.prompt_tokens = report.reason, report.prompt_tokens
         self.completion_tokens, self.timing = report.completion_tokens, report.timing
         return report
