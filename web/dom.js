@@ -35,16 +35,16 @@ function append(element, children) {
 }
 
 // Marks of direction, and what is drawn as nothing; but for line ends, tabs, and what joins letters and emoji.
-const HIDDEN = /[\0-\x08\v\f\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\u{e0000}-\u{e0fff}]/gu;
+const HIDDEN = /[\0-\x08\v\f\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff9-\ufffb\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]/gu;
 
 /** Text with the marks that reorder or hide other text made visible: a name must not read as another. */
 export function visible(text) {
   return text.replace(HIDDEN, (mark) => `⟨U+${mark.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 }
 
-/** Ask in a box of the browser's own, which no name in the text may turn into another question. */
+/** Ask in a box of the browser's own, which no name in the text may turn into another question: it has one line. */
 export function sure(text) {
-  return confirm(visible(text));
+  return confirm(visible(text.replace(/[\t\n\r\u2028\u2029 ]+/g, " ")));
 }
 
 /** Put these in the place of all that an element holds. */

@@ -30,7 +30,7 @@ export function fixed(value, digits) {
 
 /** "12.3 tokens/s"; null is nothing. */
 export function rate(value) {
-  return value === null || value === undefined ? null : `${fixed(value, 1)} tokens/s`;
+  return Number.isFinite(value) ? `${fixed(value, 1)} tokens/s` : null;
 }
 
 /** A number with its thousands apart; null is "unknown". */

@@ -30,6 +30,11 @@ def test_anything_else_is_a_typed_error(text: str) -> None:
         assert error.hint
 
 
+def test_what_is_longer_than_any_number_is_a_typed_error() -> None:
+    with pytest.raises(InputError):
+        parse_seconds("9" * 400 + "d")
+
+
 @pytest.mark.parametrize(("write", "unit"), [(format_bytes, "bytes"), (format_seconds, "seconds")])
 def test_figures_are_written_for_people(write: Callable[[Any], str], unit: str) -> None:
     for value, text in json.loads(CASES.read_text(encoding="utf-8"))[unit]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import pytest
 
 from mycoswarm.base.errors import RefusedError, RingError
@@ -21,7 +22,7 @@ from mycoswarm.wire.plan import RingPlan
 from mycoswarm.wire.report import Finished, Piece, StageTiming, Timing
 from rings import TOKENS, Bench, FakeRing, job, lost_at, node, until
 
-STAGES = (StageTiming(compute_median_s=0.0213, hop_median_s=0.0004), StageTiming(compute_median_s=0.03))
+STAGES = (StageTiming(compute_median_s=21e-6, hop_median_s=4e-6), StageTiming(compute_median_s=30e-6))
 
 
 class Clock:
@@ -39,7 +40,14 @@ class Clock:
 
 def timed(*stages: StageTiming) -> Timing:
     return Timing(
-        prefill_s=0.25, decode_s=1.5, steps=8, step_s=1.4, compute_s=1.2, hops=2, queued_s=0.0625, stages=stages
+        prefill_s=25e-6,
+        decode_s=150e-6,
+        steps=8,
+        step_s=140e-6,
+        compute_s=120e-6,
+        hops=2,
+        queued_s=6e-6,
+        stages=stages,
     )
 
 
@@ -53,10 +61,13 @@ def telling(timing: Timing, *, fault: int | None = None) -> "type[FakeRing]":
     return Telling
 
 
-async def answered(chat: Chat, one: Job) -> None:
+async def answered(chat: Chat, one: Job) -> Timing | None:
+    """What its client is told of its time."""
+    told = None
     async with asyncio.timeout(10), aclosing(chat.answer(one)) as events:
-        async for _ in events:
-            pass
+        async for event in events:
+            told = event.timing if isinstance(event, Finished) else told
+    return told
 
 
 def timing_of(bench: Bench) -> dict[str, Any]:
@@ -104,19 +115,19 @@ def test_an_answers_row_says_where_its_time_went_stage_by_stage() -> None:
             nodes=(node("attic", free=500_000), node("cellar", free=500_000)), ring_for=telling(timed(*STAGES))
         )
         async with bench.chat() as chat:
-            await answered(chat, job())
+            assert await answered(chat, job()) == timed(*STAGES)
         timing = timing_of(bench)
         (one,) = timing.pop("tries")
         assert tuple(one) == PHASES and timing.pop("first_token_s") >= one["deciding_s"]
         (decision,) = bench.rows("decision")
         assert timing == {
-            "queued_s": 0.0625,
-            "prefill_s": 0.25,
-            "decode_s": 1.5,
+            "queued_s": 6e-6,
+            "prefill_s": 25e-6,
+            "decode_s": 150e-6,
             "steps": 8,
             "stages": [
                 {"node": each["name"], "layers": each["layers"], "compute_median_s": c, "hop_median_s": h}
-                for each, c, h in zip(decision["nodes"], (0.0213, 0.03), (0.0004, None), strict=True)
+                for each, c, h in zip(decision["nodes"], (21e-6, 30e-6), (4e-6, None), strict=True)
             ],
         }
         assert len(json.dumps(bench.rows("answer"))) < 2000
@@ -129,7 +140,26 @@ def test_a_head_that_tells_of_other_stages_than_were_decided_is_not_heard() -> N
         bench = Bench(ring_for=telling(timed(*STAGES)))  # on one node alone
         async with bench.chat() as chat:
             await answered(chat, job())
-        assert "stages" not in timing_of(bench) and timing_of(bench)["queued_s"] == 0.0625
+        assert "stages" not in timing_of(bench) and timing_of(bench)["queued_s"] == 6e-6
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        msgspec.structs.replace(timed(*STAGES), decode_s=9e8),
+        msgspec.structs.replace(timed(*STAGES), hop_overhead_median_s=60.0),
+        timed(STAGES[0], StageTiming(compute_median_s=1e-6, hop_median_s=60.0)),
+    ],
+    ids=["decoding", "overhead", "a stage"],
+)
+def test_a_head_that_tells_of_more_time_than_the_request_took_is_not_heard(lie: Timing) -> None:
+    async def main() -> None:
+        bench = Bench(nodes=(node("attic", free=500_000), node("cellar", free=500_000)), ring_for=telling(lie))
+        async with bench.chat() as chat:
+            assert await answered(chat, job()) is None
+        assert set(timing_of(bench)) == {"tries", "first_token_s"}
 
     asyncio.run(main())
 

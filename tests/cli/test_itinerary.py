@@ -10,6 +10,7 @@ from mycoswarm.cli.itinerary import timing_lines
 TIMING: dict[str, Any] = {
     "tries": [
         {"deciding_s": 0.0021, "opening_s": 1.2},
+        {"deciding_s": 0.001, "opening_s": 0.2, "first_s": 4.0},
         {"deciding_s": 0.001, "opening_s": 0.5, "first_s": 0.34, "answering_s": 2.1},
     ],
     "first_token_s": 2.0431,
@@ -29,8 +30,9 @@ def test_every_phase_stage_and_hop_has_its_line() -> None:
     assert list(timing_lines(TIMING)) == [
         "first word 2.0 s after it was asked",
         "the owner was asked for 3.0 s",
-        "try 1: decided in 2.1 ms, loaded or connected in 1.2 s",
-        "try 2: decided in 1.0 ms, loaded or connected in 500.0 ms, first word after 340.0 ms, answered in 2.1 s",
+        "try 1: deciding took 2.1 ms, loading or connecting 1.2 s",
+        "try 2: deciding took 1.0 ms, loading or connecting 200.0 ms, no word in 4.0 s",
+        "try 3: deciding took 1.0 ms, loading or connecting 500.0 ms, first word after 340.0 ms, answered in 2.1 s",
         "of it in the queue 3.2 ms, reading the prompt 300.0 ms",
         "stage attic [0, 3): 21.3 ms for a token, 446 µs to the next",
         "stage cellar [3, 6): 30.0 ms for a token",

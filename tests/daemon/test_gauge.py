@@ -137,6 +137,20 @@ def test_each_gpus_memory_on_the_card_is_of_now_where_its_driver_tells(tmp_path:
     assert own(tmp_path, RADEON, bus=None).free_bytes() == 23 << 30
 
 
+def test_a_gpu_whose_driver_answers_no_more_says_how_old_its_reading_is(tmp_path: Path) -> None:
+    machine = own(tmp_path, RTX, RADEON, ARC, live=None, bus=None)
+    told = machine.facts()["machine"]["gpus"]
+    assert [one["memory_source"] for one in told] == ["NVML, at first look", "amdgpu, at first look", ARC.memory_source]
+
+
+def test_the_machine_as_it_is_now_has_its_gpus_memory_of_now(tmp_path: Path) -> None:
+    """The doctor's report says so of it."""
+    now = own(tmp_path, RTX, live=(replace(RTX, memory_free_bytes=5),)).now()
+    assert now is not None and now.gpus is not None and now.gpus[0].memory_free_bytes == 5
+    none = own(tmp_path).now()
+    assert none is not None and none.gpus == ()
+
+
 def test_a_card_of_unknown_free_memory_is_unknown_and_not_the_machines(tmp_path: Path) -> None:
     silent = replace(ARC, memory_free_bytes=None)
     assert own(tmp_path, silent).uses_gpu and own(tmp_path, silent).free_bytes() is None

@@ -117,3 +117,15 @@ def test_a_look_back_by_time_counts_what_it_looked_at_and_says_where_it_was_cut_
         assert looked(100, third) == (3, False) and looked(3, third) == (3, False)
         assert looked(2, third) == (2, True) and looked(6, None) == (6, False) and looked(5, None) == (5, True)
         assert looked(100, third + 1e6) == (0, False) and looked(0, None) == (0, True)
+
+
+def test_a_clock_that_was_wrong_for_a_while_hides_nothing_older(tmp_path: Path) -> None:
+    """A board without a clock of its own begins in the past, until it has asked for the time."""
+    with ledger_at(tmp_path / "node.db") as (ledger, _):
+        sent = Dispatch(Ground(rule="rack"), EndpointState("rack", "LAN"), "x", Explanation("rack", "so"))
+        written = [(10_000.0, "before"), (5.0, "wrong"), (6.0, "wrongtoo"), (10_500.0, "after")]
+        for at, name in written:
+            body = decision_row(Account(job(name), None, at), sent, attempt=1, approved_by=None, prompt=False)
+            ledger.append(DECISION, body, request_id=name, now=at)
+        told = Hindsight(ledger).replay(100, rules(DEFAULT_RULE), SWARM, 9_000.0)
+        assert sorted(one["request_id"] for one in told["moved"]) == ["after", "before"] and not told["is_cut"]

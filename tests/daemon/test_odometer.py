@@ -1,6 +1,7 @@
 """What is counted of rings as they load and answer."""
 
 import asyncio
+import itertools
 from contextlib import aclosing
 
 import msgspec
@@ -58,7 +59,7 @@ def test_a_ring_that_loads_says_how_far_each_node_is_until_it_is_open() -> None:
 
 def test_measured_speeds_stay_when_the_ring_has_gone_and_the_newest_counts() -> None:
     async def main() -> None:
-        odometer = Odometer()
+        odometer = Odometer(itertools.count().__next__)  # each look takes a second
         await answer(odometer, plan("r1", "attic"))
         await answer(odometer, plan("r2", "attic", "cellar"))
         odometer.begin(plan("r3", "attic"))  # nothing was asked of it yet
@@ -78,6 +79,17 @@ def test_measured_speeds_stay_when_the_ring_has_gone_and_the_newest_counts() -> 
     asyncio.run(main())
 
 
+def test_a_head_that_tells_of_more_time_than_its_answer_took_is_not_heard() -> None:
+    async def main() -> None:
+        odometer = Odometer(lambda: 5.0)
+        await answer(odometer, plan("r1", "attic", "cellar"))
+        shown = odometer.shown("r1")
+        assert (shown["answers"], shown["decode_tokens_per_s"], shown["hop_overhead_median_s"]) == (1, None, None)
+        assert [one["compute_median_s"] for one in odometer.stages(plan("r1", "attic", "cellar"))] == [None, None]
+
+    asyncio.run(main())
+
+
 def test_no_more_rings_are_remembered_than_there_is_room_for() -> None:
     odometer = Odometer()
     for number in range(MAX_RINGS + 5):
@@ -92,3 +104,10 @@ def test_a_ring_that_stalls_is_shown_slower_and_then_with_no_speed_at_all() -> N
     assert mileage.shown(101.0)["tokens_per_s"] == pytest.approx(10.0)
     assert mileage.shown(102.0)["tokens_per_s"] == pytest.approx(5.0)
     assert mileage.shown(104.1)["tokens_per_s"] is None
+
+
+def test_a_speed_that_is_no_number_is_unknown() -> None:
+    """JSON has no infinity: one ring's head would take the whole overview away."""
+    timing = msgspec.structs.replace(TIMING, steps=1 << 52, step_s=5e-324)
+    assert Mileage(timing=timing).shown(0.0)["decode_tokens_per_s"] is None
+    assert Mileage(timing=TIMING).shown(0.0)["decode_tokens_per_s"] == 10.0

@@ -55,6 +55,15 @@ def test_a_silent_nvidia_driver_is_a_note_only_where_there_is_an_nvidia_card() -
     assert without.notes == ()
 
 
+@pytest.mark.parametrize(("total", "free", "read"), [(10, 11, (10, None)), (0, 0, (None, None)), (10, 10, (10, 10))])
+def test_nvidias_driver_is_believed_where_it_can_be_so(
+    total: int, free: int, read: tuple[int | None, int | None]
+) -> None:
+    card = {"name": "RTX", "bus_id": "00000000:01:00.0", "total": total, "free": free}
+    (gpu,) = read_nvidia(RecordedNvidia({"driver": "1", "cards": [card]})).gpus or ()
+    assert (gpu.memory_total_bytes, gpu.memory_free_bytes) == read
+
+
 def test_a_software_vulkan_driver_is_noted_and_not_counted(tmp_path: Path) -> None:
     pipe = Device("Vulkan0", "llvmpipe (LLVM 15.0.6, 256 bits)", "gpu", "Vulkan", 1 << 34, 1 << 34, None)
     machine = read_machine(tmp_path, dataclasses.replace(NOTHING, listing=Listing((pipe,), None)))

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from mycoswarm.hardware.pci import read_cards
 
 
@@ -48,3 +50,17 @@ def test_only_amds_driver_tells_memory(tmp_path: Path) -> None:
     )
     (card,) = read_cards(tmp_path) or ()
     assert (card.memory_total_bytes, card.memory_free_bytes, card.is_integrated) == (1000, 600, None)
+
+
+@pytest.mark.parametrize(
+    ("total", "used", "read"),
+    [("1000", "-400", (1000, None)), ("-1", "0", (None, None)), ("0", "0", (None, None)), ("1000", "9999", (1000, 0))],
+)
+def test_memory_that_no_card_has_is_unknown(
+    tmp_path: Path, total: str, used: str, read: tuple[int | None, int | None]
+) -> None:
+    files = {"vendor": "0x1002", "device": "0x744c", "uevent": "PCI_SLOT_NAME=0000:0b:00.0"}
+    folder = "sys/class/drm/card0/device"
+    write_card(tmp_path, folder, **files, mem_info_vram_total=total, mem_info_vram_used=used)
+    (card,) = read_cards(tmp_path) or ()
+    assert (card.memory_total_bytes, card.memory_free_bytes) == read

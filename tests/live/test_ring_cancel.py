@@ -84,10 +84,10 @@ async def three_stages(folder: Path) -> AsyncIterator[ThreeStages]:
             stack.callback(worker.submit, engine.close)
             ring.engines.append(engine)
             tables.append(table)
-        terms = Terms("ring", manifest.model_digest, manifest.n_embd, CONDITIONS.n_ubatch, CONDITIONS.n_seq_max)
+        digest, n_embd = manifest.model_digest, manifest.n_embd
         hops = [
             Hops(
-                terms,
+                Terms("ring", digest, n_embd, CONDITIONS.n_ubatch, CONDITIONS.n_seq_max, laps=index),
                 node_id=f"node-{index}",
                 identity=Identity(*certificates[index]),
                 listeners=listeners[index],

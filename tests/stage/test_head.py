@@ -1,11 +1,12 @@
 """The head drives a ring: several answers at once, each as if alone."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from mycoswarm.stage.loop import Loop, Loopback
-from mycoswarm.wire.frame import Remove, Step
+from mycoswarm.wire.frame import Remove, Step, lap
 from mycoswarm.wire.report import Finished, Piece
 from mycoswarm.wire.request import Generation, Prompt, Sampling
 from stage.fakes import FakeVocabulary
@@ -161,6 +162,19 @@ def test_times_are_reported():
             assert timing.hop_overhead_median_s is None
             (only,) = timing.stages
             assert only.compute_median_s > 0 and only.hop_median_s is None
+
+    play(scene)
+
+
+@pytest.mark.parametrize("lie", [lap(3, 2_000_000_000) * 2, lap(2_000_000_000, 11) * 2])
+def test_stages_that_tell_of_more_time_than_a_step_took_are_not_heard(lie):
+    async def scene():
+        async with stand(3) as s:
+            s.ring.change = lambda step: replace(step, laps=lie)
+            s.ask("a", "abcdef")
+            timing = (await s.ended("a")).timing
+            assert (timing.steps, timing.hops) == (6, 3) and 0 < timing.step_s < 60
+            assert (timing.compute_s, timing.hop_overhead_median_s, timing.stages) == (0, None, ())
 
     play(scene)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mycoswarm.swarm.tls import client_context, ephemeral_certificate
 from mycoswarm.wire.frame import Begin, Change, Remove, Step, lap
 from mycoswarm.wire.order import Neighbour
 
-TERMS = Terms(ring_id="r", model_digest="d", n_embd=2048, n_ubatch=256, n_seq_max=4)
+TERMS = Terms(ring_id="r", model_digest="d", n_embd=2048, n_ubatch=256, n_seq_max=4, laps=2)
 CERTIFICATES = [ephemeral_certificate(f"stage-{index}") for index in range(3)]
 
 
@@ -108,6 +109,20 @@ def test_each_stage_learns_how_long_a_step_was_on_its_way() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("laps", [b"", lap(None, 7), lap(3, 8) * 3, lap(3, 8) * 512])
+def test_a_step_with_laps_of_other_stages_than_it_passed_is_its_senders_fault(laps: bytes) -> None:
+    """Not that of the next one, which would add its own to them."""
+
+    async def main() -> None:
+        async with joined(3) as hops:
+            await hops[0].send(replace(step(0), laps=laps))
+            for each in (hops[1], hops[2], hops[0]):
+                error = await failure_of(each)
+                assert (error.code, error.lost_node_id) == (ProtocolError.code, "node-0")
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("numbers", [(0, 2), (0, 0), (1,)])
 def test_a_gap_or_repeat_ends_the_ring_for_all(numbers: tuple[int, ...]) -> None:
     async def main() -> None:
@@ -172,7 +187,7 @@ def test_a_second_hop_from_the_same_neighbour_is_refused() -> None:
 @pytest.mark.slow
 def test_stages_that_differ_about_the_ring_do_not_join() -> None:
     async def main() -> None:
-        other = Terms(ring_id="r", model_digest="another", n_embd=2048, n_ubatch=256, n_seq_max=4)
+        other = Terms(ring_id="r", model_digest="another", n_embd=2048, n_ubatch=256, n_seq_max=4, laps=2)
         hops = make_hops(2, [TERMS, other])
         results = await asyncio.gather(*(each.__aenter__() for each in hops), return_exceptions=True)
         assert all(isinstance(result, RingError) for result in results)

@@ -24,6 +24,7 @@ test("numbers are written as Python writes them", { skip: !given }, () => {
 
 test("what is unknown is said, and never a number", () => {
   assert.deepEqual([count(null), when(null), rate(undefined), short(null)], ["unknown", "never", null, ""]);
+  assert.deepEqual([rate(null), rate(9e15 / 5e-324), rate(0 / 0)], [null, null, null]);
 });
 
 test("rates, counts, layers and times are written for people", () => {

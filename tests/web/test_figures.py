@@ -107,3 +107,13 @@ def test_a_look_back_by_time_says_how_many_it_looked_at_and_where_it_was_cut_off
         assert told["is_cut"] == (count < 3) and told["requests"] >= min(count, 3)
         if within:
             assert abs(told["since"] + within["within_s"] - time.time()) < 60
+
+
+def test_an_address_that_names_no_request_leaves_the_list_that_follows(open_page: Opened, fleet: Fleet) -> None:
+    """A link in an answer may lead anywhere within the page."""
+    visit = open_page("requests/%")
+    visit.expect_answers(400)
+    page = visit.page
+    expect(page.get_by_role("alert").last).to_be_visible()
+    receipt = asked(fleet.coordinator.call, max_tokens=1)
+    expect(page.locator(f"button[title='{receipt}']")).to_be_visible()

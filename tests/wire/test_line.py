@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from mycoswarm.base.errors import ProtocolError
 from mycoswarm.wire.line import MAX_LINE_BYTES, LineSplitter, decode_order, decode_report, encode_line
 from mycoswarm.wire.order import AnyOrder, Cancel, Generate, Ping
-from mycoswarm.wire.report import AnyReport, Failed, Nonce, Piece, Pong
+from mycoswarm.wire.report import (
+    MAX_TIMED_STAGES,
+    AnyReport,
+    Failed,
+    Finished,
+    Nonce,
+    Piece,
+    Pong,
+    StageTiming,
+    Timing,
+)
 from mycoswarm.wire.request import Generation, Prompt, Sampling
 
 ORDERS: list[AnyOrder] = [
@@ -127,3 +137,24 @@ def test_a_damaged_line_is_a_message_or_a_protocol_error(line: bytes, place: int
             decode(bytes(damaged))
         except ProtocolError:
             continue
+
+
+def _finished(stages: int, **timing: float) -> bytes:
+    told = {"prefill_s": 1.0, "decode_s": 1.0, "step_s": 1.0, "compute_s": 1.0, "queued_s": 0.0} | timing
+    told_stages = (StageTiming(compute_median_s=0.1),) * stages
+    whole = Timing(steps=1, hops=2, stages=told_stages, **told)
+    return encode_line(Finished(request_id="a", reason="stop", prompt_tokens=1, completion_tokens=1, timing=whole))
+
+
+def test_a_head_tells_of_no_more_stages_than_there_can_be() -> None:
+    assert decode_report(_finished(MAX_TIMED_STAGES))
+    with pytest.raises(ProtocolError):
+        decode_report(_finished(MAX_TIMED_STAGES + 1))
+
+
+@pytest.mark.parametrize("name", ["prefill_s", "decode_s", "step_s", "compute_s", "queued_s", "hop_overhead_median_s"])
+@pytest.mark.parametrize("value", [-0.5, 1e9, 1e300])
+def test_times_that_no_answer_takes_are_a_protocol_error(name: str, value: float) -> None:
+    assert decode_report(_finished(1, **{name: 0.5}))
+    with pytest.raises(ProtocolError):
+        decode_report(_finished(1, **{name: value}))

@@ -62,6 +62,12 @@ export function open(main, { state }) {
     shown.scrollIntoView({ block: "nearest" });
   }
 
+  async function showAsked(coded) {
+    let receipt = coded; // anybody may have written the address
+    try { receipt = decodeURIComponent(coded); } catch { /* not coded: the node says that it has none of that name */ }
+    await show(receipt);
+  }
+
   async function verify() {
     fill(verdict, h("p", {}, "Verifying …"));
     const told = [];
@@ -75,7 +81,7 @@ export function open(main, { state }) {
 
   if (!state.get("requests")) page(null).then((told) => draw(told.requests)).catch(complain);
   const asked = location.hash.split("/")[1]; // an answer's receipt leads here
-  if (asked) show(decodeURIComponent(asked)).catch(complain);
+  if (asked) showAsked(asked).catch(complain);
   const stop = state.on(["requests"], () => { if (!isFiltered) draw(state.get("requests") ?? []); });
   return () => { stop(); pending.stop(); };
 }
@@ -84,7 +90,8 @@ export function open(main, { state }) {
 function timeline(timing) {
   if (!Array.isArray(timing?.tries)) return null;
   const known = (parts) => parts.filter(([, took]) => Number.isFinite(took));
-  const tries = timing.tries.map((one) => known(PHASES.map(([kind, label]) => [label, one?.[kind], kind])));
+  const tries = timing.tries.map((one) => known(PHASES.map(([kind, label]) =>
+    [kind === "first_s" && one?.answering_s === undefined ? "Without a word" : label, one?.[kind], kind])));
   const stages = Array.isArray(timing.stages) ? timing.stages : [];
   const token = known(stages.flatMap((one) => [
     [`${one?.node} ${Array.isArray(one?.layers) ? layers(one.layers) : ""}`, one?.compute_median_s, "computes"],

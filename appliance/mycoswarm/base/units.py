@@ -22,11 +22,11 @@ def parse_seconds(text: str) -> float:
     """Read "90", "15m", "1.5h", "250ms", "7d" as seconds.
 
     Raises:
-        InputError: not a duration.
+        InputError: not a duration, or longer than any number.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", text)
-    if found is None:
-        raise InputError(f"{text!r} is not a duration", hint='Write a duration such as "15m" or "2h".')
+    if found is None or len(text) > 100:
+        raise InputError(f"{text[:100]!r} is not a duration", hint='Write a duration such as "15m" or "2h".')
     return float(found[1]) * _SECONDS[found[2] or "s"]
 
 

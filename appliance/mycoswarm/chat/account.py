@@ -12,7 +12,7 @@ from mycoswarm.chat.job import Decided, Job
 from mycoswarm.chat.stopwatch import Stopwatch
 from mycoswarm.routing.decision import Decision, Dispatch, Refusal
 from mycoswarm.swarm.place import PLACES, Place
-from mycoswarm.wire.report import Finished, Piece, Timing
+from mycoswarm.wire.report import Finished, Piece, Timing, believed
 from mycoswarm.wire.ticket import Warrant
 from mycoswarm.wire.tool import ToolCall
 
@@ -57,10 +57,12 @@ class Account:
         self.said_characters += len(call.arguments)
         self.has_spoken = True
 
-    def finish(self, report: Finished) -> None:
-        """The answer has come to its end."""
+    def finish(self, report: Finished) -> Finished:
+        """The answer has come to its end; gives what is told of it, without times that cannot be."""
+        report = believed(report, self.watch.elapsed_s())
         self.outcome, self.prompt_tokens = report.reason, report.prompt_tokens
         self.completion_tokens, self.timing = report.completion_tokens, report.timing
+        return report
 
     def spent(self) -> int:
         """The tokens to hold against the key's limit. Where nobody has counted them (the client left, an endpoint does

@@ -258,8 +258,7 @@ class Course:
         self._tell(decided)
 
     def _finished(self, report: Finished) -> None:
-        self._account.finish(report)
-        self._tell(report)
+        self._tell(self._account.finish(report))
 
     def _plan(self, decision: Decision, facts: ModelFacts) -> RingPlan:
         """The plan of a decision: that of the warm ring where there is one of this shape."""

@@ -6,8 +6,8 @@ from typing import Any
 from mycoswarm.base.units import format_seconds
 
 _PHASES = (
-    ("deciding_s", "decided in"),
-    ("opening_s", "loaded or connected in"),
+    ("deciding_s", "deciding took"),
+    ("opening_s", "loading or connecting"),
     ("first_s", "first word after"),
     ("answering_s", "answered in"),
 )
@@ -23,7 +23,10 @@ def timing_lines(timing: Any) -> Iterator[str]:
     if "asking_s" in timing:
         yield f"the owner was asked for {_took(timing['asking_s'])}"
     for number, one in enumerate(_objects(timing.get("tries")), 1):
-        yield f"try {number}: " + ", ".join(f"{words} {_took(one[name])}" for name, words in _PHASES if name in one)
+        phases = [(name, words) for name, words in _PHASES if name in one]
+        if phases and phases[-1][0] == "first_s":
+            phases[-1] = ("first_s", "no word in")  # it broke off, or there was none to say
+        yield f"try {number}: " + ", ".join(f"{words} {_took(one[name])}" for name, words in phases)
     if "prefill_s" in timing:
         yield f"of it in the queue {_took(timing.get('queued_s'))}, reading the prompt {_took(timing['prefill_s'])}"
     for one in _objects(timing.get("stages")):

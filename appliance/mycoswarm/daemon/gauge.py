@@ -19,7 +19,7 @@ from mycoswarm.hardware.grade import classify
 from mycoswarm.hardware.inventory import inspect_machine
 from mycoswarm.hardware.machine import Machine
 from mycoswarm.hardware.memory import read_memory
-from mycoswarm.hardware.nvidia import NvidiaReading, load_nvidia, read_nvidia
+from mycoswarm.hardware.nvidia import NVML, NvidiaReading, load_nvidia, read_nvidia
 from mycoswarm.hardware.pci import AMDGPU, read_cards
 from mycoswarm.hardware.sheet import to_json
 from mycoswarm.hardware.thermal import read_temperature_celsius
@@ -99,7 +99,7 @@ class OwnMachine:
             await asyncio.to_thread(note_speed, *self._speed)
 
     def now(self) -> Machine | None:
-        """The machine as it was found, with what changes read anew: memory, disk, temperature. Blocks."""
+        """The machine as it was found, with what changes read anew: memory, GPUs', disk, temperature. Blocks."""
         if self.machine is None:
             return None
         root = Path("/")
@@ -107,6 +107,7 @@ class OwnMachine:
         return replace(
             self.machine,
             memory=self.machine.memory if memory.free_bytes is None else memory,
+            gpus=self._gpus() if self.machine.gpus else self.machine.gpus,
             disk=read_disk(self._folder),
             temperature_celsius=read_temperature_celsius(root),
         )
@@ -172,8 +173,12 @@ class OwnMachine:
 
 
 def _as_now(gpu: Gpu, live: Gpu | None) -> Gpu:
-    """Of a GPU that shares the CPU's memory the driver tells another figure than llama.cpp did: that one stays."""
-    if live is None or live.pci_address is None or live.memory_source != gpu.memory_source:
+    """Of a GPU that shares the CPU's memory the driver tells another figure than llama.cpp did: that one stays. One
+    whose driver does not answer any more keeps its reading, which says how old it is."""
+    if live is None or live.pci_address is None:
+        of_driver = gpu.memory_source in (NVML, AMDGPU)
+        return replace(gpu, memory_source=f"{gpu.memory_source}, at first look") if of_driver else gpu
+    if live.memory_source != gpu.memory_source:
         return gpu
     total, free = live.memory_total_bytes, live.memory_free_bytes
     return replace(gpu, memory_total_bytes=total, memory_free_bytes=free)

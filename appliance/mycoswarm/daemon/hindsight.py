@@ -15,6 +15,7 @@ from mycoswarm.store.record import DECISION
 from mycoswarm.swarm.place import Place
 
 STEP_ROWS = 500
+MAX_OLDER = 500  # in a row; fewer, and the clock may have been wrong for a while, as on a board without one
 MAX_SKIPPED = 10_000  # rows that are no first try, or were altered, for one question
 
 _WHY: Mapping[Change, str] = {
@@ -101,14 +102,18 @@ class Hindsight:
         """The decisions on a first try, newest first, None where it was given up; rows that were altered are left to
         `ledger verify`."""
         before: int | None = None
-        skipped = 0
+        skipped = older = 0
         while True:
             page = self._ledger.recent((DECISION,), before=before, limit=STEP_ROWS)
             for seq, _ in page:
                 before, row = seq, self._ledger.row(seq)
                 decision = None if row is None else _read(row)
-                if row is not None and since is not None and row.at < since:
-                    return
+                if row is not None and since is not None:
+                    older = older + 1 if row.at < since else 0
+                    if older >= MAX_OLDER:
+                        return
+                    if older:
+                        continue
                 if row is None or decision is None or decision.attempt != 1:
                     skipped += 1
                     continue

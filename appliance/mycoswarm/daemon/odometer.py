@@ -1,6 +1,7 @@
 """What flows through each ring, counted as it passes: for the owner's eyes, and for nothing that decides."""
 
 import contextlib
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable
@@ -12,7 +13,7 @@ import msgspec
 from mycoswarm.base.errors import RingError
 from mycoswarm.stage.pool import OpenedRing, Shape, shape_of
 from mycoswarm.wire.plan import RingPlan
-from mycoswarm.wire.report import AnyReport, Finished, Piece, Progress, Timing
+from mycoswarm.wire.report import AnyReport, Finished, Piece, Progress, Timing, fits
 from mycoswarm.wire.request import Work
 from mycoswarm.wire.ticket import Warrant
 
@@ -40,7 +41,8 @@ class Mileage:
     def decode_tokens_per_s(self) -> float | None:
         """Of its last whole answer."""
         timing = self.timing
-        return timing.steps / timing.step_s if timing and timing.step_s > 0 else None
+        speed = timing.steps / timing.step_s if timing and timing.step_s > 0 else math.inf
+        return speed if math.isfinite(speed) else None  # the head may say anything
 
     def shown(self, now: float) -> dict[str, Any]:
         """As JSON. `tokens_per_s` is of the last seconds, None where none came; `decode_tokens_per_s` and the hops'
@@ -130,7 +132,7 @@ class _Counted:
 
     async def generate(self, work: Work, warrant: Warrant, lifetime_s: float) -> AsyncGenerator[AnyReport, None]:
         """As the ring does."""
-        mileage = self._mileage
+        mileage, began_s = self._mileage, self._clock()
         async with contextlib.aclosing(self._ring.generate(work, warrant, lifetime_s)) as reports:
             async for report in reports:
                 if isinstance(report, Piece) and report.token_ids:
@@ -140,6 +142,7 @@ class _Counted:
                         mileage.recent.popleft()
                 elif isinstance(report, Finished):
                     mileage.answers += 1
-                    if report.timing is not None and report.timing.steps:
-                        mileage.timing = report.timing
+                    timing = report.timing
+                    if timing is not None and timing.steps and fits(timing, self._clock() - began_s):
+                        mileage.timing = timing
                 yield report

@@ -43,6 +43,13 @@ class Gpu:
     memory_source: str | None = None
 
 
+def believable(total_bytes: int | None, free_bytes: int | None) -> tuple[int | None, int | None]:
+    """A card's memory as its driver tells it, (total, free); what no card has is unknown."""
+    if total_bytes is None or total_bytes <= 0:
+        return None, None
+    return total_bytes, free_bytes if free_bytes is not None and 0 <= free_bytes <= total_bytes else None
+
+
 def merge_gpus(cards: Sequence[Gpu], devices: Sequence[Device] | None) -> tuple[Gpu, ...]:
     """All GPUs: the cards that PCI and NVML found, with llama.cpp's devices laid over them; the rest is added."""
     merged = list(cards)

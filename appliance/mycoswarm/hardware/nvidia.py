@@ -5,10 +5,11 @@ from typing import Any, Protocol
 
 import pynvml
 
-from mycoswarm.hardware.gpu import Gpu
+from mycoswarm.hardware.gpu import Gpu, believable
 from mycoswarm.hardware.listing import parse_pci_address
 from mycoswarm.hardware.root import clean
 
+NVML = "NVML"  # the source of a reading
 # NVML numbers cards from 0; more than this is no machine that a person owns.
 _CARDS_LIMIT = 64
 
@@ -80,7 +81,7 @@ def _read_card(library: NvidiaLibrary, index: int, driver: str | None) -> Gpu | 
         is_integrated=None,
         driver=driver,
         pci_address=address,
-        memory_source=None if total is None else "NVML",
+        memory_source=None if total is None else NVML,
     )
 
 
@@ -90,7 +91,7 @@ def _read_memory(library: NvidiaLibrary, handle: Any) -> tuple[int | None, int |
         memory = library.nvmlDeviceGetMemoryInfo(handle)
     except library.NVMLError:
         return None, None
-    return int(memory.total), int(memory.free)
+    return believable(int(memory.total), int(memory.free))
 
 
 def _text(value: Any) -> str | None:

@@ -6,7 +6,7 @@ The least that can be known, for machines where neither NVML nor llama.cpp can b
 import re
 from pathlib import Path
 
-from mycoswarm.hardware.gpu import Gpu
+from mycoswarm.hardware.gpu import Gpu, believable
 from mycoswarm.hardware.listing import parse_pci_address
 from mycoswarm.hardware.root import clean, list_names, parse_table, read_number, read_text
 
@@ -46,11 +46,12 @@ def _read_card(root: Path, folder: str) -> Gpu | None:
     # amdgpu alone writes these two.
     total = read_number(root, f"{folder}/mem_info_vram_total")
     used = read_number(root, f"{folder}/mem_info_vram_used")
+    total, free = believable(total, None if total is None or used is None else max(0, total - used))
     return Gpu(
         name=f"{vendor} PCI device {vendor_id:04x}:{device_id:04x}",
         vendor=vendor,
         memory_total_bytes=total,
-        memory_free_bytes=None if total is None or used is None else max(0, total - used),
+        memory_free_bytes=free,
         backends=None,
         is_integrated=True if vendor == "Intel" and address == _INTEL_INTEGRATED else None,
         driver=clean(event.get("DRIVER")),

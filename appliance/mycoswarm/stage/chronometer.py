@@ -26,13 +26,16 @@ class Chronometer:
     rounds: deque[Sequence[Lap]] = field(default_factory=lambda: deque(maxlen=_TIMED_STEPS))
 
     def count(self, now: float, took_s: float, laps: Sequence[Lap], overhead_s: float | None) -> None:
-        """A step came round, with a lap of each stage; the one that ends the prefill is not decoding."""
+        """A step came round, with a lap of each stage; the one that ends the prefill is not decoding. Where a stage
+        tells of more time than the whole step took, nothing that was told of this step counts."""
         self.last_at = now
         if self.first_at is None:
             self.first_at = now
             return
         self.steps += 1
         self.step_s += took_s
+        if computed_s(laps) > took_s or any(lap.hop_us is not None and lap.hop_us > took_s * 1e6 for lap in laps):
+            return
         self.compute_s += computed_s(laps)
         self.rounds.append(laps)
         if overhead_s is not None:

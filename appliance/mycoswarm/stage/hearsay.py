@@ -54,7 +54,9 @@ def _room_bytes(work: Work, plan: RingPlan) -> int:
 
 def _weight_bytes(piece: Piece | Vector | Finished) -> int:
     """About what a report keeps in memory."""
-    if not isinstance(piece, Piece):
-        return len(piece.values) if isinstance(piece, Vector) else 0
+    if isinstance(piece, Vector):
+        return len(piece.values)
+    if isinstance(piece, Finished):
+        return PIECE_BYTES * len(piece.timing.stages) if piece.timing else 0
     shown = [token for entry in piece.logprobs or () for token in (entry.token, *(other.token for other in entry.top))]
     return len(piece.text) + 8 * len(piece.token_ids) + sum(PIECE_BYTES + len(token) for token in shown)

@@ -65,17 +65,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What both ends of a hop must agree on; sent once, as request headers."""
+    """What both ends of a hop must agree on; sent once, as request headers. `laps`: of a step that comes here."""
 
     ring_id: str
     model_digest: str
     n_embd: int
     n_ubatch: int
     n_seq_max: int
+    laps: int
 
     def splitter(self, skew: Skew) -> FrameSplitter:
         """A reader of this ring's frames, out of a neighbour whose clock is so."""
-        return FrameSplitter(self.n_embd, self.n_ubatch, self.n_seq_max, lambda sent: skew.hop_us(sent, clock_us()))
+        return FrameSplitter(
+            self.n_embd, self.n_ubatch, self.n_seq_max, lambda sent: skew.hop_us(sent, clock_us()), laps=self.laps
+        )
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The terms as header fields."""
@@ -200,7 +203,7 @@ class Hops:
         context = client_context(
             self._identity.certificate_pem, self._identity.key_pem, self._following.certificate_pem
         )
-        hosts = self._following.addresses
+        hosts, node_id = self._following.addresses, self._following.node_id
         own = await asyncio.to_thread(interfaces) if any(":" in host for host in hosts) else ()
         addresses = scoped((str(Address(host, self._following.port)) for host in hosts), own)
         try:
@@ -209,10 +212,8 @@ class Hops:
             self._stream = await self._connection.open("POST", "/hop", self._terms.headers())
             await self._stream.response(JOIN_S)
         except SwarmError as exc:
-            node_id = self._following.node_id
             raise lost(node_id, f"node {node_id} cannot be joined: {exc.message}") from exc
         if self._stream.status != 200:
-            node_id = self._following.node_id
             raise lost(node_id, f"node {node_id} refused the hop (HTTP {self._stream.status})")
         self._start(self._read_back())
         self._start(self._beat())

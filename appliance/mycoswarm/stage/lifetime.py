@@ -213,6 +213,7 @@ class Stage:
             n_embd=loaded.engine.n_embd,
             n_ubatch=plan.conditions.n_ubatch,
             n_seq_max=plan.conditions.n_seq_max,
+            laps=configure.index,
         )
         hops = Hops(
             terms,

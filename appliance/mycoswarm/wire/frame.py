@@ -195,9 +195,11 @@ class FrameSplitter:
         max_rows: int,
         max_sequences: int,
         hop_us: Callable[[int], int | None] = lambda sent_us: None,
+        *,
+        laps: int | None = None,
     ) -> None:
-        """`hop_us` gives how long a step was on its way that has just arrived."""
-        self._n_embd, self._hop_us = n_embd, hop_us
+        """`hop_us` gives how long a step was on its way that has just arrived; `laps`: how many it has, if known."""
+        self._n_embd, self._hop_us, self._laps = n_embd, hop_us, laps
         self._max_rows = min(max_rows, _MAX_ROWS)
         self._max_sequences = max_sequences
         self._rest = bytearray()
@@ -244,7 +246,7 @@ class FrameSplitter:
                 raise ProtocolError(f"a step carries neither tokens nor hidden states ({carries})")
             if not 0 < rows <= self._max_rows:
                 raise ProtocolError(f"a step of {rows} rows, where 1 to {self._max_rows} are agreed on")
-            if not 0 <= sequence <= _MAX_LAPS:
+            if not 0 <= sequence <= _MAX_LAPS or self._laps not in (None, sequence):
                 raise ProtocolError(f"a step of {sequence} laps")
             fits = length == _step_bytes(rows, self._n_embd if carries == _HIDDEN else 1, sequence)
         else:

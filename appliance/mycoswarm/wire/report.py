@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 
 MAX_VECTOR_BYTES = 64 << 10  # 16,384 floats; the widest models in use have 8,192
+MAX_TIMED_STAGES = 512  # more than models have layers
 Seconds = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]  # exact in a double and in SQLite, whoever sent it
 
@@ -109,9 +110,16 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     step_s: Seconds
     compute_s: Seconds
     hops: Count
-    hop_overhead_median_s: float | None = None
+    hop_overhead_median_s: Seconds | None = None
     queued_s: Seconds | None = None
-    stages: tuple[StageTiming, ...] = ()
+    stages: Annotated[tuple[StageTiming, ...], msgspec.Meta(max_length=MAX_TIMED_STAGES)] = ()
+
+
+def fits(timing: Timing, within_s: float) -> bool:
+    """Whether what a head told can be: no part of a request takes longer than all of it took here."""
+    parts = [timing.hop_overhead_median_s or 0, (timing.queued_s or 0) + timing.prefill_s + timing.decode_s]
+    parts += [one.compute_median_s + (one.hop_median_s or 0) for one in timing.stages]
+    return max(parts) <= 1.001 * within_s  # clocks drift
 
 
 class Finished(Report, frozen=True, tag="finished"):
@@ -125,6 +133,12 @@ class Finished(Report, frozen=True, tag="finished"):
     cached_tokens: Count = 0
     seed: Count = 0
     timing: Timing | None = None
+
+
+def believed(report: Finished, within_s: float) -> Finished:
+    """The same, without times that cannot be."""
+    is_so = report.timing is None or fits(report.timing, within_s)
+    return report if is_so else msgspec.structs.replace(report, timing=None)
 
 
 class Failed(Report, frozen=True, tag="failed"):
