@@ -79,7 +79,7 @@ class Board:
         for name in ("vmlinuz", "initrd.img", "cmdline.txt"):
             if not take(image, f"{slot}/{name}", self.folder / name):
                 raise Fault(f"the boot partition has no {slot}/{name}")
-        line = (self.folder / "cmdline.txt").read_text("ascii").strip() + " console=ttyAMA0"
+        line = (self.folder / "cmdline.txt").read_text("ascii").strip() + " console=ttyAMA0 loglevel=6"
         way = self.folder / "qmp"
         way.unlink(missing_ok=True)
         net = "user,id=net" + "".join(

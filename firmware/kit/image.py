@@ -1,6 +1,7 @@
 """The card's image: Debian's part, ours, the program; a boot partition, two system slots, a data partition."""
 
 import argparse
+import gzip
 import hashlib
 import os
 import runpy
@@ -22,6 +23,7 @@ PROGRAM = ROOT / "build" / "out" / "mycoswarm-node-linux-aarch64.standalone"
 NAME = "mycoswarm-pi-arm64"
 DISK = "4d59434f"  # the card's signature in its partition table, by which kernel and fstab know the partitions
 BOOT_MB, SLOT_MB, DATA_MB = 512, 768, 192
+STEP = "scripts/init-bottom/mycoswarm"
 PI_FILES = ("bootcode.bin", "start.elf", "fixup.dat", "start4.elf", "fixup4.dat")
 AARCH64 = b"\x7fELF\x02\x01\x01", 183  # ELF, 64 bit, little-endian; e_machine
 
@@ -107,6 +109,27 @@ def settle(base: Path) -> Path:
     return folder
 
 
+def initramfs_recipe() -> list[Path]:
+    """What an initramfs is made by; our step in it, `STEP`, is put in afterwards, because making one takes minutes."""
+    return [
+        each for each in sorted((FIRMWARE / "initramfs").rglob("*")) if each.is_file() and "scripts" not in each.parts
+    ]
+
+
+def put_in(initramfs: Path, name: str, data: bytes, mode: int) -> None:
+    """Append an archive with one file, which takes the place of the one of that name: cpio's "newc", by the kernel's
+    Documentation/driver-api/early-userspace/buffer-format.rst."""
+
+    def entry(entry_name: str, content: bytes, entry_mode: int) -> bytes:
+        fields = (0, entry_mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(entry_name) + 1, 0)
+        head = b"070701" + b"".join(b"%08X" % field for field in fields) + entry_name.encode() + b"\0"
+        return head + b"\0" * (-len(head) % 4) + content + b"\0" * (-len(content) % 4)
+
+    archive = entry(name, data, 0o100000 | mode) + entry("TRAILER!!!", b"", 0)
+    with initramfs.open("ab") as file:
+        file.write(gzip.compress(archive, mtime=0))
+
+
 def furnish(tree: Path, program: Path) -> None:
     """Put ours on top: programs, units, settings, the packet filter, the boot folder of a slot."""
     run("cp", "-r", "--no-preserve=ownership", f"{FIRMWARE / 'root'}/.", str(tree))
@@ -121,6 +144,7 @@ def furnish(tree: Path, program: Path) -> None:
     run("chmod", "-R", "u=rwX,go=rX", str(tree / "opt"), str(tree / "usr/lib/mycoswarm"), str(tree / "etc/systemd"))
     (tree / "usr" / "bin" / "mycoswarm-node").symlink_to(installed)
     (tree / "etc" / "systemd" / "system" / "mycoswarm.service").write_text(unit(installed))
+    put_in(tree / "boot" / "slot" / "initrd.img", STEP, (FIRMWARE / "initramfs" / STEP).read_bytes(), 0o755)
     about = f"kind={NAME}\nversion={version()}\ncommit={commit()}\n"
     (tree / "etc" / "mycoswarm" / "image").write_text(about)
     (tree / "boot" / "slot" / "cmdline.txt").write_text(

@@ -24,6 +24,14 @@ IMAGE = FIRMWARE / "out" / "mycoswarm-pi-arm64.img"
 CARD = "4G"  # so that the data partition has something to grow into
 CONSOLE = 6926
 BOOT_S = 900.0  # emulated, beside other work
+LOOK = """
+mycoswarm-slot; touch /usr/x 2>/dev/null || echo read-only: yes; hostname; ls -m /data/iwd /data/etc
+findmnt -rn -o TARGET,FSTYPE,OPTIONS /; findmnt -rn -o TARGET,FSTYPE,SIZE,OPTIONS /data
+findmnt -rn -o TARGET,OPTIONS /boot/firmware; swapon --show --noheadings
+nft list set inet mycoswarm lan4 | grep elements; systemctl is-active mycoswarm mycoswarm-border nftables
+systemctl --failed --no-legend; systemd-analyze; systemd-analyze security --no-pager mycoswarm | tail -1
+systemctl show -P MemoryCurrent mycoswarm mycoswarm-border mycoswarm-welcome; grep -E 'MemTotal|MemAvail' /proc/meminfo
+"""
 TOLD = re.compile(r"Linux version|mycoswarm|Mounted .*data|Reached target multi-user|watchdog|zram", re.IGNORECASE)
 
 
@@ -80,7 +88,7 @@ class Trip:
         subprocess.run(["cp", "--sparse=always", str(image), str(self.card)], check=True)
         subprocess.run(["truncate", "-s", CARD, str(self.card)], check=True)
         self.port, self.peer = free_port(), free_port()
-        self.worker_port = free_port()
+        self.worker_port, self.ssh_port = free_port(), free_port()
         self.console = Console(self.port)
         self.forward = {CONSOLE: self.port, 6927: self.peer}
 
@@ -90,9 +98,7 @@ class Trip:
         Raises:
             Fault: what is wrong.
         """
-        wish = self.folder / "wish.txt"
-        wish.write_text("# a test\r\nhostname = pilz\r\nwifi_name=Nobody's\r\nwifi_password=correct horse\r\n")
-        give(self.card, wish, "mycoswarm.txt")
+        self._write_wishes()
         base = self.folder / "worker"
         member = None
         with Board(self.card, self.folder, self.forward) as board:
@@ -111,6 +117,42 @@ class Trip:
                     member.stop()
         for number in range(1, pulls + 1):
             self._pull(number, state, base, is_last=number == pulls)
+
+    def _write_wishes(self) -> None:
+        """mycoswarm.txt as an owner with a PC would write it; with an SSH key where this machine has the program."""
+        lines = ["# a test", "hostname = pilz", "wifi_name=Nobody's", "wifi_password=correct horse"]
+        if shutil.which("ssh-keygen") and shutil.which("ssh"):
+            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(self.folder / "key")]
+            subprocess.run(words, check=True)
+            lines.append(f"ssh_key={(self.folder / 'key.pub').read_text().strip()}")
+            self.forward[22] = self.ssh_port
+        wish = self.folder / "wish.txt"
+        wish.write_text("\r\n".join((*lines, "")))
+        give(self.card, wish, "mycoswarm.txt")
+
+    def _inside(self) -> None:
+        """Look at the machine from inside, by ssh."""
+        if 22 not in self.forward:
+            self.diary.say("not looked at from inside: there is no ssh on this machine")
+            return
+        options = [
+            "-i",
+            str(self.folder / "key"),
+            "-p",
+            str(self.ssh_port),
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "LogLevel=ERROR",
+        ]
+        options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=60"]
+        done = subprocess.run(
+            ["ssh", *options, "root@127.0.0.1", LOOK], capture_output=True, text=True, timeout=300, check=False
+        )
+        for line in done.stdout.splitlines():
+            print(f"             $ {line[:150]}")
+        if done.returncode or "read-only: yes" not in done.stdout or "10.0.2.0/24" not in done.stdout:
+            raise Fault(f"the machine is not as it should be inside: {done.stderr[-400:]}")
 
     def _first_start(self, board: Board) -> None:
         begin = time.monotonic()
@@ -141,6 +183,7 @@ class Trip:
         self.diary.say("signed in with the setup code")
         until(60.0, "the setup code is gone from the card", lambda: code() is None)
         self.diary.say("the setup code is gone from the card")
+        self._inside()
 
     def _boot_lines(self) -> list[str]:
         text = (self.folder / "serial.log").read_text("utf-8", "replace").replace("\r", "")

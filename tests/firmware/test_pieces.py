@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from house.tree import ROOT
+from house.tree import ROOT, texts
 from mycoswarm.cli.unit import system_unit
 from pi import FIRMWARE, load
 
@@ -63,9 +63,9 @@ def test_the_first_line_of_config_txt_names_the_slot() -> None:
 
 
 def test_no_mirror_is_named() -> None:
-    for file in FIRMWARE.rglob("*"):
-        if file.is_file() and FIRMWARE / "out" not in file.parents:
-            assert "deb.debian" not in file.read_text() and "://deb" not in file.read_text(), file
+    for path, text in texts():
+        if FIRMWARE in path.parents:
+            assert "deb.debian" not in text and "://deb" not in text, path
 
 
 def test_modules_stay_with_all_that_they_need() -> None:
