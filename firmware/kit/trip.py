@@ -32,7 +32,11 @@ nft list set inet mycoswarm lan4 | grep elements; systemctl is-active mycoswarm 
 systemctl --failed --no-legend; systemd-analyze; systemd-analyze security --no-pager mycoswarm | tail -1
 systemctl show -P MemoryCurrent mycoswarm mycoswarm-border mycoswarm-welcome; grep -E 'MemTotal|MemAvail' /proc/meminfo
 """
-TOLD = re.compile(r"Linux version|mycoswarm|Mounted .*data|Reached target multi-user|watchdog|zram", re.IGNORECASE)
+TOLD = re.compile(
+    r"Linux version|\] mycoswarm:|Mounted .*mycoswarm|Finished mycoswarm|Started mycoswarm|nftables|"
+    r"Activated swap|Reached target (multi-user|network-online)"
+)
+STEERING = re.compile(r"\x1b\[[0-9;:]*[A-Za-z]|\r")  # a terminal's colours
 
 
 @dataclass(slots=True)
@@ -186,8 +190,9 @@ class Trip:
         self._inside()
 
     def _boot_lines(self) -> list[str]:
-        text = (self.folder / "serial.log").read_text("utf-8", "replace").replace("\r", "")
-        return [line[:150] for line in text.splitlines() if TOLD.search(line)][:25]
+        text = STEERING.sub("", (self.folder / "serial.log").read_text("utf-8", "replace"))
+        found = [line.strip()[:150] for line in text.splitlines() if TOLD.search(line) and " running (" not in line]
+        return found[:30]
 
     def _pull(self, number: int, state: Path, base: Path, *, is_last: bool) -> None:
         folder = self.folder / f"pull-{number}"
