@@ -1,5 +1,6 @@
 """The image's units, settings and shell files, and what its recipe reckons with."""
 
+import gzip
 import shutil
 import struct
 import subprocess
@@ -97,3 +98,15 @@ def test_what_the_image_needs_is_written_down() -> None:
     for name in ("mmdebstrap", "genimage", "qemu-user-static", "squashfs-tools"):
         assert name in told
     assert (ROOT / ".gitignore").read_text().count("/firmware/out/") == 1
+
+
+@pytest.mark.skipif(shutil.which("cpio") is None, reason="cpio is missing: apt install cpio")
+def test_our_step_takes_its_place_in_an_initramfs(tmp_path: Path) -> None:
+    initramfs = tmp_path / "initrd.img"
+    initramfs.write_bytes(b"")
+    image.put_in(initramfs, "scripts/init-bottom/mycoswarm", b"#!/bin/sh\necho ours\n", 0o755)
+    (tmp_path / "scripts" / "init-bottom").mkdir(parents=True)
+    command = ["cpio", "--quiet", "--extract", "--no-absolute-filenames"]
+    subprocess.run(command, cwd=tmp_path, input=gzip.decompress(initramfs.read_bytes()), check=True, timeout=10)
+    found = tmp_path / "scripts" / "init-bottom" / "mycoswarm"
+    assert found.read_bytes() == b"#!/bin/sh\necho ours\n" and found.stat().st_mode & 0o777 == 0o755
