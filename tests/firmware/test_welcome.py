@@ -20,6 +20,13 @@ def test_one_that_is_set_up_shows_no_code() -> None:
     assert "Setup code" not in told and "! line 2: no" in told
 
 
+def test_what_keeps_it_from_being_set_up_is_shown() -> None:
+    told = welcome.text(
+        name="pilz", addresses=["192.168.7.9"], code=None, role="unclaimed", notes=["the token is over"]
+    )
+    assert "keeps it from its work" in told and "! the token is over" in told and "Sign in" not in told
+
+
 def test_without_a_network_it_says_what_to_do() -> None:
     assert "plug in a cable" in welcome.text(name="pilz", addresses=[], code=None, role="worker", notes=[])
 

@@ -35,6 +35,8 @@ def text(*, name: str, addresses: list[str], code: str | None, role: str, notes:
         ]
     if code is not None:
         lines += ["", f"Setup code:  {code}", "             It opens the dashboard once, and gives you an owner's key."]
+    elif role == "unclaimed":
+        lines += ["", "Something keeps it from its work:"]
     elif role == "worker":
         lines += ["", "A worker of its swarm: look at the coordinator's dashboard."]
     else:
@@ -134,14 +136,18 @@ def main() -> None:
             sys.exit("the daemon does not answer")
         time.sleep(1.0)
     while True:
+        role, code, found = "unclaimed", None, notes()
         try:
             role = lead()
             code = code_now() if role == "coordinator" else None
-            listed = machine.run("ip", "-j", "address").decode()
-            told = text(name=socket.gethostname(), addresses=own_addresses(listed), code=code, role=role, notes=notes())
+        except (OSError, Trouble) as exc:
+            found.append(str(exc))
+        try:
+            addresses = own_addresses(machine.run("ip", "-j", "address").decode())
+            told = text(name=socket.gethostname(), addresses=addresses, code=code, role=role, notes=found)
             if told != before:
                 put(told)
-                print(f"{NAME} is written: a {role}, {'with a setup code' if code else 'set up'}", flush=True)
+                print(f"{NAME} is written: {role}, {'with a setup code' if code else 'without a code'}", flush=True)
                 before = told
         except (OSError, Trouble) as exc:
             print(exc, file=sys.stderr, flush=True)
