@@ -62,6 +62,7 @@ def keep(visit: Visit, blank: Page, path: Path) -> None:
 def swarm(visit: Visit, blank: Page, fleet: Fleet) -> None:
     """A model split over two nodes, while tokens flow."""
     question = [{"role": "user", "content": "Who are you, and what can you do for me?"}]
+    Answer(fleet, "split; stages=2", tokens=400, messages=question, logit_bias=endless()).rest()  # tells of its hops
     flowing = Answer(fleet, "split; stages=2", tokens=1500, messages=question, logit_bias=endless())
     flowing.more(1)
     reading = threading.Thread(target=flowing.rest)

@@ -76,7 +76,7 @@ function ring({ ring_id: id }) {
     one.embeds ? badge("embeddings") : null,
     !one.is_open ? badge("loading", "warn") : one.in_use_by > 0 ? badge("works", "good") : badge("idle"),
     rate(one.tokens_per_s) && one.in_use_by > 0 ? badge(rate(one.tokens_per_s)) : null)));
-  const took = (value) => value === null ? "" : seconds(value);
+  const took = (value) => value === null ? "not yet known" : seconds(value);
   const showStages = onChange(stages, ([model, all]) => table(["Node", "Layers", "Memory", "For a token", "To the next"],
     all.map((stage) => [stage.node, layers(stage.layers), bytes(stage.bytes), took(stage.compute_median_s), took(stage.hop_median_s)]), `Layers of ${model}`));
   const showFigures = onChange(figures, (one) => facts([
