@@ -212,7 +212,8 @@ class Trip:
                 ]
                 for hand in hands:
                     hand.start()
-                time.sleep(random.uniform(2.0, 7.0))
+                until(120.0, "something is confirmed", lambda: promise.rules and promise.keys, 0.1)
+                time.sleep(random.uniform(0.0, 5.0))  # in mid-write, wherever that is
                 board.pull_plug()
                 is_over.set()
                 for hand in hands:
