@@ -81,7 +81,7 @@ def wanted_gpu(gpu: dict[str, Any]) -> str:
 
 
 def took(value: float | None) -> str:
-    return "" if value is None else format_seconds(value)
+    return "not yet known" if value is None else format_seconds(value)
 
 
 def wanted_ring(ring: dict[str, Any]) -> dict[str, Any]:
