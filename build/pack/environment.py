@@ -74,9 +74,8 @@ def _across(target: Target, wheels: Sequence[Path]) -> Path:
         label,
         "--abi",
         f"cp{label.replace('.', '')}",
+        *("--abi", "abi3", "--abi", "none"),
     ]
-    # soupsieve asks for 3.11.5; Debian's 3.11.2 holds the later mends of 3.11 that Debian judged to matter.
-    kind += ["--abi", "abi3", "--abi", "none", "--ignore-requires-python"]
     _unpack(
         site,
         "installing what it stands on",

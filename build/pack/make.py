@@ -75,7 +75,7 @@ FILTERS = {"x86_64": "--x86", "aarch64": "--arm64"}
 def compress(made: Path) -> Path:
     """For download. `xz -d` needs 128 MiB of memory for it."""
     download = made.with_name(f"{made.name}.xz")
-    filters = [FILTERS[made.name.rpartition("-")[2]], "--lzma2=preset=9e,dict=128MiB"]
+    filters = [FILTERS[made.name.rpartition("-")[2]], "--lzma2=preset=6,dict=128MiB"]
     run("compressing for download", ["xz", "--keep", "--force", "--threads=1", *filters, made])
     return download
 
