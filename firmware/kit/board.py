@@ -118,18 +118,6 @@ class Board:
         """Whether the machine runs: with its reboot QEMU ends."""
         return self._process is not None and self._process.poll() is None
 
-    def wait_off(self, limit_s: float) -> None:
-        """Wait until the machine has asked for its reboot.
-
-        Raises:
-            Fault: it has not in time.
-        """
-        assert self._process is not None
-        try:
-            self._process.wait(limit_s)
-        except subprocess.TimeoutExpired as exc:
-            raise Fault(f"no reboot within {limit_s:.0f} s") from exc
-
     def save(self, state: Path) -> None:
         """Write the whole machine's state to a file and stop it: the card is then as it is in that moment."""
         self.command("migrate", uri=f"exec:cat > {state}")

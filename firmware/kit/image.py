@@ -109,13 +109,6 @@ def settle(base: Path) -> Path:
     return folder
 
 
-def initramfs_recipe() -> list[Path]:
-    """What an initramfs is made by; our step in it, `STEP`, is put in afterwards, because making one takes minutes."""
-    return [
-        each for each in sorted((FIRMWARE / "initramfs").rglob("*")) if each.is_file() and "scripts" not in each.parts
-    ]
-
-
 def put_in(initramfs: Path, name: str, data: bytes, mode: int) -> None:
     """Append an archive with one file, which takes the place of the one of that name: cpio's "newc", by the kernel's
     Documentation/driver-api/early-userspace/buffer-format.rst."""

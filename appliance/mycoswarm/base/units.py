@@ -6,6 +6,7 @@ from mycoswarm.base.errors import InputError
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MAX_CHARACTERS = 100  # of a duration: more digits than 309 would be no number any more
 
 
 def format_bytes(count: int | None) -> str:
@@ -25,8 +26,8 @@ def parse_seconds(text: str) -> float:
         InputError: not a duration, or longer than any number.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", text)
-    if found is None or len(text) > 100:
-        raise InputError(f"{text[:100]!r} is not a duration", hint='Write a duration such as "15m" or "2h".')
+    if found is None or len(text) > _MAX_CHARACTERS:
+        raise InputError(f"{text[:_MAX_CHARACTERS]!r} is not a duration", hint='Write a duration such as "15m" or "2h".')
     return float(found[1]) * _SECONDS[found[2] or "s"]
 
 
