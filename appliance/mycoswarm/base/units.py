@@ -27,7 +27,9 @@ def parse_seconds(text: str) -> float:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", text)
     if found is None or len(text) > _MAX_CHARACTERS:
-        raise InputError(f"{text[:_MAX_CHARACTERS]!r} is not a duration", hint='Write a duration such as "15m" or "2h".')
+        raise InputError(
+            f"{text[:_MAX_CHARACTERS]!r} is not a duration", hint='Write a duration such as "15m" or "2h".'
+        )
     return float(found[1]) * _SECONDS[found[2] or "s"]
 
 
