@@ -52,6 +52,7 @@ def test_a_requests_time_is_drawn_by_phase_stage_and_hop_as_the_ledger_has_it(op
     page = open_page("requests").page
     page.locator(f"button[title='{receipt}']").click()
     shown = page.locator("[data-timing]")
+    expect(shown.locator(".table")).to_have_count(2)  # `all` does not wait for the row to be fetched
     phases, token = shown.locator(".table").all()
     (one,) = timing["tries"]
     assert set(one) == set(PHASES)
