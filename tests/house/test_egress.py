@@ -20,7 +20,7 @@ def test_every_program_installs_the_guard_first_of_all() -> None:
         first = ast.unparse(mains[0].body[1]) if len(mains) == 1 else "no single main"
         if "install(Guard(" not in first:
             wrong.append(f"{module.name}: {first}")
-    assert programs == 7 and not wrong
+    assert programs == 8 and not wrong
 
 
 def test_only_programs_install_a_guard() -> None:
@@ -32,6 +32,7 @@ def test_only_programs_install_a_guard() -> None:
     assert {name: count for name, count in calls.items() if count} == {
         "mycoswarm.catalog.inspection": 1,
         "mycoswarm.cli.entry": 1,
+        "mycoswarm.hardware.bandwidth": 1,
         "mycoswarm.hardware.devices": 1,
         "mycoswarm.sandbox.runner": 1,
         "mycoswarm.sandbox.prover": 1,

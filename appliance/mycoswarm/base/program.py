@@ -18,6 +18,7 @@ ENTRY = "mycoswarm.cli.entry"
 # Only these may be named after the flag; each has a `main()` that reads `sys.argv`.
 STARTABLE = (
     "mycoswarm.catalog.inspection",
+    "mycoswarm.hardware.bandwidth",
     "mycoswarm.hardware.devices",
     "mycoswarm.sandbox.prover",
     "mycoswarm.sandbox.runner",

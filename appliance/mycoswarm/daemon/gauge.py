@@ -12,6 +12,7 @@ from typing import Any
 
 from mycoswarm.base.units import MIB
 from mycoswarm.catalog.facts import ModelFacts
+from mycoswarm.hardware.bandwidth import ask_bytes_per_s
 from mycoswarm.hardware.cgroup import read_allowance
 from mycoswarm.hardware.disk import read_disk
 from mycoswarm.hardware.gpu import Gpu
@@ -26,31 +27,12 @@ from mycoswarm.hardware.thermal import read_temperature_celsius
 from mycoswarm.wire.plan import RingPlan
 from mycoswarm.wire.report import Finished
 
-BLOCK_BYTES = 64 * MIB  # past every cache
-ROUNDS = 12
-PAUSE_S = 0.05  # between rounds: other programs take turns, and the best round is the machine's own
 MIN_GRADED_BYTES = 256 * MIB
 MIN_GRADED_STEPS = 16
 SEEN_S = 0.5  # a card is made about once a second and asks twice; NVML takes milliseconds to open
 FRESH_S = 30 * 86400.0  # machines change seldom; memory is measured again after a month
 
 log = logging.getLogger(__name__)
-
-
-def measure_bytes_per_s() -> float:
-    """Measure how fast this machine streams memory, in bytes per second: the best of a few copies, read and written.
-
-    Decoding on a CPU is bound by this. It takes about a second, most of it pauses; what real answers show later counts
-    more.
-    """
-    source, best_s = bytearray(BLOCK_BYTES), float("inf")
-    target = bytearray(BLOCK_BYTES)
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        memoryview(target)[:] = source
-        best_s = min(best_s, time.perf_counter() - began)
-        time.sleep(PAUSE_S)
-    return 2 * BLOCK_BYTES / best_s
 
 
 def graded_bytes_per_s(plan: RingPlan, facts: ModelFacts, finished: Finished) -> float | None:
@@ -95,7 +77,10 @@ class OwnMachine:
         self.machine = await asyncio.to_thread(inspect_machine, self._folder)
         now = time.time()
         if self._speed is None or now - self._speed[1] > FRESH_S:
-            self._speed = (await asyncio.to_thread(measure_bytes_per_s), now)
+            if (measured := await asyncio.to_thread(ask_bytes_per_s)) is None:
+                log.warning("how fast this machine's memory is could not be measured")
+                return
+            self._speed = measured, now
             await asyncio.to_thread(note_speed, *self._speed)
 
     def now(self) -> Machine | None:
