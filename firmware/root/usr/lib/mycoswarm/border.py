@@ -138,13 +138,7 @@ def keep_wicket(folder: Path) -> threading.Thread:
         node_uid = pwd.getpwnam(NODE).pw_uid
     except KeyError:
         node_uid = None  # root may ask, and nobody else
-    path = folder / ASK
-    path.unlink(missing_ok=True)
-    os.umask(0o117)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen(wicket.MAX_CLIENTS)
-    kept = wicket.Wicket(listener, lambda peer: wicket.may_ask(peer, node_uid, machine.OWNER))
+    kept = wicket.Wicket(wicket.listening(folder / ASK), lambda peer: wicket.may_ask(peer, node_uid, machine.OWNER))
     keeping = threading.Thread(target=kept.serve, daemon=True)
     keeping.start()
     return keeping

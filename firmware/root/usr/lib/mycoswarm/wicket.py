@@ -9,6 +9,7 @@ The elements time out in the kernel. Each opening stands in the journal.
 import contextlib
 import ipaddress
 import json
+import os
 import select
 import socket
 import struct
@@ -25,12 +26,26 @@ PURPOSES = ("endpoint", "pull", "server", "page", "search")  # what the daemon's
 HELD_S = 60.0  # longer than the daemon takes to connect; what is connected stays so
 ASK_BYTES = 4096  # 32 of the longest addresses take 1,800
 MAX_WAYS = 32  # that one asks for; no name of the daemon's leads to more
-MAX_CLIENTS = 8
+MAX_CLIENTS = 8  # that are listened to at a time
+MAX_WAITING = 64
 CLIENT_S = 2.0  # from connecting to the end of the line
 NFT_S = 5.0
 
 Way = tuple[str, int]  # an address and a TCP port
 Peer = tuple[int, int, int]  # process, user and group
+
+
+def listening(path: Path) -> socket.socket:
+    """Listen at a path, for its user and group. `umask` is the whole process's."""
+    path.unlink(missing_ok=True)
+    before = os.umask(0o117)
+    try:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(MAX_WAITING)
+    return listener
 
 
 def peer_of(sock: socket.socket) -> Peer:
@@ -76,7 +91,7 @@ def _way(host: str, port: int) -> Way:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
-        raise Trouble(f"{address} is this machine's, a link's or a group's")
+        raise Trouble("one of the addresses is this machine's, a link's or a group's")
     return str(address), port
 
 
@@ -185,7 +200,11 @@ class Wicket:
         due = [way for way in ways if self._until.get(way, 0.0) - now < self._held_s / 2]
         if not due:
             return
-        machine.run("nft", "-f", "-", limit_s=NFT_S, given=script(due, self._held_s).encode())
+        try:
+            machine.run("nft", "-f", "-", limit_s=NFT_S, given=script(due, self._held_s).encode())
+        except Trouble as exc:
+            print(exc, file=sys.stderr, flush=True)
+            raise Trouble("nft did not take it") from exc  # its words name addresses, which errors of tools do not
         self._until |= dict.fromkeys(due, now + self._held_s)
         for host, port in due:
             print(f"let through for {self._held_s:g} s, for {purpose}: {host} port {port}", flush=True)
