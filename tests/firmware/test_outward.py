@@ -2,10 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ from mycoswarm.cli.call import Call
 from mycoswarm.cli.enrol import wait_for_role
 from mycoswarm.cli.fleet import ARGV
 from networks import inside
+from pi import load
 from walls import PROGRAMS, PUBLIC, ROOT, RULES, WORLD, attempt, nft, running, walled
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
+wicket = load("wicket")
 TESTS, APPLIANCE = ROOT / "tests", ROOT / "appliance"
 SHUT = "the appliance's packet filter was not opened for it, because its service does not answer"
 ENDPOINT = """
@@ -156,6 +160,22 @@ def test_an_endpoint_is_registered_with_its_check(wall: tuple[str, str], tmp_pat
             os.killpg(service.pid, 9)
             assert service.stdout is not None
             assert f"let through for 60 s, for endpoint: {WORLD[0]} port 8080\n" in service.stdout.read()
+
+
+def test_who_asks_is_the_process_that_answers_at_the_owners_socket(wall: tuple[str, str], tmp_path: Path) -> None:
+    here, _ = wall
+    with (
+        wicket.listening(tmp_path / "ask") as listener,
+        daemon(here, tmp_path / "data", tmp_path / "ask") as call,
+        ThreadPoolExecutor() as pool,
+    ):
+        registering = pool.submit(register, call)
+        listener.settimeout(20)
+        sock, _ = listener.accept()
+        with sock, socket.socket(socket.AF_UNIX) as owner:
+            owner.connect(str(tmp_path / "data" / "owner.sock"))
+            assert wicket.peer_of(sock) == wicket.peer_of(owner) != (os.getpid(), os.getuid(), os.getgid())
+        assert SHUT in str(registering.exception(30))
 
 
 def test_a_model_is_pulled(wall: tuple[str, str], tmp_path: Path) -> None:
