@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,17 +160,18 @@ def then_waiting(*parts: bytes) -> Script:
 
 @dataclass
 class Doorkeeper:
-    """A permit that keeps what it was asked for, and what is open now."""
+    """A permit that keeps what it was asked for, and what is open now. `shut`: what it says of a packet filter."""
 
     asked: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
     is_open: bool = False
+    shut: str | None = None
 
-    @contextmanager
-    def __call__(self, purpose: str, addresses: Sequence[str], names: Sequence[str]) -> Iterator[None]:
+    @asynccontextmanager
+    async def __call__(self, purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AsyncIterator[str | None]:
         self.asked.append((purpose, tuple(addresses), tuple(names)))
         self.is_open = True
         try:
-            yield
+            yield self.shut
         finally:
             self.is_open = False
 

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def raw(odd: str = "", name: str = "raw") -> Definition:
     return Definition(server=name, command=("python", "-c", RAW.replace("{odd}", odd)))
 
 
-def opened(purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[None]:
+def opened(purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractAsyncContextManager[None]:
     """A permit where no guard is: it opens nothing."""
     return nullcontext()
 

@@ -74,15 +74,15 @@ class Hub:
 
 
 @contextmanager
-def serving(authority: Authority, data: bytes) -> Iterator[Hub]:
-    """Serve while the block runs."""
+def serving(authority: Authority, data: bytes, host: str = "127.0.0.1") -> Iterator[Hub]:
+    """Serve while the block runs. `host`: an address of this machine."""
     hub = Hub(data)
 
     class Handler(_Handler):
         held = hub
 
-    names = [*map(x509.DNSName, (*HOSTS, "localhost")), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    server = _Server(("127.0.0.1", 0), Handler)
+    names = [*map(x509.DNSName, (*HOSTS, "localhost")), x509.IPAddress(ipaddress.ip_address(host))]
+    server = _Server((host, 0), Handler)
     server.context = authority.server(*names)
     hub.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -32,7 +32,7 @@ class Keeper(Guard):
 
 def courier(keeper: Keeper, ours: tuple[str, ...] = ()) -> Courier:
     border = Border(keeper, named=())
-    return Courier(border.tool, border.place, lambda: ours)
+    return Courier(border.outward, border.place, lambda: ours)
 
 
 async def fetched(url: str, keeper: Keeper | None = None, ours: tuple[str, ...] = ()) -> Haul:
@@ -68,7 +68,7 @@ def test_a_node_that_is_known_by_name_is_not_fetched_from_by_that_name() -> None
 
 
 def test_a_machine_in_our_own_networks_is_not_fetched_from_though_its_address_is_public() -> None:
-    near = Courier(Border(Guard(), named=()).tool, lambda address: "LAN", lambda: ())
+    near = Courier(Border(Guard(), named=()).outward, lambda address: "LAN", lambda: ())
     with pytest.raises(SwarmError, match="its own networks"):
         asyncio.run(near("fetch_page", '{"url": "http://1.1.1.1/"}', ""))
 

@@ -1,6 +1,7 @@
 """Pages over real sockets: what is sent, what comes, and where nothing is ever sent."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -191,6 +192,19 @@ def test_the_guard_is_open_for_the_name_then_for_its_addresses_and_then_closed()
                 ("pages", (f"127.0.0.1:{server.port}",), ()),
             ]
         assert seen == [False] and not keeper.is_open
+
+    asyncio.run(main())
+
+
+def test_where_a_packet_filter_is_known_to_stay_closed_the_error_says_so() -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            resolve, _ = naming([f"127.0.0.1:{closed.getsockname()[1]}"])
+        for shut in (None, "the wall stands"):
+            with pytest.raises(UnreachableError) as caught:
+                means = crossing(resolve=resolve, permit=Doorkeeper(shut=shut))
+                await download(read_locator("http://page.example/"), means)
+            assert ("; the wall stands" in caught.value.message) == ("journalctl" in caught.value.hint) == bool(shut)
 
     asyncio.run(main())
 

@@ -7,44 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
-from house.tree import ROOT
-from networks import inside, lay_network, why_not
-
-RULES = ROOT / "firmware" / "nftables.conf"
-TRY = """
-import socket, sys
-for kind, host, port in (word.rsplit("/", 2) for word in sys.argv[1:]):
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET,
-                       socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as sock:
-        sock.settimeout(2)
-        try:
-            sock.connect((host, int(port)))
-            if kind == "udp":
-                sock.send(b"x")
-                sock.recv(1)
-            print("passed")
-        except OSError as exc:
-            print(type(exc).__name__)
-"""
-LISTEN = """
-import socket, sys, threading
-def answer(sock):
-    while True:
-        _, who = sock.recvfrom(9)
-        sock.sendto(b"y", who)
-for port in map(int, sys.argv[1:]):
-    tcp = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    udp.bind(("203.0.113.7", port))
-    globals()[f"kept{port}"] = tcp
-    threading.Thread(target=answer, args=(udp,), daemon=True).start()
-print("ready", flush=True)
-sys.stdin.read()
-"""
+from networks import inside
+from walls import LISTEN, RULES, attempt, nft, running, walled
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
@@ -52,36 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.root]
 @pytest.fixture
 def here() -> Iterator[str]:
     """A namespace whose default route leads to a machine that answers for the whole world."""
-    if reason := why_not() or (None if shutil.which("nft") else "nft is missing: apt install nftables"):
-        pytest.skip(reason)
-    with ExitStack() as stack:
-        here, there = lay_network(stack, 2)
-        ip(here, "route", "add", "default", "via", "10.77.0.2")
-        ip(here, "-6", "route", "add", "default", "via", "fd77::2")
-        ip(there, "addr", "add", "203.0.113.7/32", "dev", "lo")
-        ip(there, "addr", "add", "2001:db8::7/128", "dev", "lo", "nodad")
-        command = [*inside(there), sys.executable, "-c", LISTEN, "80", "443", "53", "123"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as listening:
-            assert listening.stdin is not None and listening.stdout is not None
-            try:
-                assert listening.stdout.readline() == "ready\n"
-                yield here
-            finally:
-                listening.kill()
-
-
-def ip(namespace: str, *words: str) -> None:
-    subprocess.run(["ip", "-n", namespace, *words], check=True, capture_output=True, timeout=10)
-
-
-def nft(namespace: str, *words: str) -> str:
-    command = [*inside(namespace), "nft", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
-
-
-def attempt(namespace: str, *ways: str) -> list[str]:
-    command = [*inside(namespace), sys.executable, "-c", TRY, *ways]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+    with walled() as (here, there), running(there, LISTEN, "80", "443", "53", "123"):
+        yield here
 
 
 OUTSIDE = (

@@ -42,6 +42,14 @@ def test_the_units_are_sound(tmp_path: Path) -> None:
     assert done.returncode == 0 and str(tmp_path) not in done.stderr, done.stderr
 
 
+def test_the_daemon_is_told_where_the_border_listens() -> None:
+    service = (SYSTEM / "mycoswarm-border.service").read_text().splitlines()
+    (folder,) = (line.partition("=")[2] for line in service if line.startswith("RuntimeDirectory="))
+    told = (SYSTEM / "mycoswarm.service.d" / "appliance.conf").read_text()
+    assert f"\nEnvironment=MYCOSWARM_BORDER=/run/{folder}/{load('border').ASK}\n" in told
+    assert "Group=mycoswarm" in service and "RuntimeDirectoryMode=0750" in service
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is missing: apt install shellcheck")
 def test_the_shell_files_are_sound() -> None:

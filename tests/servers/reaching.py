@@ -39,7 +39,7 @@ async def course(guard: Guard, folder: Path) -> dict[str, Any]:
             looked_up.append(host)
             return [f"127.0.0.1:{wanted}"]
 
-        passage = Passage(permit=border.endpoint, place=border.place, resolve=resolve)
+        passage = Passage(permit=border.outward("server"), place=border.place, resolve=resolve)
         lodge = Lodge(SandboxLevel("limits", None, False, (), (), "none"), folder, passage)
         definition = Definition(server="remote", url=f"http://remote.test:{port}/mcp", place="LAN")
         told: dict[str, Any] = {"before": knock(port)}

@@ -61,6 +61,9 @@ class Settings:
         "", "the model that makes vectors of documents; empty: the first that is made for that, if there is one"
     )
     hub: str = _set("https://huggingface.co", "where `models pull hf:OWNER/REPO/FILE.gguf` looks; or a mirror of it")
+    border: str = _set(
+        "", "on an appliance: the socket of the service that opens its packet filter; empty: there is none"
+    )
     log_level: str = _set("info", "debug, info, warning or error")
 
 

@@ -5,12 +5,14 @@ nodes only addresses of our own networks are opened, and those that the owner na
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 from mycoswarm.base.egress import Barred, Guard, packed
 from mycoswarm.base.errors import InputError
+from mycoswarm.daemon.barrier import Barrier, Errand
+from mycoswarm.external.target import Permit
 from mycoswarm.swarm.dial import parse_address
 from mycoswarm.swarm.place import Place, place_of
 
@@ -19,10 +21,17 @@ DRAIN_S = 1.0
 
 class Border:
     """Openings for the parts of a daemon. `named`: peer addresses ("host:port") that the owner has set. `place` says
-    where an address is."""
+    where an address is. `barrier` is the packet filter of an appliance."""
 
-    def __init__(self, guard: Guard, *, named: Sequence[str], place: Callable[[str], Place] = place_of) -> None:
-        self._guard, self.place = guard, place
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        named: Sequence[str],
+        place: Callable[[str], Place] = place_of,
+        barrier: Barrier | None = None,
+    ) -> None:
+        self._guard, self.place, self._barrier = guard, place, barrier or Barrier(None)
         self._named = frozenset(named)
         self._hosts = frozenset(packed(parse_address(text).host) for text in named) - {None}
         guard.is_on_link = lambda host: place(f"[{host}]:0") != "outside"
@@ -47,14 +56,17 @@ class Border:
         """Open the door of a coordinator that the owner's join token names, wherever it is."""
         return self._guard.permitted("enrolment", addresses=addresses)
 
-    def endpoint(self, purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[None]:
-        """Open the way to an endpoint that a rule named or that the owner registers, once it is proved where it is; or
-        to a server that the owner pulls a model from, while it is dialled."""
-        return self._guard.permitted(purpose, addresses=addresses, names=names)
+    def outward(self, errand: Errand) -> Permit:
+        """Open the way out for errands of one kind, once their addresses are judged: an endpoint that a rule named or
+        that the owner registers, an MCP server, where a model is pulled from, what a tool reaches out for. A packet
+        filter around this machine is asked for the very addresses that the guard has just opened."""
 
-    def tool(self, purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AbstractContextManager[None]:
-        """Open the way to what a tool reaches out for, once its addresses are judged."""
-        return self._guard.permitted(purpose, addresses=addresses, names=names)
+        @asynccontextmanager
+        async def permit(purpose: str, addresses: Sequence[str], names: Sequence[str]) -> AsyncIterator[str | None]:
+            with self._guard.permitted(purpose, addresses=addresses, names=names):
+                yield await self._barrier.ask(errand, addresses)
+
+        return permit
 
     def shown(self) -> dict[str, Any]:
         """What is open now beyond this machine, by purpose."""

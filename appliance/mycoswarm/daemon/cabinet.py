@@ -178,7 +178,7 @@ class Cabinet:
 
     def _passage(self) -> Passage:
         limits = Limits(whole_s=self._home.settings.request_s)
-        return Passage(permit=self._border.endpoint, limits=limits, place=self._border.place)
+        return Passage(permit=self._border.outward("endpoint"), limits=limits, place=self._border.place)
 
 
 def rehearsal_of(around: Surroundings) -> Rehearsal:

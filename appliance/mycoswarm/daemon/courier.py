@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from mycoswarm.base.egress import packed
 from mycoswarm.base.errors import InputError
 from mycoswarm.base.url import Site
+from mycoswarm.daemon.barrier import Errand
 from mycoswarm.external.download import Crossing, Reserve, download
 from mycoswarm.external.frontier import is_public
 from mycoswarm.external.locator import read_locator
@@ -28,9 +29,10 @@ MAX_KIND = 1000  # characters of a Content-Type; real ones have forty
 
 @dataclass(frozen=True, slots=True)
 class Courier:
-    """`permit` opens the egress guard, `place` says where an address is, `ours` are addresses of the swarm's nodes."""
+    """`outward` opens the egress guard for searches or pages, `place` says where an address is, `ours` are addresses
+    of the swarm's nodes."""
 
-    permit: Permit
+    outward: Callable[[Errand], Permit]
     place: Callable[[str], Place]
     ours: Callable[[], Iterable[str]]
 
@@ -48,7 +50,7 @@ class Courier:
             site = _question(means, given["query"])
             crossing = Crossing(
                 purpose="the search server",
-                permit=self.permit,
+                permit=self.outward("search"),
                 judge=lambda host, address: None,
                 reserve=Reserve(redirects=0),
                 called="the search server",
@@ -60,7 +62,7 @@ class Courier:
             def judge(host: str, address: str) -> str | None:
                 return self._fault(host, address, hosts)
 
-            crossing = Crossing(purpose="pages for tools", permit=self.permit, judge=judge)
+            crossing = Crossing(purpose="pages for tools", permit=self.outward("page"), judge=judge)
         found = await download(site, crossing)
         return Haul(found.address, found.status, found.kind[:MAX_KIND], found.body, found.is_cut)
 

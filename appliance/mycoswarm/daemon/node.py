@@ -148,7 +148,7 @@ class Node:
             cut=self._cut,
             open_enrolment=self._border.enrolment,
             open_adoption=self._border.adoption,
-            passage=Passage(permit=self._border.endpoint, limits=LIMITS, place=self._border.place),
+            passage=Passage(permit=self._border.outward("pull"), limits=LIMITS, place=self._border.place),
             note=self._notary.note,
         )
         self._steward = await enter(Steward(parts, door_hosts=self._site.hosts, door_port=self._site.door_port()))

@@ -9,10 +9,12 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from mycoswarm.base.egress import Guard
 from mycoswarm.base.footprint import give_back
 from mycoswarm.base.settings import Settings
+from mycoswarm.daemon.barrier import Barrier
 from mycoswarm.daemon.border import Border
 from mycoswarm.daemon.home import Home, open_home
 from mycoswarm.daemon.node import Node
@@ -32,7 +34,9 @@ def serve(settings: Settings, ready: Callable[[Node], None], guard: Guard, *, wi
     configure_log(settings.log_level)
     with open_home(settings) as home:
         give_back()
-        border = Border(guard, named=settings.peers, place=partial(place_of, named=settings.lan))
+        barrier = Barrier(Path(settings.border) if settings.border else None)
+        place = partial(place_of, named=settings.lan)
+        border = Border(guard, named=settings.peers, place=place, barrier=barrier)
         asyncio.run(_serve(home, ready, border, with_stdin=with_stdin))
 
 

@@ -53,7 +53,7 @@ class Workroom:
     ) -> None:
         """`members`: where nodes of the swarm may answer, "host:port". `status`: what the node says of itself."""
         self._home, self._standing, self._notary, self._border = home, standing, notary, border
-        self._hostel = Hostel(Passage(permit=border.endpoint, place=border.place))
+        self._hostel = Hostel(Passage(permit=border.outward("server"), place=border.place))
         self.workshop = Workshop(
             WorkshopServices(
                 node_id=home.identity.node_id,
@@ -62,7 +62,7 @@ class Workroom:
                 is_signed=lambda sealed: standing.is_signed(sealed.body, sealed.signature),
                 record=notary.record_tool,
                 refuse=notary.refuse,
-                reach=Courier(border.tool, border.place, members),
+                reach=Courier(border.outward, border.place, members),
                 servers=self._hostel,
             )
         )

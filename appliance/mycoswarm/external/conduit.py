@@ -20,7 +20,7 @@ import h11
 from mycoswarm.base.errors import EgressError, EndpointError, UnreachableError
 from mycoswarm.base.url import Site
 from mycoswarm.external.complaint import broken_off, garbled
-from mycoswarm.external.target import Limits, Passage, Target
+from mycoswarm.external.target import SHUT_HINT, Limits, Passage, Target
 from mycoswarm.external.whereabouts import Spot
 from mycoswarm.swarm.dial import parse_address
 
@@ -54,7 +54,7 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
     tried = []
     clock = asyncio.get_running_loop().time
     deadline_s = clock() + passage.limits.connect_s * MAX_WAITS
-    with passage.permit(target.words, [spot.address for spot in spots], ()):
+    async with passage.permit(target.words, [spot.address for spot in spots], ()) as shut:
         for spot in spots:
             wait_s = min(passage.limits.connect_s, deadline_s - clock())
             if wait_s <= 0:
@@ -80,8 +80,8 @@ async def connect(target: Target, site: Site, spots: Sequence[Spot], passage: Pa
             else:
                 return Conduit(target, site, spot, reader=reader, writer=writer, limits=passage.limits)
     raise UnreachableError(
-        f"{target.words} does not answer ({'; '.join(tried)})",
-        hint=f"Check the {target.kind}'s URL, and that its machine is on.",
+        f"{target.words} does not answer ({'; '.join(tried)})" + (f"; {shut}" if shut else ""),
+        hint=f"Check the {target.kind}'s URL, and that its machine is on." if shut is None else SHUT_HINT,
         code=f"{target.stem}_unreachable",
     )
 

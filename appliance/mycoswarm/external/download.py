@@ -19,7 +19,7 @@ from mycoswarm.base.errors import EgressError, EndpointError, InputError, Unreac
 from mycoswarm.base.url import Site
 from mycoswarm.external.conduit import open_at
 from mycoswarm.external.locator import led_on, worded
-from mycoswarm.external.target import Permit, Resolve
+from mycoswarm.external.target import SHUT_HINT, Permit, Resolve
 from mycoswarm.external.whereabouts import system_addresses
 from mycoswarm.swarm.dial import MAX_ADDRESSES, parse_address
 
@@ -120,7 +120,7 @@ async def _judged(site: Site, crossing: Crossing) -> list[str]:
     """The addresses of a host, all of them judged: one that is refused bars the host."""
     called, resolve = crossing.name(site), crossing.resolve or system_addresses
     try:
-        with crossing.permit(crossing.purpose, (), (site.host,)):
+        async with crossing.permit(crossing.purpose, (), (site.host,)):
             async with asyncio.timeout(crossing.reserve.resolve_s):
                 found = await resolve(site.host, site.port)
         addresses = [str(parse_address(text)) for text in dict.fromkeys(found)][:MAX_ADDRESSES]
@@ -149,7 +149,7 @@ async def _connect(site: Site, addresses: Sequence[str], crossing: Crossing) -> 
     called, trust, tried = crossing.name(site), None, "nobody answers"
     if site.scheme == "https":
         trust = crossing.trust or await asyncio.to_thread(ssl.create_default_context)
-    with crossing.permit(crossing.purpose, addresses, ()):
+    async with crossing.permit(crossing.purpose, addresses, ()) as shut:
         for address in addresses:
             try:
                 async with asyncio.timeout(crossing.reserve.connect_s):
@@ -171,7 +171,7 @@ async def _connect(site: Site, addresses: Sequence[str], crossing: Crossing) -> 
                 # Not the error's own words: asyncio's name the address, and that of a search server is its owner's.
                 number = exc.errno if isinstance(exc, OSError) else None
                 tried = os.strerror(number).lower() if number else "no connection"
-    raise _lost(called, tried)
+    raise _lost(called, tried) if shut is None else _lost(called, f"{tried}; {shut}", SHUT_HINT)
 
 
 class _Line:
@@ -245,5 +245,5 @@ def _header(head: h11.Response, name: bytes) -> str:
     return next((value.decode("utf-8", "replace") for each, value in head.headers if each == name), "")
 
 
-def _lost(called: str, why: str) -> UnreachableError:
-    return UnreachableError(f"{called} cannot be reached: {why}", hint="Check the address.", code="page_unreachable")
+def _lost(called: str, why: str, hint: str = "Check the address.") -> UnreachableError:
+    return UnreachableError(f"{called} cannot be reached: {why}", hint=hint, code="page_unreachable")

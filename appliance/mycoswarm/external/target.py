@@ -3,7 +3,7 @@
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
 from mycoswarm.base.errors import InputError
@@ -14,7 +14,9 @@ _VISIBLE = re.compile(r"[!-~]+")
 
 # Lets through look-ups of these names and connections to these addresses ("host:port") while its block runs. The first
 # argument says what for. It must hold for the whole process: the system's resolver runs in a thread of its own.
-Permit = Callable[[str, Sequence[str], Sequence[str]], AbstractContextManager[object]]
+# Entering gives words where a packet filter around us is known to stay closed; errors of connecting add them.
+Permit = Callable[[str, Sequence[str], Sequence[str]], AbstractAsyncContextManager[str | None]]
+SHUT_HINT = "Look at the appliance's log: `journalctl -u mycoswarm-border`."
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]  # host and port to addresses, "host:port" in numbers
 
 

@@ -59,7 +59,7 @@ async def system_addresses(host: str, port: int) -> Sequence[str]:
 async def _look_up(target: Target, site: Site, passage: Passage) -> list[str]:
     resolve = passage.resolve or system_addresses
     try:
-        with passage.permit(f"look-up of {target.words}", (), (site.host,)):
+        async with passage.permit(f"look-up of {target.words}", (), (site.host,)):
             async with asyncio.timeout(passage.limits.resolve_s):
                 found = await resolve(site.host, site.port)
         addresses = [str(parse_address(text)) for text in dict.fromkeys(found)][:MAX_ADDRESSES]

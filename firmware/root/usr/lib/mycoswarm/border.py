@@ -1,31 +1,37 @@
 """Fills the sets of the packet filter: the networks this machine is in, its DNS servers, and what rules name.
 
 It runs as root and believes nothing that it is told: an endpoint that the daemon names is a URL of which host and port
-are taken, and what comes of it is IP addresses and nothing else. Whatever cannot be read opens nothing.
+are taken, and what comes of it is IP addresses and nothing else. Whatever cannot be read opens nothing. Beside that it
+keeps the wicket, in a thread of its own: a slow name server here makes nobody wait there.
 """
 
 import contextlib
 import ipaddress
 import json
 import os
+import pwd
 import select
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import machine
+import wicket
 from machine import Trouble
 
 RESOLVERS = Path("/run/systemd/resolve/resolv.conf")
+ASK = "ask"  # the wicket's socket, in the folder that systemd makes for this service
+NODE = "mycoswarm"
 PAUSE_S = 15.0
 MAX_NETWORKS = 32
 MAX_ENDPOINTS = 64
 MAX_ADDRESSES = 256
-SETS = ("lan4", "lan6", "resolvers4", "resolvers6", "allowed4", "allowed6")
+SETS = ("lan4", "lan6", "resolvers4", "resolvers6", "allowed4", "allowed6")  # the wicket's are not among them
 
 Way = tuple[str, int]  # an address and a TCP port
 
@@ -91,7 +97,7 @@ def looked_up(ways: Iterable[Way]) -> list[Way]:
 
 
 def script(own: Iterable[str], servers: Iterable[str], allowed: Iterable[Way]) -> str:
-    """What nft is given: all sets emptied and filled anew, in one transaction. Pure."""
+    """What nft is given: these sets emptied and filled anew, in one transaction. Pure."""
     elements: dict[str, list[str]] = {name: [] for name in SETS}
     for text in own:
         network = ipaddress.ip_network(text)
@@ -126,12 +132,25 @@ def now() -> str:
     return script(networks(listed), servers, looked_up(places(told)))
 
 
+def keep_wicket(folder: Path) -> threading.Thread:
+    """Listen in that folder for what the node asks for. The unit's group is the node's, so its daemon can connect."""
+    try:
+        node_uid = pwd.getpwnam(NODE).pw_uid
+    except KeyError:
+        node_uid = None  # root may ask, and nobody else
+    kept = wicket.Wicket(wicket.listening(folder / ASK), lambda peer: wicket.may_ask(peer, node_uid, machine.OWNER))
+    keeping = threading.Thread(target=kept.serve, daemon=True)
+    keeping.start()
+    return keeping
+
+
 def main() -> None:
     """Fill, and fill anew when an address changes, and every few seconds for what rules and name servers say."""
+    keeping = keep_wicket(Path(os.environ["RUNTIME_DIRECTORY"]))
     with subprocess.Popen(["ip", "-o", "monitor", "address"], stdout=subprocess.PIPE) as watching:
         assert watching.stdout is not None
         before = ""
-        while True:
+        while keeping.is_alive():  # systemd starts this anew when it ends
             try:
                 wanted = now()
                 if wanted != before:
@@ -142,6 +161,8 @@ def main() -> None:
                 print(exc, file=sys.stderr, flush=True)
             if select.select([watching.stdout], [], [], PAUSE_S)[0] and not os.read(watching.stdout.fileno(), 65536):
                 sys.exit("`ip monitor` ended")
+        watching.kill()
+    sys.exit("the wicket is not kept any more")
 
 
 if __name__ == "__main__":
