@@ -17,7 +17,8 @@ from target import Target
 from bench import ROOT, BuildError, digest, run, run_quietly, say
 
 SUITE = "bookworm"
-PACKAGES = ("python3", "libpython3.11-dev", "libexpat1-dev", "zlib1g-dev")
+# The last is what a library for Vulkan is linked to; it stays outside of what is packed.
+PACKAGES = ("python3", "libpython3.11-dev", "libexpat1-dev", "zlib1g-dev", "libvulkan1")
 NEEDED = {
     "mmdebstrap": "mmdebstrap",
     "unshare": "util-linux",

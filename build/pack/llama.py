@@ -34,11 +34,10 @@ FLAGS = (
     "-DCMAKE_C_COMPILER_LAUNCHER=ccache",
     "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache",
 )
-# gcc 12 drops most of AMX's tile configuration, and the first matrix product then ends the process. Without this one
-# such a processor takes the variant for Zen 4, which has all but AMX.
-LEFT_OUT = ("libggml-cpu-sapphirerapids.so",)
-# gcc 12 does not know SME, which these two are for; such a processor takes the variant for armv8.6 with SVE2.
-UNKNOWN = re.compile(r"^ *ggml_add_cpu_backend_variant\(armv9\.2_\d .*\n", re.MULTILINE)
+# Variants that gcc 12 is not up to. Of AMX it drops most of the tile configuration, and the first matrix product then
+# ends the process: such a processor takes the variant for Zen 4, which has all but AMX. SME it does not know: such a
+# processor takes the variant for armv8.6 with SVE2.
+BEYOND = re.compile(r"^ *ggml_add_cpu_backend_variant\((?:sapphirerapids|armv9\.2_\d) .*\n", re.MULTILINE)
 LEAST = {"x86_64": "libggml-cpu-x64.so", "aarch64": "libggml-cpu-armv8.0_1.so"}
 
 
@@ -82,12 +81,14 @@ def _unpack() -> None:
         next(fresh.iterdir()).rename(SOURCE)
     listed = SOURCE / "vendor" / "llama.cpp" / "ggml" / "src" / "CMakeLists.txt"
     text = listed.read_text("utf-8")
-    if UNKNOWN.search(text):
-        listed.write_text(UNKNOWN.sub("", text), "utf-8")
+    if BEYOND.search(text):
+        listed.write_text(BEYOND.sub("", text), "utf-8")
 
 
 def _compile(target: Target, build: Path, shaders: Shaders | None) -> None:
     source = SOURCE / "vendor" / "llama.cpp"
+    for old in (build / "bin").glob("*.so"):  # an earlier build may have made other variants
+        old.unlink()
     # Asserts name their file: the same name wherever this is built.
     paths = f"-ffile-prefix-map={source}=llama.cpp"
     flags = [*FLAGS, f"-DCMAKE_C_FLAGS={paths}", f"-DCMAKE_CXX_FLAGS={paths}"]
@@ -111,7 +112,7 @@ def _collect(target: Target, home: Path, with_vulkan: bool) -> None:
     shutil.rmtree(libraries, ignore_errors=True)
     libraries.mkdir(parents=True)
     for path in sorted((home / "build" / "bin").glob("*.so")):
-        if path.name in LEFT_OUT or (path.name == "libggml-vulkan.so" and not with_vulkan):
+        if path.name == "libggml-vulkan.so" and not with_vulkan:
             continue
         strip = [target.tool("strip"), "--strip-unneeded", "-o", libraries / path.name, path]
         subprocess.run(strip, check=True, timeout=120)

@@ -13,6 +13,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from target import Target
+
 from bench import CACHE, BuildError, run, warn
 
 FOLDER = CACHE / "vulkan"
@@ -39,7 +41,7 @@ class Shaders:
     version: str
 
 
-def find_shaders() -> Shaders | None:
+def find_shaders(target: Target) -> Shaders | None:
     """The tools, fetched the first time; None, with a word, where that cannot be."""
     root = FOLDER / "root"
     library = root / "usr" / "lib" / f"{platform.machine()}-linux-gnu"
@@ -54,10 +56,11 @@ def find_shaders() -> Shaders | None:
         glslc.write_text(f'#!/bin/sh\nexec "{loader}" --library-path "{library}" "{root}/usr/bin/glslc" "$@"\n')
         glslc.chmod(0o755)
     version = subprocess.run([glslc, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
+    linked = target.root / "usr" / "lib" / f"{target.machine}-linux-gnu" if target.prefix else library
     flags = (
         f"-DVulkan_GLSLC_EXECUTABLE={glslc}",
         f"-DVulkan_INCLUDE_DIR={root}/usr/include",
-        f"-DVulkan_LIBRARY={library}/libvulkan.so.1",
+        f"-DVulkan_LIBRARY={linked}/libvulkan.so.1",
         f"-DSPIRV-Headers_DIR={root}/usr/share/cmake/SPIRV-Headers",
     )
     return Shaders(flags, version)
