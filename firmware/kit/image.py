@@ -139,6 +139,7 @@ def furnish(tree: Path, program: Path) -> None:
     (tree / "etc" / "systemd" / "system" / "mycoswarm.service").write_text(unit(installed))
     put_in(tree / "boot" / "slot" / "initrd.img", STEP, (FIRMWARE / "initramfs" / STEP).read_bytes(), 0o755)
     about = f"kind={NAME}\nversion={version()}\ncommit={commit()}\n"
+    (tree / "etc" / "mycoswarm").mkdir(exist_ok=True)
     (tree / "etc" / "mycoswarm" / "image").write_text(about)
     (tree / "boot" / "slot" / "cmdline.txt").write_text(
         (FIRMWARE / "boot" / "cmdline.txt").read_text().replace("@DISK@", DISK)
