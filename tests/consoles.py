@@ -1,4 +1,4 @@
-"""The real console app behind a real uvicorn on 127.0.0.1, over scripted rings; and openai's own clients for it."""
+"""The real console app behind the real listener on 127.0.0.1, over scripted rings; and openai's own clients for it."""
 
 import asyncio
 import socket
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import openai
-import uvicorn
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -17,10 +16,11 @@ from mycoswarm.api.completion import USUAL_WAITS, Completions, Waits
 from mycoswarm.api.console import ConsoleServices, console_app, socket_app
 from mycoswarm.api.embedding import Embeddings
 from mycoswarm.api.gate import Doorway
+from mycoswarm.api.listener import Listener
 from mycoswarm.api.session import Porch
 from mycoswarm.base.errors import StorageError
 from mycoswarm.store.apikey import Key
-from rings import FACTS, Bench, FakeRing, until
+from rings import FACTS, Bench, FakeRing
 
 KEY = "msk-right"
 OWNER_KEY = "msk-owner"
@@ -125,14 +125,5 @@ async def console(
             app = socket_app(services, [Route("/v1/owner", owner), *more])
         else:
             app = console_app(services, owner_routes, more)
-        config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
-        config.timeout_graceful_shutdown = 2
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            await until(lambda: server.started or serving.done())
+        async with Listener(app, [listener]):
             yield made
-        finally:
-            server.should_exit = True
-            await serving
-            listener.close()

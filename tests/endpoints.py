@@ -6,7 +6,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -19,7 +19,8 @@ from mycoswarm.wire.request import Prompt, Sampling
 
 KEY = "sk-of.the+owner"
 ASK = Prompt(messages=({"role": "user", "content": "the private question"},))
-SHORT = Limits(resolve_s=0.1, connect_s=1.0, head_s=0.1, silence_s=0.1, tail_s=0.1, whole_s=5.0)
+SHORT = Limits(resolve_s=0.1, connect_s=1.0, head_s=5.0, silence_s=0.1, tail_s=0.1, whole_s=5.0)
+HURRIED = replace(SHORT, head_s=0.1)  # for silences alone: on a busy machine a server's first word takes longer
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
 Script = Callable[["Asked", asyncio.StreamWriter], Awaitable[None]]

@@ -13,7 +13,9 @@ import pytest
 
 from endpoints import (
     ASK,
+    HURRIED,
     KEY,
+    SHORT,
     STREAM_HEAD,
     Asked,
     Script,
@@ -74,7 +76,7 @@ SOUND = b'{"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}'
     ],
 )
 def test_each_misbehaviour_is_a_typed_error(script: Script, code: str) -> None:
-    error = refused(script)
+    error = refused(script, limits=HURRIED if code == "endpoint_silent" else SHORT)
     assert isinstance(error, EndpointError) and error.code == code and "rack" in error.message
 
 
