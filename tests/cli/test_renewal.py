@@ -62,10 +62,16 @@ class Machine:
         return file, signature
 
     def renew(
-        self, content: bytes, *, signer: Signer | None = None, older: bool = False, service: bool = False
+        self,
+        content: bytes,
+        *,
+        signer: Signer | None = None,
+        older: bool = False,
+        service: bool = False,
+        within_s: float = 20.0,
     ) -> None:
         file, signature = self.offer(content, signer=signer)
-        running = Running(self.data, self.restart, 20.0) if service else None
+        running = Running(self.data, self.restart, within_s) if service else None
         renew(self.program, file, signature, read_public_key(self.signer.public), older=older, running=running)
 
     def restart(self) -> None:
@@ -148,7 +154,7 @@ def test_a_daemon_is_started_anew_with_the_new_version(machine: Machine) -> None
 def test_a_version_that_does_not_answer_in_its_place_is_taken_back(machine: Machine) -> None:
     machine.restart()
     with pytest.raises(SwarmError, match="taken back") as caught:
-        machine.renew(text("1.1", DIES_AT_HOME), service=True)
+        machine.renew(text("1.1", DIES_AT_HOME), service=True, within_s=8.0)  # the whole of it is waited for
     assert caught.value.code == "update_taken_back" and "and answers" in caught.value.message
     assert machine.program.read_bytes() == text("1.0") and Call(machine.data).is_alive()
 

@@ -16,7 +16,7 @@ from mycoswarm.cli.talk import Reply, stream_chat
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 20
+ROUNDS, HOUSEHOLDS = 20, 2
 AT_ONCE = 200  # edits and requests under way in one round
 HANDS = 24
 
@@ -132,14 +132,22 @@ def pull(member: Member, household: Household, round_number: int) -> None:
     assert any(name for name in household.unsure), "the plug was pulled too late to disturb anything"
 
 
-def test_twenty_pulled_plugs_lose_no_acknowledged_edit_and_the_ledger_verifies() -> None:
-    household = Household(seed=7)
+def outlive(seed: int, rounds: int) -> Household:
+    """Pull the plug of one coordinator again and again, and look each time it is back."""
+    household = Household(seed)
     with Fleet(workers=0) as fleet:
         fleet.wait_ready()
-        for round_number in range(ROUNDS):
+        for round_number in range(rounds):
             pull(fleet.coordinator, household, round_number)
             member = fleet.restart(fleet.coordinator)
             fleet.wait_ready()
             household.look(member.call)
             verified(member.call)
-    assert household.acknowledged > ROUNDS * 5
+    return household
+
+
+def test_twenty_pulled_plugs_lose_no_acknowledged_edit_and_the_ledger_verifies() -> None:
+    with ThreadPoolExecutor(HOUSEHOLDS) as pool:  # at the same time: most of a round is waiting for a daemon's start
+        ends = [pool.submit(outlive, 7 + number, ROUNDS // HOUSEHOLDS) for number in range(HOUSEHOLDS)]
+        for one in ends:
+            assert one.result().acknowledged > ROUNDS // HOUSEHOLDS * 5

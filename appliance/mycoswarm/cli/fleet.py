@@ -134,6 +134,7 @@ class Fleet:
         for worker in self.workers:
             token = first.call.ask("POST", "/api/token", {"lifetime_s": 300, "uses": 1})["token"]
             worker.call.ask("POST", "/api/join", {"token": token})
+        for worker in self.workers:  # they take up their roles at the same time
             wait_for_role(worker.call, "worker")
         self.wait_ready()
 
