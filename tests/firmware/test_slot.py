@@ -114,3 +114,11 @@ def test_one_program_at_a_time_has_the_boot_partition(tmp_path: Path) -> None:
         raise AssertionError
     with machine.alone(lock, 0.0, "taken"):
         assert lock.exists()
+
+
+def test_the_image_is_tried_with_the_times_and_counts_of_the_appliance() -> None:
+    changeover = load("changeover", "kit")
+    assert (changeover.TRIAL_S, changeover.STARTS) == (slot.HEALTHY_S, slot.MOST_STARTS)
+    step = (FIRMWARE / "initramfs" / "scripts" / "init-bottom" / "mycoswarm").read_text()
+    assert f'[ "$starts" -gt {slot.MOST_STARTS} ] || exit 0' in step
+    assert 'say "slot $slot is on trial, start $starts"' in step
