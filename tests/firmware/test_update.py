@@ -132,7 +132,10 @@ def test_a_slots_folder_is_made_anew_with_its_own_command_line(tmp_path: Path) -
     source, folder = made(tmp_path), tmp_path / "b"
     folder.mkdir()
     (folder / "old.dtb").write_bytes(b"old")
+    (tmp_path / "FSCK0000.REC").write_bytes(b"lost")
+    (tmp_path / "config.txt").write_bytes(b"stays")
     update.carry(source, folder)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["b", "config.txt", "slot"]
     assert sorted(each.name for each in folder.iterdir()) == ["cmdline.txt", "vmlinuz"]
     line = (folder / "cmdline.txt").read_text()
     assert slot.running(line) == "b" and "root=PARTUUID=4d59434f-03 " in line and "@" not in line

@@ -1,8 +1,9 @@
 """Another version into the slot that does not run: a file that its owner has signed. Nothing is fetched.
 
 While that slot is written over, config.txt names the running one and there is no trial, so that a pulled plug ends an
-update and nothing else. What it leaves behind is cleared away: the copy on /data at the next start (tmpfiles.d), lost
-clusters of the boot partition by fsck before it is mounted (fstab). What comes after is slot.py's.
+update and nothing else. What it leaves behind is cleared away: the copy on /data at the next start (tmpfiles.d); lost
+clusters of the boot partition become files by fsck before it is mounted (fstab), and are removed by the next update.
+What comes after an update is slot.py's.
 """
 
 import contextlib
@@ -191,6 +192,9 @@ def carry(source: Path, folder: Path) -> None:
     Raises:
         Trouble: there is no room, or something came out otherwise.
     """
+    for rest in folder.parent.iterdir():  # what fsck has saved of an update whose plug was pulled
+        if re.fullmatch(r"fsck[0-9]{4}\.rec", rest.name, re.IGNORECASE):
+            rest.unlink()
     files = sorted(each for each in source.iterdir() if each.is_file())
     needed = sum(each.stat().st_size for each in files)
     old = sum(each.stat().st_size for each in folder.iterdir()) if folder.is_dir() else 0
