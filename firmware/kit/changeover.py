@@ -163,8 +163,8 @@ class Changeover:
             raise Fault(f"something of the update is left: {done.stdout}")
 
     def _result(self, wanted: str) -> str | None:
-        match = re.search(r"^! (.*)$", self.card.setup_text(), re.MULTILINE)
-        return match[1].strip() if match and re.search(wanted, match[1]) else None
+        notes = re.findall(r"^! (.*)$", self.card.setup_text(), re.MULTILINE)
+        return next((note.strip() for note in notes if re.search(wanted, note)), None)
 
     def _holds(self, good: Path, slot: str) -> None:
         self._put_in_and_restart(good)
