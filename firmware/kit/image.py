@@ -140,6 +140,7 @@ def furnish(tree: Path, program: Path) -> None:
     put_in(tree / "boot" / "slot" / "initrd.img", STEP, step, 0o755)
     (tree / "etc" / "initramfs-tools" / STEP).write_bytes(step)
     about = f"kind={NAME}\nversion={version()}\ncommit={commit()}\n"
+    (tree / "etc" / "mycoswarm").mkdir(exist_ok=True)
     (tree / "etc" / "mycoswarm" / "image").write_text(about)
     (tree / "boot" / "slot" / "cmdline.txt").write_text(
         (FIRMWARE / "boot" / "cmdline.txt").read_text().replace("@DISK@", DISK)
