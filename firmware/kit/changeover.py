@@ -52,8 +52,8 @@ class Changeover:
             self._holds(good, "b")
             self._does_not_answer(bad)
             self._does_not_get_there(bad)
-            self._broken_off(good, r"writing slot", "its system is written", 8.0)
-            self._broken_off(good, r"writing the kernel", "its kernel is written", 1.5)
+            self._broken_off(good, r"writing slot", "its system is written", 3.0)
+            self._broken_off(good, r"writing the kernel", "its kernel is written", 1.0)
             self._holds(good, "a")
 
     def _systems(self) -> tuple[Path, Path]:
@@ -128,7 +128,7 @@ class Changeover:
         done = self.card.inside(f"mycoswarm-update /data/{system.name}", UPDATE_S)
         if done.returncode != 1 or "refused: not signed with the key that you trust" not in done.stderr:
             raise Fault(f"an update {how} was not refused: {done.returncode} {done.stdout}{done.stderr}")
-        self.diary.say(f"{how}: {done.stderr.strip()[:200]}")
+        self.diary.say(f"{how}: {done.stderr.strip()}")
         if chosen_slot(self.card.path) != "a":
             raise Fault("the other slot starts next all the same")
 
