@@ -43,19 +43,7 @@ def main() -> None:
         furnish(tree, program)
     with timed("system.squashfs"):
         system = OUT / f"{NAME}.system"
-        system.unlink(missing_ok=True)
-        words = [
-            "-comp",
-            "zstd",
-            "-Xcompression-level",
-            "12",
-            "-noappend",
-            "-no-progress",
-            "-quiet",
-            "-xattrs",
-            "-wildcards",
-        ]
-        run("mksquashfs", str(tree), str(system), *words, "-e", "dev/*")
+        pack(tree, system)
     if system.stat().st_size > SLOT_MB << 20:
         raise Stop(f"the system has {megabytes(system)} and a slot only {SLOT_MB} MiB")
     with timed("the card"):
@@ -81,17 +69,28 @@ def executable(folder: Path) -> Path:
     raise Stop(f"{folder} holds no mycoswarm-node: `build/binary --target linux-aarch64` makes it (build/README.md)")
 
 
+def pack(tree: Path, system: Path, level: int = 12) -> None:
+    """A root folder as a system, without the kernel's devices."""
+    system.unlink(missing_ok=True)
+    words = ["-comp", "zstd", "-Xcompression-level", str(level), "-noappend", "-no-progress", "-quiet", "-xattrs"]
+    run("mksquashfs", str(tree), str(system), *words, "-wildcards", "-e", "dev/*")
+
+
+def recipe(base: Path, firmware: Path, kit: Path) -> str:
+    """What `settle` makes depends on; of a step that `furnish` puts in afterwards, only that there is one."""
+    told = hashlib.sha256(base.name.encode())
+    for file in (firmware / "modules.txt", kit / "trim.py", kit / "settle"):
+        told.update(file.read_bytes())
+    initramfs = firmware / "initramfs"
+    for file in sorted(each for each in initramfs.rglob("*") if each.is_file()):
+        name = str(file.relative_to(initramfs))
+        told.update(name.encode() + b"\0" + (b"" if name == STEP else file.read_bytes()))
+    return told.hexdigest()[:12]
+
+
 def settle(base: Path) -> Path:
     """Debian's part as a folder, with fewer modules and one initramfs; kept for as long as its recipe stays."""
-    told = hashlib.sha256(base.name.encode())
-    for file in (
-        FIRMWARE / "modules.txt",
-        KIT / "trim.py",
-        KIT / "settle",
-        *sorted((FIRMWARE / "initramfs").rglob("*")),
-    ):
-        told.update(file.read_bytes() if file.is_file() else b"")
-    folder = CACHE / f"settled-{told.hexdigest()[:12]}"
+    folder = CACHE / f"settled-{recipe(base, FIRMWARE, KIT)}"
     if folder.exists():
         print(f"kernel and initramfs: {folder.name} is there")
         return folder
@@ -137,7 +136,9 @@ def furnish(tree: Path, program: Path) -> None:
     run("chmod", "-R", "u=rwX,go=rX", str(tree / "opt"), str(tree / "usr/lib/mycoswarm"), str(tree / "etc/systemd"))
     (tree / "usr" / "bin" / "mycoswarm-node").symlink_to(installed)
     (tree / "etc" / "systemd" / "system" / "mycoswarm.service").write_text(unit(installed))
-    put_in(tree / "boot" / "slot" / "initrd.img", STEP, (FIRMWARE / "initramfs" / STEP).read_bytes(), 0o755)
+    step = (FIRMWARE / "initramfs" / STEP).read_bytes()
+    put_in(tree / "boot" / "slot" / "initrd.img", STEP, step, 0o755)
+    (tree / "etc" / "initramfs-tools" / STEP).write_bytes(step)
     about = f"kind={NAME}\nversion={version()}\ncommit={commit()}\n"
     (tree / "etc" / "mycoswarm").mkdir(exist_ok=True)
     (tree / "etc" / "mycoswarm" / "image").write_text(about)

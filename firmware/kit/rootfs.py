@@ -29,11 +29,7 @@ def sources() -> list[str]:
         capture_output=True,
         text=True,
     ).stdout
-    own = _codename()
-    found = {codename: uri for uri, _, codename in (line.partition(" ") for line in shown.splitlines())}
-    main, security = found.get(own), found.get(f"{own}-security")
-    if main is None or security is None:
-        raise Stop(f"apt on this machine names no mirror for {own} and {own}-security: an image needs Debian's mirrors")
+    main, security = mirrors(shown, _codename())
     parts = "main non-free-firmware"
     return [
         f"deb {main} {SUITE} {parts}",
@@ -41,6 +37,24 @@ def sources() -> list[str]:
         f"deb {security} {SUITE}-security {parts}",
         f"deb {main} {SUITE}-backports {parts}",
     ]
+
+
+def mirrors(shown: str, own: str) -> tuple[str, str]:
+    """Debian's mirror and the one of its security updates, of what apt lists for a suite. Pure.
+
+    Raises:
+        Stop: it lists none.
+    """
+    if not shown.strip():  # apt lists only what it has fetched
+        raise Stop("apt's lists are empty on this machine: run `apt-get update` first")
+    found = {codename: uri for uri, _, codename in (line.partition(" ") for line in shown.splitlines())}
+    main, security = found.get(own), found.get(f"{own}-security")
+    if main is None or security is None:
+        raise Stop(
+            f"apt on this machine names no mirror for {own} and {own}-security, and an image needs Debian's mirrors. "
+            "Where they are named, `apt-get update` has to run first"
+        )
+    return main, security
 
 
 def packages() -> list[str]:

@@ -1,9 +1,9 @@
-"""The image from its first start to a plug that is pulled twenty times: firmware/boot-test."""
+"""The built image in an emulated machine: firmware/boot-test. Here: its part with twenty plugs pulled in mid-write."""
 
 import argparse
 import json
+import os
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -14,16 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
-from board import Board, Fault, data_folder, free_port, give, take
+from board import Board, Fault, data_folder, free_port, take
+from changeover import Changeover
+from outset import BOOT_S, Card, Diary
 from owner import Console, Daemon, adopt, copy, until, verdict_of, worker
 
 FIRMWARE = Path(__file__).resolve().parents[1]
 IMAGE = FIRMWARE / "out" / "mycoswarm-pi-arm64.img"
-CARD = "4G"  # so that the data partition has something to grow into
-CONSOLE = 6926
-BOOT_S = 900.0  # emulated, beside other work
+PARTS = ("pulls", "update")
 LOOK = """
 mycoswarm-slot; touch /usr/x 2>/dev/null || echo read-only: yes; hostname; ls -m /data/iwd /data/etc
 findmnt -rn -o TARGET,FSTYPE,OPTIONS /; findmnt -rn -o TARGET,FSTYPE,SIZE,OPTIONS /data
@@ -32,22 +31,6 @@ nft list set inet mycoswarm lan4 | grep elements; systemctl is-active mycoswarm 
 systemctl --failed --no-legend; systemd-analyze time
 systemctl show -P MemoryCurrent mycoswarm mycoswarm-border mycoswarm-welcome; grep -E 'MemTotal|MemAvail' /proc/meminfo
 """
-TOLD = re.compile(
-    r"Linux version|\] mycoswarm:|Mounted .*mycoswarm|Finished mycoswarm|Started mycoswarm|nftables|"
-    r"Activated swap|Reached target (multi-user|network-online)"
-)
-STEERING = re.compile(r"\x1b\[[0-9;:]*[A-Za-z]|\r")  # a terminal's colours
-
-
-@dataclass(slots=True)
-class Diary:
-    """Prints steps with the seconds since the beginning."""
-
-    begin: float = field(default_factory=time.monotonic)
-
-    def say(self, text: str) -> None:
-        """One line."""
-        print(f"{time.monotonic() - self.begin:7.1f} s  {text}", flush=True)
 
 
 @dataclass(slots=True)
@@ -61,40 +44,42 @@ class Promise:
 
 
 def main() -> None:
-    """All of it; status 1 with the first thing that is wrong."""
+    """Its parts; status 1 with the first thing that is wrong."""
     parser = argparse.ArgumentParser(prog="firmware/boot-test", description=__doc__)
     parser.add_argument("image", nargs="?", type=Path, default=IMAGE)
+    parser.add_argument("--only", choices=PARTS, help="One part: pulled plugs, or an update and every way back.")
     parser.add_argument("--pulls", type=int, default=20, metavar="N", help="How often the plug is pulled.")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="Work in FOLDER and leave everything there.")
     given = parser.parse_args()
     if not given.image.exists():
         sys.exit(f"firmware/boot-test: {given.image} is not there: firmware/build makes it")
+    if given.only != "pulls" and os.geteuid() != 0:
+        sys.exit("firmware/boot-test: an update's system has files of many owners: run it as root, or --only pulls")
     diary = Diary()
-    with tempfile.TemporaryDirectory(prefix="mycoswarm-boot-", dir=FIRMWARE / "out") as name:
-        folder = given.keep or Path(name)
-        folder.mkdir(exist_ok=True)
-        try:
-            Trip(given.image, folder, diary).go(given.pulls)
-        except Fault as fault:
-            diary.say(f"WRONG: {fault}")
-            log = folder / "serial.log"
-            print(log.read_text("utf-8", "replace")[-3000:] if log.exists() else "", file=sys.stderr)
-            sys.exit(1)
+    for part in PARTS if given.only is None else (given.only,):
+        with tempfile.TemporaryDirectory(prefix="mycoswarm-boot-", dir=FIRMWARE / "out") as name:
+            folder = (given.keep or Path(name)) / part
+            folder.mkdir(parents=True)
+            try:
+                card = Card(given.image, folder, diary)
+                if part == "pulls":
+                    Trip(card).go(given.pulls)
+                else:
+                    Changeover(card, given.image.with_suffix(".system")).go()
+            except Fault as fault:
+                diary.say(f"WRONG: {fault}")
+                log = folder / "serial.log"
+                print(log.read_text("utf-8", "replace")[-3000:] if log.exists() else "", file=sys.stderr)
+                sys.exit(1)
     diary.say("all is well")
 
 
 class Trip:
-    """One card on its way."""
+    """One card, whose data must outlast each pulled plug."""
 
-    def __init__(self, image: Path, folder: Path, diary: Diary) -> None:
-        self.folder, self.diary = folder, diary
-        self.card = folder / "card.img"
-        subprocess.run(["cp", "--sparse=always", str(image), str(self.card)], check=True)
-        subprocess.run(["truncate", "-s", CARD, str(self.card)], check=True)
-        self.port, self.peer = free_port(), free_port()
-        self.worker_port, self.ssh_port = free_port(), free_port()
-        self.console = Console(self.port)
-        self.forward = {CONSOLE: self.port, 6927: self.peer}
+    def __init__(self, card: Card) -> None:
+        self.card, self.folder, self.diary, self.console = card, card.folder, card.diary, card.console
+        self.worker_port = free_port()
 
     def go(self, pulls: int) -> None:
         """Every step.
@@ -102,17 +87,18 @@ class Trip:
         Raises:
             Fault: what is wrong.
         """
-        self._write_wishes()
+        self.card.wish("wifi_name=Nobody's", "wifi_password=correct horse")
         base = self.folder / "worker"
         member = None
-        with Board(self.card, self.folder, self.forward) as board:
+        with Board(self.card.path, self.folder, self.card.forward) as board:
             try:
-                self._first_start(board)
+                self.card.first_start(board)
+                self._look_around()
                 member = worker(base, self.worker_port)
                 adopt(self.console, member, board.forward)
                 self.diary.say("a worker on this machine has joined and is ready")
                 self.diary.say(f"it answers: {self.console.prompt('worker')!r}")
-                self._sound(self.console.verdict(), "the ledger")
+                self.card.sound(self.console.verdict(), "the ledger")
                 state = self.folder / "state"
                 board.save(state)
                 self.diary.say(f"the running machine is kept: {state.stat().st_size / 1e6:.0f} MB")
@@ -122,89 +108,32 @@ class Trip:
         for number in range(1, pulls + 1):
             self._pull(number, state, base, is_last=number == pulls)
 
-    def _write_wishes(self) -> None:
-        """mycoswarm.txt as an owner with a PC would write it; with an SSH key where this machine has the program."""
-        lines = ["# a test", "hostname = pilz", "wifi_name=Nobody's", "wifi_password=correct horse"]
-        if shutil.which("ssh-keygen") and shutil.which("ssh"):
-            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(self.folder / "key")]
-            subprocess.run(words, check=True)
-            lines.append(f"ssh_key={(self.folder / 'key.pub').read_text().strip()}")
-            self.forward[22] = self.ssh_port
-        wish = self.folder / "wish.txt"
-        wish.write_text("\r\n".join((*lines, "")))
-        give(self.card, wish, "mycoswarm.txt")
-
-    def _inside(self) -> None:
-        """Look at the machine from inside, by ssh."""
-        if 22 not in self.forward:
-            self.diary.say("not looked at from inside: there is no ssh on this machine")
-            return
-        options = [
-            "-i",
-            str(self.folder / "key"),
-            "-p",
-            str(self.ssh_port),
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "LogLevel=ERROR",
-        ]
-        options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=60"]
-        done = subprocess.run(
-            ["ssh", *options, "root@127.0.0.1", LOOK], capture_output=True, text=True, timeout=300, check=False
-        )
+    def _look_around(self) -> None:
+        """What the start has said, what is left of mycoswarm.txt, and the machine from inside."""
+        for line in self.card.start_lines():
+            print(f"             > {line}")
+        left = self.folder / "left.txt"
+        take(self.card.path, "mycoswarm.txt", left)
+        if "correct horse" in left.read_text() or "has taken hostname" not in left.read_text():
+            raise Fault("mycoswarm.txt still has what was to be taken out of it")
+        self.diary.say("mycoswarm.txt was read, and its password taken out")
+        done = self.card.inside(LOOK)
         for line in done.stdout.splitlines():
             print(f"             $ {line[:150]}")
         if done.returncode or "read-only: yes" not in done.stdout or "10.0.2.0/24" not in done.stdout:
             raise Fault(f"the machine is not as it should be inside: {done.stderr[-400:]}")
 
-    def _first_start(self, board: Board) -> None:
-        begin = time.monotonic()
-        slot = board.start(self.card)
-        until(BOOT_S, "/healthz answers", self.console.is_healthy)
-        self.diary.say(f"slot {slot}: /healthz answers {time.monotonic() - begin:.0f} s after power")
-        text = self.folder / "setup.txt"
-
-        def code() -> str | None:
-            match = take(self.card, "mycoswarm-setup.txt", text) and re.search(
-                r"Setup code:\s+([A-Z2-9-]{14})", text.read_text()
-            )
-            return match[1] if match else None
-
-        found = until(BOOT_S, "mycoswarm-setup.txt has a setup code", code)
-        for line in text.read_text().splitlines():
-            print(f"             | {line}")
-        for line in self._boot_lines():
-            print(f"             > {line}")
-        if "http://pilz.local:6926/" not in text.read_text():
-            raise Fault("the setup text does not have the host name of mycoswarm.txt")
-        left = self.folder / "left.txt"
-        take(self.card, "mycoswarm.txt", left)
-        if "correct horse" in left.read_text() or "has taken hostname" not in left.read_text():
-            raise Fault("mycoswarm.txt still has what was to be taken out of it")
-        self.diary.say("mycoswarm.txt was read, and its password taken out")
-        self.console.set_up(found)
-        self.diary.say("signed in with the setup code")
-        until(60.0, "the setup code is gone from the card", lambda: code() is None)
-        self.diary.say("the setup code is gone from the card")
-        self._inside()
-
-    def _boot_lines(self) -> list[str]:
-        text = STEERING.sub("", (self.folder / "serial.log").read_text("utf-8", "replace"))
-        found = [line.strip()[:150] for line in text.splitlines() if TOLD.search(line) and " running (" not in line]
-        return found[:30]
-
     def _pull(self, number: int, state: Path, base: Path, *, is_last: bool) -> None:
         folder = self.folder / f"pull-{number}"
         folder.mkdir()
         card = folder / "card.qcow2"
-        words = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(self.card), "-F", "raw", str(card)]
+        words = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(self.card.path), "-F", "raw", str(card)]
         subprocess.run(words, check=True)
         member = worker(copy(base, folder / "worker"), self.worker_port)
         promise, is_over = Promise(), threading.Event()
         try:
-            with Board(card, folder, self.forward, kind="qcow2") as board:
-                board.start(self.card, state=state)
+            with Board(card, folder, self.card.forward, kind="qcow2") as board:
+                board.start(self.card.path, state=state)
                 until(60.0, "the kept machine goes on", self.console.is_healthy, 0.1)
                 hands = [
                     threading.Thread(target=work, args=(self.console, promise, is_over))
@@ -239,12 +168,12 @@ class Trip:
         self._kept(promise, rules, keys)
         told = verdict_of(events)
         kept = f"{len(promise.rules)} rules, {len(promise.keys)} keys, {promise.receipts} answers were confirmed"
-        self._sound(told, f"pull {number}: {kept} and are there; the ledger")
+        self.card.sound(told, f"pull {number}: {kept} and are there; the ledger")
 
     def _start_again(self, card: Path, folder: Path, promise: Promise) -> None:
-        with Board(card, folder, self.forward, kind="qcow2") as board:
+        with Board(card, folder, self.card.forward, kind="qcow2") as board:
             begin = time.monotonic()
-            board.start(self.card)
+            board.start(self.card.path)
             until(BOOT_S, "/healthz answers after a pulled plug", self.console.is_healthy)
             self.diary.say(f"the last card, started anew: /healthz answers after {time.monotonic() - begin:.0f} s")
             rules = {rule["name"] for rule in self.console.ask("GET", "/api/rules")["rules"]}
@@ -252,19 +181,12 @@ class Trip:
             self._kept(promise, rules, keys)
             text = until(180.0, "the worker answers again", lambda: self.console.prompt("worker"), 3.0)
             self.diary.say(f"the worker answers again: {text!r}")
-            self._sound(self.console.verdict(), "the ledger, verified by the appliance itself")
+            self.card.sound(self.console.verdict(), "the ledger, verified by the appliance itself")
 
     def _kept(self, promise: Promise, rules: set[str], keys: set[str]) -> None:
         lost = (promise.rules - rules) | (promise.keys - keys)
         if lost:
             raise Fault(f"confirmed, and lost with the plug: {', '.join(sorted(lost))}")
-
-    def _sound(self, told: dict[str, Any], what: str) -> None:
-        if not told["is_sound"]:
-            raise Fault(f"{what} is not sound: {[each for each in told['events'] if each.get('event') != 'progress']}")
-        rows = ", ".join(f"{count} rows of {node}" for node, count in told["rows"].items())
-        slow = f"; too slow to answer: {', '.join(told['not_checked'])}" if told["not_checked"] else ""
-        self.diary.say(f"{what} is sound: {rows}{slow}")
 
 
 def _repeat(is_over: threading.Event, promise: Promise, act: Callable[[int], None]) -> None:

@@ -14,6 +14,7 @@ from pi import FIRMWARE, load
 
 trim = load("trim", "kit")
 image = load("image", "kit")
+rootfs = load("rootfs", "kit")
 SYSTEM = FIRMWARE / "root" / "etc" / "systemd" / "system"
 SHELL = [
     *(FIRMWARE / name for name in ("build", "boot-test", "kit/settle", "kit/furnish", "kit/pi")),
@@ -123,3 +124,29 @@ def test_our_step_takes_its_place_in_an_initramfs(tmp_path: Path) -> None:
         found.append((name, fields[1], archive[begin : begin + fields[6]]))
         at = (begin + fields[6] + 3) // 4 * 4
     assert found == [(b"scripts/init-bottom/mycoswarm", 0o100755, step), (b"TRAILER!!!", 0, b"")]
+
+
+def test_a_step_that_is_put_in_afterwards_costs_no_new_initramfs(tmp_path: Path) -> None:
+    firmware = tmp_path / "firmware"
+    shutil.copytree(FIRMWARE, firmware, ignore=shutil.ignore_patterns("out", "root"))
+    base, kit, step = Path("base-1.tar"), firmware / "kit", firmware / "initramfs" / image.STEP
+    before = image.recipe(base, firmware, kit)
+    step.write_text("#!/bin/sh\n")
+    assert image.recipe(base, firmware, kit) == before
+    others = [firmware / "modules.txt", kit / "settle", kit / "trim.py", firmware / "initramfs" / "hooks" / "mycoswarm"]
+    for file in others:
+        file.write_text(f"{file.read_text()}# more\n")
+        after = image.recipe(base, firmware, kit)
+        assert after != before
+        before = after
+    step.rename(step.with_name("other"))
+    assert image.recipe(base, firmware, kit) != before != image.recipe(Path("base-2.tar"), firmware, kit)
+
+
+def test_mirrors_are_what_apt_lists() -> None:
+    listed = "http://here/debian/ bookworm\nhttp://here/debian/ bookworm-updates\nhttp://there/ bookworm-security\n"
+    assert rootfs.mirrors(listed, "bookworm") == ("http://here/debian/", "http://there/")
+    with pytest.raises(rootfs.Stop, match=r"lists are empty .* run `apt-get update` first"):
+        rootfs.mirrors("\n", "bookworm")
+    with pytest.raises(rootfs.Stop, match="names no mirror for trixie"):
+        rootfs.mirrors(listed, "trixie")

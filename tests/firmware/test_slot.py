@@ -1,4 +1,4 @@
-"""Which system starts: one letter in config.txt, trials that end, signed systems that go into the other slot."""
+"""Which system starts: one letter in config.txt, trials that end, what is told of them."""
 
 from pathlib import Path
 
@@ -56,12 +56,8 @@ def test_what_is_due_at_a_start_of_slot_a(trial: tuple[str, int] | None, healthy
 
 def test_the_slot_that_runs_is_on_the_command_line() -> None:
     assert slot.running(CMDLINE) == "a" and slot.other("a") == "b" and slot.other("b") == "a"
-    assert slot.partition("a", CMDLINE) == Path("/dev/disk/by-partuuid/4d59434f-02")
-    assert slot.partition("b", CMDLINE) == Path("/dev/disk/by-partuuid/4d59434f-03")
     with pytest.raises(machine.Trouble):
         slot.running("root=/dev/sda mycoswarm.slot=c")
-    with pytest.raises(machine.Trouble):
-        slot.partition("a", "mycoswarm.data=PARTUUID=../../x-04")
 
 
 @given(st.text(max_size=20))
@@ -74,33 +70,55 @@ def test_a_trial_is_read() -> None:
     assert slot.parse_trial("b 2\n") == slot.Trial("b", 2)
 
 
+def test_a_trials_record_may_be_missing_or_damaged(tmp_path: Path) -> None:
+    file = tmp_path / "trial"
+    assert slot.read_trial(file) is None
+    file.write_bytes(b"b \xff\n")
+    assert slot.read_trial(file) is None
+    file.write_text("b 3\n")
+    assert slot.read_trial(file) == slot.Trial("b", 3)
+
+
 @pytest.mark.parametrize(
-    ("one", "than", "older"), [("0.1.0", "0.2.0", True), ("0.10.0", "0.9.9", False), ("1", "1", False)]
+    ("current", "trial", "told"),
+    [
+        ("b", ("b", 1), "The update to version 2.0 holds: slot b."),
+        ("a", ("b", 4), "was taken back: slot b has not proved itself (starts: 3). This is version 2.0."),
+        ("a", ("b", 0), "is not in use: slot b did not start. This is version 2.0."),
+    ],
 )
-def test_versions_are_compared_by_their_numbers(one: str, than: str, older: bool) -> None:
-    assert slot.is_older(one, than) is older
+def test_what_is_told_of_a_trial_that_has_ended(current: str, trial: tuple[str, int], told: str) -> None:
+    assert slot.verdict(current, slot.Trial(*trial), "2.0").endswith(told)
 
 
-def test_what_is_written_to_a_slot_is_read_back(tmp_path: Path) -> None:
-    file, device = tmp_path / "system", tmp_path / "device"
-    file.write_bytes(bytes(range(256)) * 9000)
-    device.write_bytes(b"\xff" * 3_000_000)
-    slot.written(file, device)
-    assert device.read_bytes()[: file.stat().st_size] == file.read_bytes()
-    device.write_bytes(b"")
-    with pytest.raises(machine.Trouble, match="does not fit"):
-        slot.written(file, device)
+def test_a_trial_ends_with_its_result_written_down(tmp_path: Path) -> None:
+    (tmp_path / "trial").write_text("b 1\n")
+    slot.end(tmp_path, "It holds.")
+    assert [each.name for each in tmp_path.iterdir()] == ["result"]
+    assert (tmp_path / "result").read_text() == "It holds.\n"
 
 
-def test_a_slots_folder_is_made_anew_with_its_own_command_line(tmp_path: Path) -> None:
-    source, folder = tmp_path / "slot", tmp_path / "b"
-    source.mkdir()
-    (source / "vmlinuz").write_bytes(b"kernel")
-    (source / "cmdline.txt").write_text((CONFIG.parent / "cmdline.txt").read_text().replace("@DISK@", "4d59434f"))
-    folder.mkdir()
-    (folder / "old.dtb").write_bytes(b"old")
-    slot.carry(source, folder)
-    assert sorted(each.name for each in folder.iterdir()) == ["cmdline.txt", "vmlinuz"]
-    line = (folder / "cmdline.txt").read_text()
-    assert slot.running(line) == "b" and "root=PARTUUID=4d59434f-03 " in line and "@" not in line
-    assert slot.partition("b", line).name == "4d59434f-03"
+def test_a_card_that_takes_no_more_is_no_fault_of_a_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "result").mkdir()  # where a file would be put, so that putting it fails
+    (tmp_path / "result" / "x").touch()
+    (tmp_path / "trial").write_text("b 1\n")
+    slot.end(tmp_path, "It holds.")
+    assert "could not be written down" in capsys.readouterr().err
+    assert not (tmp_path / "trial").exists()
+
+
+def test_one_program_at_a_time_has_the_boot_partition(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    first = machine.alone(lock, 0.0, "taken")
+    with first, pytest.raises(machine.Trouble, match="taken"), machine.alone(lock, 0.0, "taken"):
+        raise AssertionError
+    with machine.alone(lock, 0.0, "taken"):
+        assert lock.exists()
+
+
+def test_the_image_is_tried_with_the_times_and_counts_of_the_appliance() -> None:
+    changeover = load("changeover", "kit")
+    assert (changeover.TRIAL_S, changeover.STARTS) == (slot.HEALTHY_S, slot.MOST_STARTS)
+    step = (FIRMWARE / "initramfs" / "scripts" / "init-bottom" / "mycoswarm").read_text()
+    assert f'[ "$starts" -gt {slot.MOST_STARTS} ] || exit 0' in step
+    assert 'say "slot $slot is on trial, start $starts"' in step

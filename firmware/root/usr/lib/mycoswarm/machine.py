@@ -1,11 +1,13 @@
 """What the appliance's own programs share: places, files that survive a pulled plug, the boot partition, the daemon."""
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ DATA = Path("/data")
 OWNER = DATA / "mycoswarm" / "owner.sock"
 CONSOLE_PORT = 6926
 ANSWER_S = 30.0
+BOOT_LOCK = Path("/run/mycoswarm-boot.lock")
+BOOT_S = 300.0  # a slow card takes a minute for an update's kernel
 
 
 class Trouble(Exception):
@@ -60,18 +64,47 @@ def run(*words: str, limit_s: float = 60.0, given: bytes | None = None) -> bytes
 
 
 @contextlib.contextmanager
-def writable_boot() -> Iterator[Path]:
-    """The boot partition, open for writing only for as long as it takes.
+def alone(lock: Path, limit_s: float, what: str) -> Iterator[None]:
+    """Have something to oneself among the appliance's programs; it is free again when this one ends, however it ends.
 
     Raises:
-        Trouble: it is not there.
+        Trouble: another one has it for longer than that.
     """
-    run("mount", "-o", "remount,rw", str(BOOT))
-    try:
-        yield BOOT
-    finally:
-        run("sync", "-f", str(BOOT))
-        run("mount", "-o", "remount,ro", str(BOOT))
+    with lock.open("a") as file:
+        until = time.monotonic() + limit_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as exc:
+                if time.monotonic() >= until:
+                    raise Trouble(what) from exc
+                time.sleep(0.1)
+        yield
+
+
+@contextlib.contextmanager
+def writable_boot() -> Iterator[Path]:
+    """The boot partition, open for writing only for as long as it takes, and for one program at a time: who is done
+    first would make it read-only for the other.
+
+    Raises:
+        Trouble: it is not there, or another program does not let go of it.
+    """
+    with alone(BOOT_LOCK, BOOT_S, "another program writes to the boot partition"):
+        run("mount", "-o", "remount,rw", str(BOOT))
+        try:
+            yield BOOT
+        finally:
+            run("sync", "-f", str(BOOT))
+            run("mount", "-o", "remount,ro", str(BOOT))
+
+
+def reread(path: Path) -> bytes:
+    """A file that was synced, as the card gives it, not the cache."""
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return file.read()
 
 
 class _Connection(http.client.HTTPConnection):

@@ -1,4 +1,4 @@
-"""Two system slots: which one starts, how another version gets into the one that does not run, and the way back.
+"""Two system slots: which one starts, and the way back where another version does not prove itself.
 
 The Pi's firmware reads the slot out of `config.txt`, whose first line is `os_prefix=a/` or `os_prefix=b/`: kernel,
 initramfs, device trees and command line come from that folder, and the command line names the system partition. A
@@ -10,13 +10,9 @@ the slot stays, or the other one is started again. Covered: a system that hangs,
 covered: a kernel that does not get to its initramfs; then somebody writes the other letter into `config.txt`.
 """
 
-import contextlib
-import hashlib
 import os
 import re
-import shutil
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +21,12 @@ import machine
 from machine import BOOT, DATA, Trouble
 
 STATE = DATA / "slot"
-KEY = DATA / "etc" / "mycoswarm" / "update.pub"
 ABOUT = Path("etc/mycoswarm/image")
 LETTERS = "ab"
 FIRST_LINE = re.compile(rb"os_prefix=([ab])/\r?\n")
 LETTER_AT = len(b"os_prefix=")
 HEALTHY_S = 300.0
 MOST_STARTS = 3
-BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,148 +105,84 @@ def choose(config: Path, slot: str) -> None:
         os.close(number)
 
 
-def partition(slot: str, cmdline: str) -> Path:
-    """The device of a slot: the data partition is the fourth of its card, the slots the second and third.
-
-    Raises:
-        Trouble: the command line names no data partition.
-    """
-    match = re.search(r"(?:^|\s)mycoswarm\.data=PARTUUID=([0-9a-f]{8})-04(?:\s|$)", cmdline)
-    if match is None:
-        raise Trouble("the kernel's command line names no data partition")
-    return Path(f"/dev/disk/by-partuuid/{match[1]}-0{2 + LETTERS.index(slot)}")
-
-
 def read_about(text: str) -> dict[str, str]:
     """What an image says of itself, "name=value" on each line. Pure."""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-def is_older(one: str, than: str) -> bool:
-    """Whether a version's numbers come before another's. Pure."""
-    first, second = ([int(part) for part in re.findall(r"[0-9]+", each)] for each in (one, than))
-    return first < second
+def read_trial(file: Path) -> Trial | None:
+    """The trial that there is; None also where its file is damaged."""
+    return parse_trial(file.read_text("ascii", "replace")) if file.exists() else None
 
 
-def install(file: Path, *, older: bool) -> None:
-    """Put a signed system into the slot that does not run, and have the next start try it.
-
-    Raises:
-        Trouble: what is wrong; the running slot stays the one that starts.
-    """
-    cmdline = Path("/proc/cmdline").read_text()
-    fresh = other(running(cmdline))
-    if not KEY.exists():
-        raise Trouble(
-            "nobody's signature is trusted yet: write update_key into mycoswarm.txt on the card, and start anew"
-        )
-    with tempfile.TemporaryDirectory(prefix="update-", dir=DATA) as name:
-        staged = Path(name) / "system"
-        shutil.copyfile(file, staged)  # what is checked is what is written
-        shutil.copyfile(f"{file}.minisig", f"{staged}.minisig")
-        said = machine.run("minisign", "-V", "-p", str(KEY), "-m", str(staged), limit_s=900).decode("utf-8", "replace")
-        print(said.strip())
-        written(staged, partition(fresh, cmdline))
-    with mounted(partition(fresh, cmdline)) as system:
-        about = read_about((system / ABOUT).read_text("utf-8"))
-        mine = read_about((Path("/") / ABOUT).read_text("utf-8"))
-        if about.get("kind") != mine.get("kind"):
-            raise Trouble("this is no system for this appliance")
-        if is_older(about.get("version", ""), mine.get("version", "")) and not older:
-            raise Trouble(f"it is version {about.get('version')}, older than {mine.get('version')}: --older takes it")
-        with machine.writable_boot():
-            carry(system / "boot" / "slot", BOOT / fresh)
-            (STATE / "result").unlink(missing_ok=True)
-            machine.write(STATE / "trial", f"{fresh} 0\n".encode())
-            choose(BOOT / "config.txt", fresh)
-    print(f"slot {fresh} has version {about.get('version')} and is tried at the next start")
-
-
-def written(file: Path, device: Path) -> None:
-    """Write a file to a device and read it back.
+def about(root: Path) -> dict[str, str]:
+    """What the system in a folder says of itself.
 
     Raises:
-        Trouble: it does not fit, or comes back otherwise.
+        Trouble: nothing.
     """
-    size = file.stat().st_size
-    wanted, found = hashlib.sha256(), hashlib.sha256()
-    with file.open("rb") as source, device.open("r+b") as target:
-        if target.seek(0, os.SEEK_END) < size:
-            raise Trouble("it does not fit into a slot")
-        target.seek(0)
-        while part := source.read(BLOCK_BYTES):
-            wanted.update(part)
-            target.write(part)
-        target.flush()
-        os.fsync(target.fileno())
-        os.posix_fadvise(target.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # the card is to answer, not the cache
-        target.seek(0)
-        while size > 0 and (part := target.read(min(BLOCK_BYTES, size))):
-            found.update(part)
-            size -= len(part)
-    if found.digest() != wanted.digest():
-        raise Trouble("the card gives back something else than was written: it is worn out")
-
-
-@contextlib.contextmanager
-def mounted(device: Path):  # type: ignore[no-untyped-def]  # an iterator of the folder
-    """A slot's system, to read."""
-    with tempfile.TemporaryDirectory(prefix="mycoswarm-slot-", dir="/run") as name:
-        machine.run("mount", "-t", "squashfs", "-o", "ro,nosuid,nodev,noexec", str(device), name)
-        try:
-            yield Path(name)
-        finally:
-            machine.run("umount", name)
-
-
-def carry(source: Path, folder: Path) -> None:
-    """Put a slot's kernel and what belongs to it on the boot partition, in the place of what was there.
-
-    Raises:
-        Trouble: something came out otherwise.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for each in sorted(source.iterdir()):
-        if each.name == "cmdline.txt":
-            text = each.read_text("ascii").replace("@SLOT@", folder.name)
-            text = text.replace("@ROOT@", f"0{2 + LETTERS.index(folder.name)}")
-            machine.write(folder / each.name, text.encode(), 0o644)
-            continue
-        machine.write(folder / each.name, each.read_bytes(), 0o644)
-        if (folder / each.name).stat().st_size != each.stat().st_size:
-            raise Trouble(f"{each.name} is not whole on the boot partition")
+    try:
+        return read_about((root / ABOUT).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise Trouble("this is no system for this appliance: it does not say what it is") from exc
 
 
 def try_out() -> None:
-    """At each start: end a trial, one way or the other."""
+    """At each start: end a trial, one way or the other. Where that fails, the next start is counted like this one."""
     current = running(Path("/proc/cmdline").read_text())
-    file = STATE / "trial"
-    trial = parse_trial(file.read_text("ascii")) if file.exists() else None
+    trial = read_trial(STATE / "trial")
+    if not (STATE / "trial").exists():
+        return
     due = step(current, trial, healthy=None)
     if due == "wait":
         print(f"slot {current} is on trial for {HEALTHY_S:.0f} s", flush=True)
         due = step(current, trial, healthy=healthy_within(HEALTHY_S))
-    if due == "nothing":
-        return
-    version = read_about((Path("/") / ABOUT).read_text("utf-8")).get("version", "unknown")
-    if due == "keep":
-        end(f"The update to version {version} holds: slot {current}.")
-    elif due == "gone":
-        end(f"The update was taken back: slot {other(current)} did not start. This is version {version}.")
+    version = about(Path("/")).get("version", "unknown")
+    if trial is None:
+        end(STATE, f"The record of an update was damaged: slot {current} with version {version} stays.")
+    elif due != "back":
+        end(STATE, verdict(current, trial, version))
     else:
+        go_back(trial, version)
+
+
+def verdict(current: str, trial: Trial, version: str) -> str:
+    """What to tell of a trial that has ended with the slot that runs. Pure."""
+    if trial.slot == current:
+        return f"The update to version {version} holds: slot {current}."
+    if trial.starts == 0:
+        return f"The update is not in use: slot {trial.slot} did not start. This is version {version}."
+    starts = min(trial.starts, MOST_STARTS)
+    told = f"slot {trial.slot} has not proved itself (starts: {starts})"
+    return f"The update was taken back: {told}. This is version {version}."
+
+
+def go_back(trial: Trial, version: str) -> None:
+    """Start the other slot. Where config.txt cannot be changed, another start may help; after the last one this slot
+    stays, and says why."""
+    try:
         with machine.writable_boot():
-            choose(BOOT / "config.txt", other(current))
-        end(f"The update to version {version} was taken back: it did not answer within {HEALTHY_S / 60:.0f} minutes.")
-        machine.run("systemctl", "reboot")
+            choose(BOOT / "config.txt", other(trial.slot))
+    except (OSError, Trouble) as exc:
+        print(exc, file=sys.stderr, flush=True)
+        if trial.starts > MOST_STARTS:
+            end(STATE, f"The update to version {version} does not answer, and cannot be taken back: {exc}")
+            return
+    else:
+        minutes = HEALTHY_S / 60
+        end(STATE, f"The update to version {version} was taken back: it did not answer within {minutes:.0f} minutes.")
+    machine.run("systemctl", "reboot")
 
 
-def end(result: str) -> None:
+def end(state: Path, result: str) -> None:
     """The trial is over; the result is shown with the setup text."""
-    machine.write(STATE / "result", f"{result}\n".encode(), 0o644)
-    (STATE / "trial").unlink(missing_ok=True)
-    machine.settle(STATE)
     print(result, flush=True)
+    try:
+        (state / "trial").unlink(missing_ok=True)
+        machine.settle(state)
+        machine.write(state / "result", f"{result}\n".encode(), 0o644)
+    except OSError as exc:  # a full or worn-out card is no reason to start anew
+        print(f"that could not be written down: {exc}", file=sys.stderr, flush=True)
 
 
 def healthy_within(limit_s: float) -> bool:
@@ -267,24 +197,22 @@ def healthy_within(limit_s: float) -> bool:
 
 
 def main(words: list[str]) -> None:
-    """`slot.py try`, `slot.py status`, `slot.py install FILE [--older]`."""
+    """`slot.py try`, `slot.py status`."""
     match words:
         case ["try"]:
             try_out()
         case ["status"]:
-            slot = running(Path("/proc/cmdline").read_text())
-            print(f"slot {slot} runs, slot {chosen(BOOT / 'config.txt')} starts next")
+            current = running(Path("/proc/cmdline").read_text())
+            print(f"slot {current} runs, slot {chosen(BOOT / 'config.txt')} starts next")
+            if (trial := read_trial(STATE / "trial")) is not None:
+                print(f"slot {trial.slot} is on trial, starts: {trial.starts}")
             print((Path("/") / ABOUT).read_text("utf-8").strip())
-        case ["install", file]:
-            install(Path(file), older=False)
-        case ["install", file, "--older"]:
-            install(Path(file), older=True)
         case _:
-            raise Trouble("mycoswarm-update FILE [--older], with FILE.minisig beside it")
+            raise Trouble("slot.py try, slot.py status")
 
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except (OSError, Trouble, UnicodeDecodeError) as exc:
-        sys.exit(f"mycoswarm-update: {exc}")
+        sys.exit(f"mycoswarm-slot: {exc}")
