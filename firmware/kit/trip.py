@@ -31,6 +31,12 @@ nft list set inet mycoswarm lan4 | grep elements; systemctl is-active mycoswarm 
 systemctl --failed --no-legend; systemd-analyze time
 systemctl show -P MemoryCurrent mycoswarm mycoswarm-border mycoswarm-welcome; grep -E 'MemTotal|MemAvail' /proc/meminfo
 """
+NOBODY = "203.0.113.7"  # RFC 5737: for documentation, on no network
+WICKET = """
+stat -c '%U:%G %a %n' /run/mycoswarm-border /run/mycoswarm-border/ask
+journalctl -u mycoswarm-border -o cat --no-pager | grep 'let through'
+nft list set inet mycoswarm asked4 | grep elements
+"""
 
 
 @dataclass(slots=True)
@@ -122,6 +128,22 @@ class Trip:
             print(f"             $ {line[:150]}")
         if done.returncode or "read-only: yes" not in done.stdout or "10.0.2.0/24" not in done.stdout:
             raise Fault(f"the machine is not as it should be inside: {done.stderr[-400:]}")
+        self._reach_out()
+
+    def _reach_out(self) -> None:
+        """An endpoint that nobody answers for is checked: on its way out it passes the packet filter's wicket."""
+        try:
+            self.console.ask("POST", "/api/endpoints", {"name": "nobody", "url": f"https://{NOBODY}:8443/v1"})
+        except Fault as fault:
+            said = str(fault)
+        else:
+            raise Fault(f"an endpoint at {NOBODY} was registered, and nobody is there")
+        done = self.card.inside(WICKET)
+        for line in done.stdout.splitlines():
+            print(f"             $ {line[:150]}")
+        if f"for endpoint: {NOBODY} port 8443" not in done.stdout or "packet filter" in said:
+            raise Fault(f"the packet filter was not opened for an endpoint's check: {said} {done.stderr[-400:]}")
+        self.diary.say("the packet filter was opened for the check of an endpoint, and for that alone")
 
     def _pull(self, number: int, state: Path, base: Path, *, is_last: bool) -> None:
         folder = self.folder / f"pull-{number}"
