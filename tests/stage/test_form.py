@@ -184,7 +184,7 @@ def test_a_form_that_cannot_be_kept_is_a_typed_error() -> None:
     for schema in ({**having(), "additionalProperties": True}, having(allOf=[{"$ref": "#/properties/a"}])):
         with pytest.raises(UnsupportedError, match=r"additionalProperties|deep"):
             grammar(form_of(schema, **TAGS))
-    for schema in ({"properties": 5}, {**having(), "required": ["b"]}):
+    for schema in ({"properties": 5}, *({**having(), "required": one} for one in (["b"], [[]], [{}], 5))):
         with pytest.raises(InputError, match="cannot be used"):
             grammar(form_of(schema, **TAGS))
     with pytest.raises(InputError, match="no tool"):

@@ -74,8 +74,8 @@ class Shape:
         more = schema.get("additionalProperties", not is_whole)
         needed = schema.get("required")
         for name in needed if isinstance(needed, list) else ():
-            if name not in value:
-                return f"lacks {str(name)[:MAX_SHOWN]!r}"
+            if isinstance(name, str) and name not in value:  # what is no name is passed over
+                return f"lacks {name[:MAX_SHOWN]!r}"
         for name, one in value.items():
             if _text_fault(name) is not None:
                 return "has a name that holds a character that no file can hold"

@@ -82,18 +82,18 @@ def _arguments(tool: CallTool, way: CallWay, prefix: str) -> tuple[str, list[str
     if not way.member:
         return writer.rule(tool.schema, 0), writer.rules
     schema = tool.schema
-    properties, required = schema.get("properties", {}), schema.get("required", [])
+    properties, needed = schema.get("properties", {}), schema.get("required", [])
     for key in schema.keys() - _SCHEMA:
         raise unsupported(f"{key} (where arguments stand between tags)")
     if schema.get("additionalProperties") not in (None, False):
         raise unsupported("additionalProperties (where arguments stand between tags)")
-    if not isinstance(properties, Mapping) or not isinstance(required, list) or set(required) - properties.keys():
+    if not isinstance(properties, Mapping) or not isinstance(needed, list) or {*map(str, needed)} - properties.keys():
         raise InputError("this JSON schema cannot be used: properties must be an object, and have all of required")
     members = []
     for name, child in properties.items():
         key = quoted(name)[1:-1].replace("{", "{{").replace("}", "}}")
         member = _around(way, key).format(f"({_value(writer, child, schema, 0)})")
-        members.append(f"{member} space" if name in required else f"({member} space)?")
+        members.append(f"{member} space" if name in needed else f"({member} space)?")
     return f"({' '.join(members)})" if members else '""', writer.rules
 
 
