@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from household import run
 from mycoswarm.api.listener import Listener
@@ -60,5 +61,26 @@ def test_a_socket_that_cannot_be_served_is_an_error_and_leaves_nothing() -> None
             async with Listener(APP, [dead]):
                 pass
         assert asyncio.all_tasks() == before
+
+    run(work)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("takes_s", "is_whole"), [(0.3, True), (60.0, False)])
+def test_an_answer_that_is_under_way_may_end_and_one_that_does_not_is_cut_off(takes_s: float, is_whole: bool) -> None:
+    async def work() -> None:
+        begun = asyncio.Event()
+
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            begun.set()
+            await asyncio.sleep(takes_s)
+            await send({"type": "http.response.body", "body": b"whole"})
+
+        sockets = bind(["127.0.0.1"], 0)
+        async with Listener(slow, sockets):
+            asking = asyncio.create_task(get(sockets[0].getsockname()[1]))
+            await begun.wait()
+        assert (b"whole" in await asyncio.wait_for(asking, 5)) is is_whole
 
     run(work)

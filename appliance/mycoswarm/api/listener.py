@@ -22,8 +22,8 @@ START_S = 5.0
 GRACE_S = 2.0  # for open answers when the node stops
 IDLE_S = 75  # as browsers and SDKs keep a connection for the next request
 LOOK_S = 1.0
-PAUSE_S = 0.005
-TICK_S, TICKS = 0.1, 10  # uvicorn's own: each tenth tick it writes the date that goes with its answers
+PAUSE_S = 0.005  # between looks whether all are answered, when it stops
+TICK_S = 1.0  # as often as uvicorn writes the date anew
 MAX_CONNECTIONS = 512  # half of the files that a process may usually open
 
 log = logging.getLogger(__name__)
@@ -41,9 +41,7 @@ class _Server(uvicorn.Server):
         self._leaving.set()
 
     async def main_loop(self) -> None:
-        tick = 0
-        while not await self.on_tick(tick):
-            tick = (tick + 1) % TICKS
+        while not await self.on_tick(0):  # 0: have the date that goes with answers written anew
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), TICK_S)
 
